@@ -1,0 +1,269 @@
+"""Settings -> Services: the only place where concrete objects are made and joined."""
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from importlib import resources
+from itertools import chain
+from pathlib import Path
+from types import TracebackType
+
+import sqlalchemy.exc
+
+from dbgpt_lite.chat.context import AutoContext, ContextSource, DatabaseContext, DocumentContext, PlainChat
+from dbgpt_lite.chat.extractive import ExtractiveEngine
+from dbgpt_lite.chat.router import Router
+from dbgpt_lite.chat.service import ChatService
+from dbgpt_lite.config import ROOT, Settings
+from dbgpt_lite.errors import Cancelled, ConfigError, DatabaseError, UserError
+from dbgpt_lite.knowledge.base import KnowledgeBase
+from dbgpt_lite.knowledge.embeddings import Embedder
+from dbgpt_lite.llm.engine import Engine
+from dbgpt_lite.llm.lazy import LazyEngine, lazy_engine
+from dbgpt_lite.llm.loader import LoadOptions, load
+from dbgpt_lite.llm.manager import ModelManager, configured_folder
+from dbgpt_lite.messages import Mode
+from dbgpt_lite.prompts import Prompts
+from dbgpt_lite.sql.database import Databases
+from dbgpt_lite.sql.sample_shop import build as build_sample_shop
+from dbgpt_lite.store import ConversationStore
+from dbgpt_lite.texts import Language
+
+log = logging.getLogger(__name__)
+
+SAMPLE_DATABASE = "shop"
+SAMPLE_SPACE = "Lanternfish Goods 灯鱼商店"
+MAIN_DATABASE = "main"
+Questions = Mapping[Language, Mapping[Mode, tuple[str, ...]]]
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything a front end may use. A context manager: leaving it closes what is open."""
+
+    settings: Settings
+    store: ConversationStore
+    chat: ChatService
+    models: ModelManager
+    knowledge: KnowledgeBase
+    databases: Databases
+    embedder: Embedder
+    quoter: ExtractiveEngine
+    sql_model: LazyEngine | None
+    questions: Questions
+    samples_ready: threading.Event
+    _ready: threading.Event = field(default_factory=threading.Event)
+    _closing: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the samples are indexed and the models of the default are in memory."""
+        return self._ready.is_set()
+
+    def start(self) -> None:
+        """Warm up in the background: the page is usable at once, the first question finds everything loaded."""
+        self.connect_model()
+        self._read_schemas()
+        self.samples_ready.clear()
+        threading.Thread(target=self._warm, name="warm-up", daemon=True).start()
+
+    def prepare(self, samples: bool = True) -> None:
+        """Make ready in the foreground, for the command line: the model that is set, and the sample documents."""
+        self.connect_model()
+        if samples:
+            self._index_samples()
+        for name in self.databases.names():
+            # Auto mode weighs what it knows; a server that is down is told when it is asked.
+            with suppress(DatabaseError):
+                self.databases.get(name).schema()
+        status = self.models.wait()
+        if status.detail:
+            raise status.detail
+
+    def connect_model(self) -> None:
+        """Load LLM_MODEL or connect to LLM_ENDPOINT; what goes wrong is told by models.status."""
+        settings = self.settings
+        try:
+            if settings.llm_endpoint:
+                key = settings.llm_api_key.get_secret_value()
+                self.models.connect(settings.llm_endpoint, settings.llm_endpoint_model, key)
+            elif settings.llm_model:
+                self.models.load(settings.llm_model)
+        except UserError as error:
+            log.warning("%s", error)
+
+    def close(self) -> None:
+        """Close files and connections, free models."""
+        self._closing.set()
+        with ExitStack() as last_to_first:
+            for part in (self.store, self.databases, self.knowledge, self.sql_model, self.models):
+                if part is not None:
+                    last_to_first.callback(part.close)
+
+    def __enter__(self) -> "Services":
+        return self
+
+    def __exit__(self, _t: type[BaseException] | None, _e: BaseException | None, _b: TracebackType | None) -> None:
+        self.close()
+
+    def _warm(self) -> None:
+        try:
+            try:
+                self._index_samples()
+            finally:
+                self.samples_ready.set()
+            self.knowledge.warm()
+            self.quoter.warm()
+            self._resume_uploads()
+            if self.sql_model and self.models.engine.info.kind == "builtin":
+                self.sql_model.warm().join()
+        except Cancelled:
+            return
+        except Exception:
+            # The app runs without its samples; the log says why they are missing.
+            log.exception("warming up failed")
+        self._ready.set()
+
+    def _read_schemas(self) -> None:
+        """Begin to read every connection's schema in the background, so that auto mode knows them."""
+        for name in self.databases.names():
+            self.databases.get(name).known_schema()
+
+    def _resume_uploads(self) -> None:
+        """Finish what an earlier run was stopped in the middle of, and re-embed after a change of EMBEDDING_MODEL."""
+        for space in self.knowledge.spaces():
+            steps = [self.knowledge.resume(space.id, self._closing)]
+            if self.knowledge.needs_reembedding(space.id):
+                log.info("embedding the documents of a space anew: EMBEDDING_MODEL has changed")
+                steps.insert(0, self.knowledge.reembed(space.id, self._closing))
+            for step in chain.from_iterable(steps):
+                if step.error:
+                    log.warning("an upload could not be finished: %s", step.error)
+
+    def _index_samples(self) -> None:
+        if self.settings.sample_data:
+            with resources.as_file(resources.files("dbgpt_lite") / "samples" / "documents") as folder:
+                self.knowledge.ensure_folder(SAMPLE_SPACE, folder, cancel=self._closing)
+
+
+def build_services(settings: Settings) -> Services:
+    """Join everything. Opens files but loads no model. Raises ConfigError for what cannot be opened."""
+    data = _data_dir(settings.data_dir)
+    embedder = Embedder(_model_path(settings.embedding_model), settings.embedding_device)
+    quoter = ExtractiveEngine(embedder.embed)
+    knowledge = KnowledgeBase(
+        data / "knowledge",
+        embedder,
+        chunk_tokens=settings.knowledge_chunk_tokens,
+        chunk_overlap=settings.knowledge_chunk_overlap,
+        max_file_bytes=settings.upload_max_mb * 2**20,
+        max_files=settings.upload_max_files,
+    )
+    databases = Databases(_database_urls(settings, data), settings.sql_row_limit, settings.sql_timeout_s)
+    models = ModelManager(settings.models_dir, quoter, _load_options(settings), settings.llm_model)
+    sql_model = _sql_model(settings)
+    prompts = Prompts(ROOT / "prompts")
+    store = _store(settings, data)
+    samples_ready = threading.Event()
+    samples_ready.set()
+    sources: dict[Mode, ContextSource] = {
+        "chat": PlainChat(),
+        "documents": DocumentContext(knowledge, settings.knowledge_top_k, samples_ready),
+        "database": DatabaseContext(databases, prompts, _sql_engine(models, sql_model)),
+    }
+    route = Router(knowledge, databases, quoter, settings.knowledge_top_k)
+    chat = ChatService(store, lambda: models.engine, {**sources, "auto": AutoContext(sources, route)}, prompts)
+    return Services(
+        settings,
+        store,
+        chat,
+        models,
+        knowledge,
+        databases,
+        embedder,
+        quoter,
+        sql_model,
+        _questions(),
+        samples_ready,
+    )
+
+
+def _sql_engine(models: ModelManager, sql_model: LazyEngine | None) -> Callable[[], Engine]:
+    """Queries are written by the loaded language model, or by the small SQL model while none is loaded."""
+
+    def choose() -> Engine:
+        engine = models.engine
+        return sql_model if engine.info.kind == "builtin" and sql_model else engine
+
+    return choose
+
+
+def _sql_model(settings: Settings) -> LazyEngine | None:
+    if not settings.sql_model:
+        return None
+    folder = configured_folder(settings.sql_model, settings.models_dir)
+    try:
+        return lazy_engine(folder, lambda: load(folder, LoadOptions(device_map="cpu")))
+    except UserError as error:
+        log.warning("SQL_MODEL: %s", error)
+        return None
+
+
+def _load_options(settings: Settings) -> LoadOptions:
+    return LoadOptions(
+        quantization=settings.llm_quantization,
+        dtype=settings.llm_dtype,
+        device_map=settings.llm_device_map,
+        max_memory=settings.llm_max_memory,
+        context=settings.llm_context,
+    )
+
+
+def _data_dir(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError:
+        raise ConfigError("app.data_dir") from None
+    return folder
+
+
+def _database_urls(settings: Settings, data: Path) -> dict[str, str]:
+    """Connections by name; the first is the default. The sample comes last, so that one's own database leads."""
+    urls: dict[str, str] = {}
+    if main := settings.database_url.get_secret_value():
+        urls[MAIN_DATABASE] = main
+    for name, url in settings.databases.items():
+        if name in urls:
+            raise ConfigError("app.database_twice", name=name)
+        urls[name] = url.get_secret_value()
+    if settings.sample_data:
+        shop = data / "sample_shop.db"
+        build_sample_shop(shop)
+        urls.setdefault(SAMPLE_DATABASE, f"sqlite:///{shop}")
+    return urls
+
+
+def _store(settings: Settings, data: Path) -> ConversationStore:
+    url = settings.store_url.get_secret_value() or f"sqlite:///{data / 'store.db'}"
+    try:
+        return ConversationStore(url)
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError, TypeError):
+        # The cause names host, user or a part of the password; the setting's name is all that a log needs.
+        raise ConfigError("app.store_failed") from None
+
+
+def _model_path(setting: str) -> str:
+    return str(ROOT / setting) if setting else ""
+
+
+def _questions() -> Questions:
+    """Example questions on the samples: language -> mode -> questions."""
+    file = resources.files("dbgpt_lite") / "samples" / "questions.json"
+    by_mode: dict[Mode, dict[Language, list[str]]] = json.loads(file.read_text(encoding="utf-8"))
+    return {language: {mode: tuple(asked[language]) for mode, asked in by_mode.items()} for language in ("en", "zh")}

@@ -1,0 +1,1 @@
+"""Use cases: the one place where models, documents and databases meet."""

@@ -1,0 +1,207 @@
+"""What an answer rests on: one ContextSource a chat mode. A new mode is one class and one row in the table of sources.
+
+A source yields what it is doing (Step, Found, SqlTried, Rows) and returns a Context. It never writes the answer.
+"""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from threading import Event
+from typing import Protocol
+
+from dbgpt_lite.chat.text_to_sql import SqlOutcome, answer_with_sql
+from dbgpt_lite.errors import Cancelled, KnowledgeIndexError
+from dbgpt_lite.knowledge.base import KnowledgeBase
+from dbgpt_lite.knowledge.records import Space
+from dbgpt_lite.knowledge.words import is_chinese
+from dbgpt_lite.llm.engine import Engine
+from dbgpt_lite.messages import (
+    ChatEvent,
+    ChatRequest,
+    Found,
+    Ledger,
+    Message,
+    Mode,
+    Passage,
+    ResultTable,
+    Routed,
+    Rows,
+    SqlAttempt,
+    Step,
+)
+from dbgpt_lite.prompts import Prompts
+from dbgpt_lite.sql.database import Database, Databases
+from dbgpt_lite.texts import text
+
+ROWS_IN_PROMPT = 30
+CELL_LENGTH = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the answer is made from. `reply` not empty: nothing is left to generate, this is the answer.
+
+    `task` names the prompt; `variables` fill it beside question, passages and history.
+    """
+
+    task: str
+    mode: Mode
+    source: str = ""
+    passages: tuple[Passage, ...] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
+    attempts: tuple[SqlAttempt, ...] = ()
+    sql: str = ""
+    table: ResultTable | None = None
+    reply: str = ""
+    ledger: Ledger | None = None
+
+
+Gather = Generator[ChatEvent, None, Context]
+
+
+class ContextSource(Protocol):
+    """Gathers the context of one chat mode."""
+
+    def gather(self, request: ChatRequest, history: Sequence[Message], cancel: Event) -> Gather:
+        """Yield events while working; return the Context."""
+        ...
+
+
+class PlainChat:
+    """Conversation with the model alone."""
+
+    def gather(self, request: ChatRequest, history: Sequence[Message], cancel: Event) -> Gather:
+        """Nothing to look up."""
+        yield from ()
+        return Context("chat", "chat")
+
+
+class DocumentContext:
+    """Passages of one knowledge space, or of all of them when none is chosen."""
+
+    def __init__(self, knowledge: KnowledgeBase, top_k: int, prepared: Event) -> None:
+        """`prepared` is set once the sample documents are indexed."""
+        self._knowledge = knowledge
+        self._top_k = top_k
+        self._prepared = prepared
+
+    def gather(self, request: ChatRequest, history: Sequence[Message], cancel: Event) -> Gather:
+        """Search, then hand over the passages, best first."""
+        spaces, documents = self._spaces(request.source)
+        if not documents and not self._prepared.is_set():
+            # The very first seconds of the app: its sample documents are on their way.
+            yield Step("prepare")
+            while not self._prepared.wait(0.1):
+                if cancel.is_set():
+                    raise Cancelled
+            spaces, documents = self._spaces(request.source)
+        yield Step("search", {"count": documents})
+        if not documents:
+            return Context("documents", "documents", request.source, reply=text("chat.no_documents", request.language))
+        found = search_spaces(self._knowledge, [space.id for space in spaces], request.question, self._top_k)
+        yield Found(found)
+        return Context("documents", "documents", request.source, passages=found)
+
+    def _spaces(self, chosen: str) -> tuple[list[Space], int]:
+        """The chosen space or all of them, and how many documents they hold."""
+        spaces = [self._knowledge.space(chosen)] if chosen else self._knowledge.spaces()
+        return spaces, sum(space.documents for space in spaces)
+
+
+class DatabaseContext:
+    """Rows of a database: the question becomes SQL, the SQL is checked and run."""
+
+    def __init__(self, databases: Databases, prompts: Prompts, sql_engine: Callable[[], Engine]) -> None:
+        self._databases = databases
+        self._prompts = prompts
+        self._sql_engine = sql_engine
+
+    def gather(self, request: ChatRequest, history: Sequence[Message], cancel: Event) -> Gather:
+        """Write a query, run it, hand over the rows; an honest reply when no query could be written."""
+        database = self._databases.get(request.source)
+        engine = self._sql_engine()
+        if is_chinese(request.question) and "zh" not in engine.info.languages:
+            reply = text("chat.sql_only_english", request.language, model=engine.info.name)
+            return Context("rows", "database", database.name, reply=reply)
+        outcome = yield from answer_with_sql(
+            self._prompts, engine, database, request.question, request.language, cancel
+        )
+        if outcome.table is None:
+            return _no_query(request, database, outcome)
+        yield Rows(outcome.sql, outcome.table)
+        return Context(
+            "rows",
+            "database",
+            database.name,
+            variables={"sql": outcome.sql, "rows": rows_as_text(outcome.table)},
+            attempts=outcome.attempts,
+            sql=outcome.sql,
+            table=outcome.table,
+            ledger=outcome.fitted.ledger if outcome.fitted else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a question belongs: the mode, and the connection for a database ("" = the default, or all documents)."""
+
+    mode: Mode
+    source: str = ""
+
+
+class AutoContext:
+    """Lets the router choose among the other sources, then is that source."""
+
+    def __init__(self, sources: Mapping[Mode, ContextSource], route: Callable[[ChatRequest], "Route"]) -> None:
+        self._sources = sources
+        self._route = route
+
+    def gather(self, request: ChatRequest, history: Sequence[Message], cancel: Event) -> Gather:
+        """Choose, say so, and gather as the chosen mode does."""
+        yield Step("route")
+        route = self._route(request)
+        yield Routed(route.mode)
+        routed = replace(request, mode=route.mode, source=route.source)
+        return (yield from self._sources[route.mode].gather(routed, history, cancel))
+
+
+def search_spaces(knowledge: KnowledgeBase, spaces: Sequence[str], question: str, top_k: int) -> tuple[Passage, ...]:
+    """The best passages of several spaces; a single space keeps its own order.
+
+    Among several, a space made with another embedder is left out; asked alone, it raises KnowledgeIndexError.
+    """
+    if len(spaces) == 1:
+        return tuple(knowledge.search(spaces[0], question, top_k))
+    found = [hits for space in spaces if (hits := _search(knowledge, space, question, top_k))]
+    # Ranks of different spaces do not compare, similarities do; taking turns keeps each space's lexical finds.
+    merged = [passage for rank in range(top_k) for hits in found for passage in hits[rank : rank + 1]]
+    return tuple(sorted(merged, key=lambda passage: -passage.score)[:top_k])
+
+
+def _search(knowledge: KnowledgeBase, space: str, question: str, top_k: int) -> list[Passage]:
+    try:
+        return knowledge.search(space, question, top_k)
+    except KnowledgeIndexError:
+        return []
+
+
+def rows_as_text(table: ResultTable) -> str:
+    """A result for a prompt: header, at most ROWS_IN_PROMPT rows, cells cut, and how many rows there are."""
+    lines = [" | ".join(table.columns)]
+    lines += [" | ".join(_cell(value) for value in row) for row in table.rows[:ROWS_IN_PROMPT]]
+    more = len(table.rows) - ROWS_IN_PROMPT
+    if more > 0:
+        lines.append(f"... ({more} more rows)")
+    lines.append(f"({len(table.rows)} rows{', cut at the limit' if table.truncated else ''})")
+    return "\n".join(lines)
+
+
+def _cell(value: object) -> str:
+    shown = "NULL" if value is None else " ".join(str(value).split())
+    return shown if len(shown) <= CELL_LENGTH else shown[: CELL_LENGTH - 1] + "…"
+
+
+def _no_query(request: ChatRequest, database: Database, outcome: SqlOutcome) -> Context:
+    key = "chat.no_query" if outcome.attempts else "chat.not_in_database"
+    reply = text(key, request.language, database=database.name, tried=len(outcome.attempts))
+    ledger = outcome.fitted.ledger if outcome.fitted else None
+    return Context("rows", "database", database.name, attempts=outcome.attempts, reply=reply, ledger=ledger)

@@ -1,0 +1,111 @@
+"""Auto mode: documents, database or plain chat, decided from what each has to offer for the question.
+
+Three pieces of evidence. Documents and help pages: how well their best sentence answers, as a share of the score the
+built-in assistant asks for before it quotes (1.0 = it would answer). Database: the share of the question's words that
+are names in the schema, more when the question asks to count, list or compare.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dbgpt_lite.chat.context import Route, search_spaces
+from dbgpt_lite.chat.extractive import ExtractiveEngine
+from dbgpt_lite.chat.help_pages import HELP_RULE
+from dbgpt_lite.knowledge.base import KnowledgeBase
+from dbgpt_lite.knowledge.words import is_chinese
+from dbgpt_lite.messages import ChatRequest, Mode
+from dbgpt_lite.sql.database import Databases
+from dbgpt_lite.sql.words import content_words, split
+
+_CUES = frozenset(
+    """many count number total sum average mean minimum maximum most least top highest lowest list show each per latest
+    newest oldest cheapest
+    多少 几个 几位 几种 总数 总额 总共 一共 合计 平均 最大 最小 最高 最低 最多 最少 列出 显示 每个 各个
+    各有 排名 统计 数量""".split()
+)
+# Set with the questions of tests/chat/test_router.py.
+NO_CUE = 0.6  # weight of schema words in a question that asks for no figure and no list
+CUE_ALONE = 0.35  # a Chinese question for figures, over a schema with English names only
+NEEDED = 0.3  # evidence below which the database is taken not to know
+NEEDED_AGAINST_DOCUMENTS = 0.5  # the same when documents would answer too
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What speaks for each mode; 1.0 and more means it would answer. `connection` is the database that fits best."""
+
+    documents: float = 0.0
+    database: float = 0.0
+    chat: float = 0.0
+    connection: str = ""
+
+
+def choose(evidence: Evidence) -> Mode:
+    """The mode the evidence speaks for; documents when in doubt, as they say so when they do not know."""
+    if evidence.chat >= 1.0 and evidence.chat >= evidence.documents:
+        return "chat"
+    if evidence.database >= (NEEDED if evidence.documents < 1.0 else NEEDED_AGAINST_DOCUMENTS):
+        return "database"
+    return "documents" if evidence.documents >= 0.5 else "chat"
+
+
+def schema_evidence(question: str, schema_words: frozenset[str]) -> float:
+    """Share of the question's content words that name something in the schema."""
+    cued = any(cue in question for cue in _CUES if not cue.isascii()) or bool(_CUES & {*split(question)})
+    if is_chinese(question) and not any(is_chinese(word) for word in schema_words):
+        return CUE_ALONE if cued and schema_words else 0.0
+    content = {word for word in content_words(question) if not word.isdecimal()} - _CUES
+    if not content:
+        return 0.0
+    named = len(content & schema_words) / len(content)
+    return named if cued else named * NO_CUE
+
+
+class Router:
+    """Chooses the mode of a request in auto mode."""
+
+    def __init__(
+        self,
+        knowledge: KnowledgeBase,
+        databases: Databases,
+        quoter: ExtractiveEngine,
+        top_k: int,
+        schema_words: Callable[[str], frozenset[str]] | None = None,
+    ) -> None:
+        self._knowledge = knowledge
+        self._databases = databases
+        self._quoter = quoter
+        self._top_k = top_k
+        self._schema_words = schema_words or self._words_of
+
+    def __call__(self, request: ChatRequest) -> Route:
+        """Where `request` belongs."""
+        evidence = self.weigh(request.question)
+        mode = choose(evidence)
+        return Route(mode, evidence.connection if mode == "database" else "")
+
+    def weigh(self, question: str) -> Evidence:
+        """Look into documents, help pages and schemas."""
+        database, connection = self._database(question)
+        return Evidence(self._documents(question), database, self._help(question), connection)
+
+    def _documents(self, question: str) -> float:
+        spaces = [space.id for space in self._knowledge.spaces() if space.documents]
+        if not spaces:
+            return 0.0
+        selection = self._quoter.select(question, search_spaces(self._knowledge, spaces, question, self._top_k))
+        return selection.score / selection.needed
+
+    def _database(self, question: str) -> tuple[float, str]:
+        """The best evidence among the connections, and its name; the first one wins a tie."""
+        weighed = [(schema_evidence(question, self._schema_words(name)), name) for name in self._databases.names()]
+        return max(weighed, key=lambda pair: pair[0], default=(0.0, ""))
+
+    def _help(self, question: str) -> float:
+        _, score = self._quoter.nearest_help(question)
+        return score / HELP_RULE["zh" if is_chinese(question) else "en"].needed
+
+    def _words_of(self, name: str) -> frozenset[str]:
+        # Only what is known already: a server that is slow or down must not keep documents from answering.
+        schema = self._databases.get(name).known_schema()
+        return schema.words if schema else frozenset()

@@ -1,0 +1,150 @@
+"""Every setting of the app, read once from the environment and ``.env``; nothing else reads them."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from dbgpt_lite.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+# What libraries read from the environment when they are imported; a value that is already set stays.
+_LIBRARY_SETTINGS = {
+    "HF_HUB_OFFLINE": "1",  # models come from folders, never from a hub
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "LANGSMITH_TRACING": "false",
+    "TOKENIZERS_PARALLELISM": "false",
+    # Idle threads sleep; with the default they spin, and small models on busy cores slow down several times.
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
+
+
+class Settings(BaseSettings):
+    """Settings in the order of ``.env.template``. Relative paths count from the project's folder."""
+
+    model_config = SettingsConfigDict(
+        env_file=ROOT / ".env", env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    # --- Page and server
+    host: str = Field("127.0.0.1", description="Address to listen on. Anything but loopback needs AUTH_USERS.")
+    port: int = Field(7860, ge=1, le=65535, description="Port of the page and the API.")
+    language: Literal["auto", "en", "zh"] = Field("auto", description="Language of the page: auto follows the browser.")
+    auth_users: Annotated[dict[str, str], NoDecode] = Field(
+        default_factory=dict,
+        description="Logins as name:hash separated by spaces; make a hash with: python -m dbgpt_lite hash-password",
+    )
+    api_keys: Annotated[dict[str, str], NoDecode] = Field(
+        default_factory=dict,
+        description="API keys as name:hash separated by spaces; make one with: python -m dbgpt_lite new-api-key",
+    )
+    data_dir: Path = Field(Path("data"), description="Where conversations, documents and indexes are kept.")
+    store_url: SecretStr = Field(
+        SecretStr(""), description="Database of the conversations, e.g. mysql+pymysql://...; empty: SQLite in DATA_DIR."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much is logged.")
+
+    # --- Language model
+    llm_model: str = Field(
+        "", description="Folder of a Hugging Face causal language model; empty: the built-in assistant."
+    )
+    llm_quantization: Literal["none", "int8", "nf4"] = Field("none", description="Quantize while loading.")
+    llm_dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        "auto", description="Type of the weights when not quantized."
+    )
+    llm_device_map: str = Field(
+        "auto", description="Placement: auto, balanced, balanced_low_0, sequential, cpu or cuda:0."
+    )
+    llm_max_memory: Annotated[dict[str, str], NoDecode] = Field(
+        default_factory=dict,
+        description="Memory to use per device, separated by spaces, e.g. 0:20GiB cpu:60GiB; empty: what is free.",
+    )
+    llm_context: int = Field(0, ge=0, description="Context window in tokens; 0: the model's own.")
+    llm_endpoint: str = Field(
+        "",
+        description="Base URL of an OpenAI-compatible server (vLLM, llama.cpp, Ollama), e.g. http://127.0.0.1:8000/v1",
+    )
+    llm_endpoint_model: str = Field("", description="Model name to ask of LLM_ENDPOINT; empty: the first it lists.")
+    llm_api_key: SecretStr = Field(SecretStr(""), description="Key for LLM_ENDPOINT, when it wants one.")
+    llm_temperature: float = Field(0.7, ge=0, le=2, description="Default temperature; 0 is greedy.")
+    llm_top_p: float = Field(0.95, gt=0, le=1, description="Default nucleus sampling share.")
+    llm_max_tokens: int = Field(512, ge=1, description="Default length limit of an answer in tokens.")
+    models_dir: Path = Field(Path("models"), description="Where the Models page looks for model folders.")
+
+    # --- Documents
+    embedding_model: str = Field(
+        "", description="Folder of a sentence-transformers model; empty: the embedded all-MiniLM-L6-v2."
+    )
+    embedding_device: str = Field("auto", description="auto, cpu or cuda:0.")
+    knowledge_chunk_tokens: int = Field(
+        180, ge=32, le=2000, description="Length of a chunk in tokens of the embedding model."
+    )
+    knowledge_chunk_overlap: int = Field(30, ge=0, description="Tokens that neighbouring chunks share.")
+    knowledge_top_k: int = Field(5, ge=1, le=50, description="Passages looked up for a question.")
+    sample_data: bool = Field(True, description="Offer the sample documents and the sample database.")
+    upload_max_mb: int = Field(50, ge=1, description="Largest file that may be uploaded, in MB.")
+    upload_max_files: int = Field(50, ge=1, description="Most files in one upload.")
+
+    # --- Databases
+    database_url: SecretStr = Field(
+        SecretStr(""), description="The database to ask, e.g. mysql+pymysql://reader:password@127.0.0.1:3306/shop"
+    )
+    databases: Annotated[dict[str, SecretStr], NoDecode] = Field(
+        default_factory=dict, description="More databases as name=URL separated by spaces."
+    )
+    sql_model: str = Field(
+        "models/starter-sql", description="Text-to-SQL model used while no language model is loaded."
+    )
+    sql_row_limit: int = Field(1000, ge=1, le=100_000, description="Most rows a query may return.")
+    sql_timeout_s: float = Field(10.0, gt=0, description="Seconds a query may run.")
+
+    @field_validator("auth_users", "api_keys", "llm_max_memory", mode="before")
+    @classmethod
+    def _split_colons(cls, value: object) -> object:
+        return _pairs(value, ":")
+
+    @field_validator("databases", mode="before")
+    @classmethod
+    def _split_equals(cls, value: object) -> object:
+        return _pairs(value, "=")
+
+    @field_validator("data_dir", "models_dir")
+    @classmethod
+    def _from_root(cls, value: Path) -> Path:
+        return ROOT / value
+
+
+def _pairs(value: object, separator: str) -> object:
+    """ "a:1 b:2" -> {"a": "1", "b": "2"}; anything but text is left to pydantic."""
+    if not isinstance(value, str):
+        return value
+    words = value.split()
+    if any(separator not in word for word in words):
+        raise ValueError(f"expected name{separator}value, several separated by spaces")
+    return dict(word.split(separator, 1) for word in words)
+
+
+def prepare_process() -> None:
+    """Keep libraries offline and considerate. Call before any of them is imported."""
+    for name, value in _LIBRARY_SETTINGS.items():
+        os.environ.setdefault(name, value)
+
+
+def keep_uploads_in(folder: Path) -> None:
+    """Where gradio puts files on their way in; its default is a folder that all users of the computer share."""
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+
+
+def load_settings() -> Settings:
+    """Read the settings. Raises ConfigError that names the setting and what it accepts, never its value."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        name = str(first["loc"][0]).upper() if first["loc"] else "?"
+        raise ConfigError("app.bad_setting", name=name, reason=first["msg"]) from None

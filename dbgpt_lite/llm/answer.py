@@ -1,0 +1,41 @@
+"""Counting and timing one answer while it is made."""
+
+import time
+from typing import Literal
+
+from dbgpt_lite.messages import Usage
+
+
+class Answer:
+    """Counts and times of one answer while it is made."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self.prompt_tokens = 0
+        self.completion_tokens = 0
+        self.cached_tokens = 0
+        self.queue_s = 0.0
+        self.first_token_s = 0.0
+        self.finish_reason: Literal["stop", "length", "cancelled"] = "stop"
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the request came."""
+        return time.perf_counter() - self._started
+
+    def token(self) -> None:
+        """One more token was made."""
+        self.completion_tokens += 1
+        self.first_token_s = self.first_token_s or self.elapsed
+
+    def usage(self) -> Usage:
+        """The facts so far."""
+        return Usage(
+            self.prompt_tokens,
+            self.completion_tokens,
+            self.cached_tokens,
+            self.queue_s,
+            self.first_token_s,
+            self.elapsed,
+            self.finish_reason,
+        )

@@ -1,0 +1,85 @@
+"""A key/value cache that grows in place.
+
+transformers' DynamicLayer copies the whole cache for every token (torch.cat); over a 650-token prompt on a CPU that
+copy costs as much as reading the weights of a small model. Here each layer writes into a buffer with spare room.
+"""
+
+from typing import Any
+
+import torch
+from transformers.cache_utils import DynamicCache, DynamicLayer
+
+ROOM = 256
+
+
+class GrowingLayer(DynamicLayer):  # type: ignore[misc]
+    """A DynamicLayer whose `keys` and `values` (batch, heads, tokens, dim) are views of larger buffers.
+
+    `shared` counts the leading tokens that are the same in every row of the batch: beams of one prompt.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared = 0
+        self._key_room: torch.Tensor | None = None
+        self._value_room: torch.Tensor | None = None
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Append (batch, heads, new, dim) states; return all of them."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        start = self.get_seq_length()
+        end = start + key_states.shape[-2]
+        self._key_room = self._with_room(self._key_room, key_states, start, end)
+        self._value_room = self._with_room(self._value_room, value_states, start, end)
+        self.keys, self.values = self._key_room[:, :, :end], self._value_room[:, :, :end]
+        return self.keys, self.values
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Forget the last tokens (given as a negative number); the room stays."""
+        super().crop(tokens_to_remove)
+        self.shared = min(self.shared, self.get_seq_length())
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Every row `repeats` times."""
+        self.shared = self.get_seq_length()
+        self._replace(self.keys.repeat_interleave(repeats, dim=0), self.values.repeat_interleave(repeats, dim=0))
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        """Keep only these rows."""
+        self._replace(self.keys[indices], self.values[indices])
+
+    def reorder_cache(self, beam_idx: torch.Tensor) -> None:
+        """Row i continues row beam_idx[i]. Tokens that all rows share are left where they are."""
+        if self.get_seq_length() > self.shared:
+            for states in (self.keys, self.values):
+                own = states[:, :, self.shared :]
+                own.copy_(own[beam_idx.to(own.device)])
+
+    def reset(self) -> None:
+        """Forget everything."""
+        super().reset()
+        self._key_room = self._value_room = None
+        self.shared = 0
+
+    def _replace(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+        self.keys, self.values, self._key_room, self._value_room = keys, values, keys, values
+
+    def _with_room(self, room: torch.Tensor | None, new: torch.Tensor, start: int, end: int) -> torch.Tensor:
+        if room is None or room.shape[-2] < end:
+            batch, heads, _, dim = new.shape
+            larger = new.new_empty(batch, heads, end + max(ROOM, end // 4), dim)
+            if room is not None:
+                larger[:, :, :start] = room[:, :, :start]
+            room = larger
+        room[:, :, start:end] = new
+        return room
+
+
+def new_cache(config: Any) -> DynamicCache:
+    """An empty cache for a model: growing layers for full attention, transformers' own for every other kind."""
+    cache = DynamicCache(config=config)
+    cache.layers = [GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache

@@ -1,0 +1,224 @@
+"""Engine: what chat asks of any language model. LocalEngine: a lean decoding loop over a model loaded here.
+
+One request computes at a time, in the order of arrival. Stopping works between any two matrix products of
+the model, so a stop frees the place at once even while a long prompt is read.
+"""
+
+import gc
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from dbgpt_lite.errors import Cancelled, ModelError, OutOfMemory, TooLarge
+from dbgpt_lite.llm.answer import Answer
+from dbgpt_lite.llm.chat_template import ChatTemplate, Tokenizer
+from dbgpt_lite.llm.slot import Slot
+from dbgpt_lite.messages import EngineInfo, Message, Prompt, Sampling, Usage
+
+log = logging.getLogger(__name__)
+
+
+class Engine(Protocol):
+    """A language model as chat sees it. All methods may be called from several threads."""
+
+    @property
+    def info(self) -> EngineInfo:
+        """Facts about the model."""
+        ...
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for their turn."""
+        ...
+
+    def count(self, messages: Sequence[Message]) -> int:
+        """Tokens of the prompt these messages make."""
+        ...
+
+    def count_text(self, text: str) -> int:
+        """Tokens of a text alone."""
+        ...
+
+    def stream(self, prompt: Prompt, sampling: Sampling, cancel: threading.Event) -> Iterator[str | Usage]:
+        """Pieces of the answer's text, then its Usage as the last item.
+
+        Setting `cancel` or closing the iterator stops the computation and frees the place; a cancelled answer ends
+        with a Usage whose finish_reason is "cancelled". Raises TooLarge, ModelError, OutOfMemory.
+        """
+        ...
+
+    def candidates(self, prompt: Prompt, count: int, max_tokens: int, cancel: threading.Event) -> list[str]:
+        """Up to `count` alternative answers, best first; empty when there are none. Raises Cancelled."""
+        ...
+
+    def close(self) -> None:
+        """Free what the engine holds; requests under way end with ModelError."""
+        ...
+
+
+class LocalEngine:
+    """An Engine over a model and tokenizer loaded in this process. `info` as the loader found it."""
+
+    def __init__(self, model: Any, tokenizer: Tokenizer, template: ChatTemplate, info: EngineInfo) -> None:
+        from dbgpt_lite.llm.generation import Runner
+
+        self._tokenizer = tokenizer
+        self._template = template
+        self._info = info
+        self._runner: Any = Runner(model)
+        self._end = frozenset(_end_tokens(model, tokenizer)) | template.end_ids
+        self._slot = Slot()
+        self._closed = threading.Event()
+
+    @property
+    def info(self) -> EngineInfo:
+        """Facts about the model."""
+        return self._info
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for their turn."""
+        return self._slot.waiting
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request computes now."""
+        return self._slot.busy
+
+    def count(self, messages: Sequence[Message]) -> int:
+        """Tokens of the prompt these messages make."""
+        return len(self._template.encode(messages))
+
+    def count_text(self, text: str) -> int:
+        """Tokens of a text alone."""
+        return len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def stream(self, prompt: Prompt, sampling: Sampling, cancel: threading.Event) -> Iterator[str | Usage]:
+        """Pieces of the answer's text, then its Usage. See Engine.stream."""
+        answer = Answer()
+        try:
+            ids, limit = self._fit(prompt, sampling.max_tokens)
+            answer.prompt_tokens = len(ids)
+            with self._turn(cancel):
+                answer.queue_s = answer.elapsed
+                yield from self._decode(ids, limit, sampling, answer, cancel)
+        except Cancelled:
+            self._refuse_closed()
+            answer.finish_reason = "cancelled"
+        yield answer.usage()
+
+    def candidates(self, prompt: Prompt, count: int, max_tokens: int, cancel: threading.Event) -> list[str]:
+        """`count` answers by beam search over one reading of the prompt, best first, without repeats."""
+        from dbgpt_lite.llm.decoding import beam_search
+
+        ids, limit = self._fit(prompt, max_tokens)
+        try:
+            with self._turn(cancel), self._memory_guard():
+                logits, _ = self._runner.read(ids)
+                try:
+                    beams = beam_search(logits, self._runner.beam_step, count, limit, self._end)
+                finally:
+                    self._runner.end_beams()
+        except Cancelled:
+            self._refuse_closed()
+            raise
+        texts = (self._before_stop(self._text(beam.tokens)) for beam in beams)
+        return list(dict.fromkeys(texts))
+
+    def close(self) -> None:
+        """Stop what computes, then free the model's memory."""
+        self._closed.set()
+        with self._slot.hold():
+            self._runner = None
+        gc.collect()
+        _empty_gpu_cache()
+
+    def _fit(self, prompt: Prompt, max_tokens: int) -> tuple[list[int], int]:
+        """Token ids of the prompt and how many may follow within the window."""
+        self._refuse_closed()
+        ids = self._template.encode(prompt.messages)
+        window = self._info.context_length
+        if len(ids) >= window:
+            raise TooLarge("llm.prompt_too_long", tokens=len(ids), window=window)
+        return ids, min(max_tokens, window - len(ids))
+
+    def _decode(
+        self, ids: list[int], limit: int, sampling: Sampling, answer: Answer, cancel: threading.Event
+    ) -> Iterator[str]:
+        from dbgpt_lite.llm.decoding import Sampler
+        from dbgpt_lite.llm.textstream import Detokenizer, StopScanner
+
+        sampler = Sampler(sampling)
+        characters, scanner = Detokenizer(self._text), StopScanner((*sampling.stop, *self._template.stop))
+        with self._memory_guard():
+            logits, answer.cached_tokens = self._runner.read(ids)
+        while (token := sampler.pick(logits)) not in self._end:
+            answer.token()
+            if text := scanner.push(characters.push(token)):
+                yield text
+            if scanner.stopped:
+                return
+            if answer.completion_tokens >= limit:
+                answer.finish_reason = "length"
+                break
+            if cancel.is_set():
+                raise Cancelled
+            with self._memory_guard():
+                logits = self._runner.step(token)
+        if tail := scanner.push(characters.flush()) + scanner.flush():
+            yield tail
+
+    @contextmanager
+    def _turn(self, cancel: threading.Event) -> Iterator[None]:
+        """Hold the slot, with the model watching for a stop."""
+        with self._slot.hold(cancel, self._closed):
+            self._refuse_closed()
+            self._runner.watch(cancel, self._closed)
+            yield
+
+    @contextmanager
+    def _memory_guard(self) -> Iterator[None]:
+        """Turn an allocator's failure into OutOfMemory and leave the engine usable."""
+        import torch
+
+        try:
+            yield
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            self._runner.forget()
+            if not _is_memory(error):
+                log.warning("generation failed: %s", type(error).__name__, exc_info=error)
+                raise ModelError("llm.generation_failed", name=self._info.name) from error
+            _empty_gpu_cache()
+            raise OutOfMemory("llm.out_of_memory_answering", name=self._info.name) from error
+
+    def _text(self, ids: Sequence[int]) -> str:
+        return self._tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+    def _before_stop(self, text: str) -> str:
+        found = [at for word in self._template.stop if (at := text.find(word)) >= 0]
+        return text[: min(found)] if found else text
+
+    def _refuse_closed(self) -> None:
+        if self._closed.is_set():
+            raise ModelError("llm.closed", name=self._info.name)
+
+
+def _end_tokens(model: Any, tokenizer: Any) -> Iterator[int]:
+    """Every token that ends an answer: generation_config's list, config's, the tokenizer's."""
+    for holder in (model.generation_config, model.config, tokenizer):
+        value = getattr(holder, "eos_token_id", None)
+        yield from value if isinstance(value, list) else [value] if isinstance(value, int) else []
+
+
+def _is_memory(error: BaseException) -> bool:
+    """torch's CPU allocator raises a plain RuntimeError; its text is the only sign."""
+    return not isinstance(error, RuntimeError) or "memory" in str(error).lower() or "alloc" in str(error).lower()
+
+
+def _empty_gpu_cache() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

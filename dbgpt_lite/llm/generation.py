@@ -1,0 +1,130 @@
+"""Forward passes of one model over a cache that outlives a request, so that a follow-up reads only what is new."""
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from dbgpt_lite.errors import Cancelled
+from dbgpt_lite.llm.cache import GrowingLayer, new_cache
+
+# Tokens of a prompt read in one pass. On a CPU a stop waits for one matrix product over a chunk, so large models
+# get a shorter one.
+CPU_CHUNK = 256
+CPU_CHUNK_LARGE = 64
+GPU_CHUNK = 2048
+_LARGE = 1_000_000_000
+
+
+def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
+    """How many leading tokens are the same."""
+    pairs = zip(left, right, strict=False)
+    return next((place for place, (one, other) in enumerate(pairs) if one != other), min(len(left), len(right)))
+
+
+def _chunk(model: Any, device: torch.device) -> int:
+    if device.type != "cpu":
+        return GPU_CHUNK
+    return CPU_CHUNK if sum(p.numel() for p in model.parameters()) < _LARGE else CPU_CHUNK_LARGE
+
+
+class Runner:
+    """Reads prompts in chunks and continues them. Not thread-safe: whoever calls holds the engine's slot.
+
+    Every linear layer first looks at the events of `watch`, so a stop takes effect within one matrix product.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._device = next((p.device for p in model.parameters() if p.device.type != "meta"), torch.device("cpu"))
+        self._chunk = _chunk(model, self._device)
+        self._cache = new_cache(model.config)
+        self._known: list[int] = []
+        self._events: tuple[threading.Event, ...] = ()
+        for module in model.modules():
+            if isinstance(module, torch.nn.Linear):
+                module.register_forward_pre_hook(self._stop_if_asked)
+
+    def watch(self, *events: threading.Event) -> None:
+        """Raise Cancelled from the next matrix product on once one of these is set."""
+        self._events = events
+
+    def forget(self) -> None:
+        """Drop the cache and give its memory back."""
+        self._cache, self._known = new_cache(self._model.config), []
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    @torch.inference_mode()
+    def read(self, ids: Sequence[int]) -> tuple[torch.Tensor, int]:
+        """Logits (vocabulary,) after the prompt `ids` (at least one), and how many of its tokens were cached."""
+        cached = self._keep(min(common_prefix(ids, self._known), len(ids) - 1))
+        for start in range(cached, len(ids), self._chunk):
+            logits = self._forward(list(ids[start : start + self._chunk]))
+        return logits, cached
+
+    @torch.inference_mode()
+    def step(self, token: int) -> torch.Tensor:
+        """Logits (vocabulary,) after one more token."""
+        return self._forward([token])
+
+    @torch.inference_mode()
+    def beam_step(self, tokens: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
+        """Logits (beams, vocabulary) after one more token (beams,) each; beam i continues beam parents[i]."""
+        if self._cache.layers[0].keys.shape[0] != len(tokens):
+            self._cache.batch_repeat_interleave(len(tokens))
+        else:
+            self._cache.reorder_cache(parents)
+        return self._call(tokens[:, None].to(self._device))
+
+    @torch.inference_mode()
+    def end_beams(self) -> None:
+        """Keep the first beam's copy of the prompt for the next request."""
+        if self._cache.layers[0].keys.shape[0] > 1:
+            self._cache.batch_select_indices(torch.tensor([0], device=self._device))
+        self._settle()
+
+    def _forward(self, tokens: list[int]) -> torch.Tensor:
+        try:
+            logits = self._call(torch.tensor([tokens], device=self._device))
+        except Cancelled:
+            self._settle()
+            raise
+        except BaseException:
+            self.forget()
+            raise
+        self._known += tokens
+        return logits[0]
+
+    def _call(self, ids: torch.Tensor) -> torch.Tensor:
+        """ids (rows, tokens) -> logits (rows, vocabulary) of the last token."""
+        output = self._model(input_ids=ids, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
+        logits: torch.Tensor = output.logits[:, -1]
+        return logits
+
+    def _keep(self, count: int) -> int:
+        """Cut the cache down to its first `count` tokens; returns how many it could keep."""
+        known, self._known = self._known, self._known[:count]
+        if count == 0 or (count < len(known) and not self._croppable):
+            self.forget()
+            return 0
+        self._settle()
+        return count
+
+    @property
+    def _croppable(self) -> bool:
+        return all(isinstance(layer, GrowingLayer) for layer in self._cache.layers)
+
+    def _settle(self) -> None:
+        """Bring every layer to the known tokens: a stop leaves some layers one chunk ahead of the others."""
+        for layer in self._cache.layers:
+            ahead = layer.get_seq_length() - len(self._known)
+            if ahead and not self._croppable:
+                return self.forget()
+            layer.crop(-ahead)
+        return None
+
+    def _stop_if_asked(self, module: Any, args: Any) -> None:
+        if any(event.is_set() for event in self._events):
+            raise Cancelled

@@ -1,0 +1,248 @@
+"""Frozen values that cross layers. No behaviour beyond small derivations, no third-party imports."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from dbgpt_lite.texts import Language
+
+Role = Literal["system", "user", "assistant"]
+Mode = Literal["auto", "chat", "documents", "database"]
+MODES: tuple[Mode, ...] = ("auto", "chat", "documents", "database")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation, or one part of a prompt."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A piece of a document as retrieved. `start`/`end` are character offsets in the document's extracted text."""
+
+    id: int
+    text: str
+    document_id: str
+    document: str
+    page: int | None = None
+    heading: str = ""
+    start: int = 0
+    end: int = 0
+    score: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """Marker [number] in an answer, the passage it points to and the words quoted from it ("" for none)."""
+
+    number: int
+    passage: Passage
+    quote: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ResultTable:
+    """Rows of a query. Cells are str, int, float, None or bool; other database types arrive as text."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[object, ...], ...]
+    truncated: bool = False
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SqlAttempt:
+    """One query a model wrote. `problem` says why it was not used ("" for the one that ran)."""
+
+    sql: str
+    problem: str = ""
+    method: str = "greedy"
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn. temperature 0 is greedy."""
+
+    temperature: float = 0.7
+    top_p: float = 0.95
+    max_tokens: int = 512
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What an engine is asked, structured.
+
+    `messages` is the complete rendered conversation for a language model. The other fields are the same
+    material unrendered: the built-in assistant quotes `passages` and words `table` without reading prose.
+    """
+
+    task: str
+    messages: tuple[Message, ...]
+    question: str
+    language: Language = "en"
+    passages: tuple[Passage, ...] = ()
+    schema: str = ""
+    sql: str = ""
+    table: ResultTable | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """Facts about an engine that the page, the budget and the SQL task need.
+
+    context_length: tokens the engine can read and write together. kind: "builtin", "local" or "remote".
+    device: where it computes, in words. languages: the languages it is able to read.
+    sql_prompt: name of the prompt file for the SQL task; sql_dialect: the dialect it writes ("" = the connection's).
+    """
+
+    name: str
+    kind: Literal["builtin", "local", "remote"]
+    context_length: int
+    device: str = ""
+    quantization: str = ""
+    languages: tuple[Language, ...] = ("en", "zh")
+    sql_prompt: str = "sql"
+    sql_dialect: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens and seconds of one answer. `first_token_s` counts from the request's start, waiting included."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    queue_s: float = 0.0
+    first_token_s: float = 0.0
+    seconds: float = 0.0
+    finish_reason: Literal["stop", "length", "cancelled"] = "stop"
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Decoding speed after the first token (0.0 when it cannot be told)."""
+        spent = self.seconds - self.first_token_s
+        return (self.completion_tokens - 1) / spent if spent > 0 and self.completion_tokens > 1 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerLine:
+    """Tokens one section of the prompt uses, and what was left out of it (counts in the section's own unit)."""
+
+    section: str
+    tokens: int
+    kept: int = 0
+    dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The prompt's budget: window = prompt sections + room reserved for the answer + spare."""
+
+    window: int
+    reserved: int
+    lines: tuple[LedgerLine, ...] = ()
+
+    @property
+    def used(self) -> int:
+        """Tokens of all sections together."""
+        return sum(line.tokens for line in self.lines)
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """One question. `owner` is set by the front end from its session, never by the client.
+
+    `source` names a knowledge space id (documents) or a connection (database); "" means the default one.
+    `replaces` is the id of the question message that this one regenerates or edits: it and all after it go
+    once the new answer is there. `history` given: the caller keeps the conversation and nothing is stored.
+    """
+
+    conversation: str
+    question: str
+    owner: str
+    mode: Mode = "auto"
+    source: str = ""
+    language: Language = "en"
+    sampling: Sampling = field(default_factory=Sampling)
+    replaces: int | None = None
+    history: tuple[Message, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What runs now: text key "chat.step_<name>" with `facts`."""
+
+    name: str
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """Auto mode chose this mode."""
+
+    mode: Mode
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Passages that were retrieved for the question, best first, numbered from 1 as cited."""
+
+    passages: tuple[Passage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SqlTried:
+    """A query was written; the last one without a problem is the one that ran."""
+
+    attempt: SqlAttempt
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The query's result."""
+
+    sql: str
+    table: ResultTable
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A piece of answer text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Everything known about a finished (or stopped) answer; also what the store keeps beside its text."""
+
+    text: str
+    mode: Mode
+    engine: str
+    source: str = ""
+    citations: tuple[Citation, ...] = ()
+    passages: tuple[Passage, ...] = ()
+    attempts: tuple[SqlAttempt, ...] = ()
+    sql: str = ""
+    table: ResultTable | None = None
+    usage: Usage = field(default_factory=Usage)
+    ledger: Ledger | None = None
+    stopped: bool = False
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The last event: the stored answer and the ids of the two messages it made."""
+
+    answer: Answer
+    question_id: int
+    answer_id: int
+
+
+ChatEvent = Step | Routed | Found | SqlTried | Rows | Token | Done

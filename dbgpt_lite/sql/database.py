@@ -1,0 +1,170 @@
+"""Databases that may be asked. A query passes four fences, each of which holds without the others:
+the guard (guard.py), a read-only session, a time limit and a cap on rows (sqlite.py, mysql.py).
+"""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from dbgpt_lite.errors import ConfigError, NotFound, QueryRefused
+from dbgpt_lite.messages import ResultTable
+from dbgpt_lite.sql import guard
+from dbgpt_lite.sql.cells import Limits
+from dbgpt_lite.sql.grants import AccountWarning, read_grants
+from dbgpt_lite.sql.known import KnownSchema
+from dbgpt_lite.sql.mysql import MysqlBackend
+from dbgpt_lite.sql.schema import Schema
+from dbgpt_lite.sql.sqlite import SqliteBackend
+
+_MYSQL_DRIVERS = ("mysql", "mariadb", "mysql+pymysql", "mariadb+pymysql")
+_MYSQL_OPTIONS = frozenset(("charset", "unix_socket", "ssl_ca", "ssl_cert", "ssl_key", "ssl_verify_cert"))
+_SYSTEM_DATABASES = frozenset(("mysql", "information_schema", "performance_schema", "sys"))
+# A refusal for an unknown name may come from a schema that changed since it was read.
+_SCHEMA_SECONDS = 10.0
+# How long a server that failed is not asked again. A file is: it answers at once.
+_FAILURE_SECONDS = 30.0
+
+
+class Backend(Protocol):
+    """What differs between database systems."""
+
+    @property
+    def dialect(self) -> str: ...
+    def schema(self) -> Schema: ...
+    def query(self, sql: str, limits: Limits, cancel: threading.Event) -> ResultTable: ...
+    def grants(self) -> tuple[str, ...]: ...
+    def close(self) -> None: ...
+
+
+class Database:
+    """One connection, by name. Thread-safe; connects when first asked, so a server that is down stops nobody."""
+
+    def __init__(self, name: str, url: str, row_limit: int = 1000, timeout_s: float = 10.0) -> None:
+        self.name = name
+        self.row_limit = row_limit
+        self._limits = Limits(rows=row_limit, seconds=timeout_s)
+        self._url = _accepted(name, url)
+        self._backend = self._make_backend()
+        remember_s = 0.0 if self.dialect == "sqlite" else _FAILURE_SECONDS
+        self._known = KnownSchema(name, self._backend.schema, remember_s)
+
+    @property
+    def dialect(self) -> str:
+        """ "sqlite" or "mysql"."""
+        return self._backend.dialect
+
+    def schema(self, refresh: bool = False) -> Schema:
+        """Tables, views, columns and keys; read once and kept, `refresh` reads anew.
+
+        Raises DatabaseError; a server's failure is remembered for 30 s and raised at once meanwhile, save on `refresh`.
+        """
+        return self._known.get(refresh)
+
+    def known_schema(self) -> Schema | None:
+        """The schema if it was read already; else None, and it is read in the background. Never waits, never raises."""
+        return self._known.peek()
+
+    def check(self, sql: str, written_in: str = "") -> str:
+        """The query in this connection's dialect, written anew from its checked syntax tree.
+
+        `written_in` is the dialect of `sql`, "" for the connection's own. The cap on rows is left to `run`, so that
+        what is shown is what was asked. Raises QueryRefused.
+        """
+        return self._checked(sql, None, written_in)
+
+    def explain(self, sql: str, cancel: threading.Event | None = None) -> None:
+        """Let the database itself plan the query without running it, within the time limit.
+
+        Setting `cancel` stops it in the server. Raises QueryRefused, QueryFailed, QueryTimeout, DatabaseError or
+        Cancelled.
+        """
+        checked = self._checked(sql, self.row_limit)
+        prefix = "EXPLAIN QUERY PLAN " if self.dialect == "sqlite" else "EXPLAIN "
+        self._backend.query(prefix + checked, replace(self._limits, rows=10_000), cancel or threading.Event())
+
+    def run(self, sql: str, cancel: threading.Event | None = None) -> ResultTable:
+        """Run one query in this connection's dialect behind all fences; at most `row_limit` rows come back.
+
+        A server that failed before is asked again. Setting `cancel` stops the query in the server. Raises
+        QueryRefused, QueryFailed, QueryTimeout, DatabaseError or Cancelled.
+        """
+        checked = self._checked(sql, self.row_limit, retry=True)
+        return self._backend.query(checked, self._limits, cancel or threading.Event())
+
+    def account_warning(self) -> AccountWarning | None:
+        """What the account may do beyond reading, and how to make one that may not; None when it only reads."""
+        return read_grants(self._backend.grants(), self._url.database or "")
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._backend.close()
+
+    def _checked(self, sql: str, row_limit: int | None, written_in: str = "", retry: bool = False) -> str:
+        try:
+            return guard.check(sql, self._known.get(retry=retry), self.dialect, row_limit, written_in)
+        except QueryRefused as refusal:
+            if not (refusal.key.startswith("sql.no_") and self._known.is_older(_SCHEMA_SECONDS)):
+                raise
+        return guard.check(sql, self.schema(refresh=True), self.dialect, row_limit, written_in)
+
+    def _make_backend(self) -> Backend:
+        if self._url.get_backend_name() == "sqlite":
+            return SqliteBackend(self.name, Path(self._url.database or ""))
+        return MysqlBackend(self.name, self._url, self._limits.seconds)
+
+
+class Databases:
+    """The configured connections; the first is the default."""
+
+    def __init__(self, urls: Mapping[str, str], row_limit: int = 1000, timeout_s: float = 10.0) -> None:
+        self._databases = {name: Database(name, url, row_limit, timeout_s) for name, url in urls.items()}
+
+    def names(self) -> list[str]:
+        """Names in the order of the settings."""
+        return list(self._databases)
+
+    def get(self, name: str = "") -> Database:
+        """The connection of that name, "" for the default one. Raises NotFound."""
+        if not name:
+            return self.default
+        try:
+            return self._databases[name]
+        except KeyError:
+            raise NotFound("sql.no_connection", name=name) from None
+
+    @property
+    def default(self) -> Database:
+        """The first connection. Raises NotFound when there is none."""
+        if not self._databases:
+            raise NotFound("sql.none_configured")
+        return next(iter(self._databases.values()))
+
+    def close(self) -> None:
+        """Close every connection."""
+        for database in self._databases.values():
+            database.close()
+
+
+def _accepted(name: str, url: str) -> URL:
+    """The parsed URL. Raises ConfigError that names the connection, never the URL."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError, TypeError):
+        raise ConfigError("sql.bad_url", name=name) from None
+    if parsed.drivername in ("sqlite", "sqlite+pysqlite"):
+        if not parsed.database or parsed.database == ":memory:" or parsed.query:
+            raise ConfigError("sql.bad_sqlite_url", name=name)
+        return parsed
+    if parsed.drivername not in _MYSQL_DRIVERS:
+        raise ConfigError("sql.other_driver", name=name, driver=parsed.drivername)
+    if not parsed.database or parsed.database.lower() in _SYSTEM_DATABASES:
+        raise ConfigError("sql.no_database", name=name)
+    for option in parsed.query:
+        if option not in _MYSQL_OPTIONS:
+            raise ConfigError("sql.bad_option", name=name, option=option, options=", ".join(sorted(_MYSQL_OPTIONS)))
+    return parsed.set(drivername="mysql+pymysql")

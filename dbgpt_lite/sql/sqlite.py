@@ -1,0 +1,109 @@
+"""SQLite behind its own fences: opened read-only, an authorizer that allows reading only, a time limit, size limits."""
+
+import sqlite3
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote
+
+from sqlalchemy import create_engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+
+from dbgpt_lite.errors import Cancelled, DatabaseError, QueryTimeout
+from dbgpt_lite.messages import ResultTable
+from dbgpt_lite.sql.allowed import is_system_table
+from dbgpt_lite.sql.cells import Limits, collect
+from dbgpt_lite.sql.faults import sqlite_fault
+from dbgpt_lite.sql.reflect import reflect
+from dbgpt_lite.sql.schema import Schema
+
+# Virtual-machine steps between two looks at the clock: about a millisecond.
+_STEPS = 20_000
+_FILES = ("load_extension", "readfile", "writefile", "edit", "fts3_tokenizer", "eval")
+# They build a value of any size within one step, where neither the time limit nor a cancel is looked at.
+_GROWING = ("randomblob", "zeroblob", "printf", "format")
+_DENIED_FUNCTIONS = frozenset((*_FILES, *_GROWING))
+
+
+def allow_reading(action: int, first: str | None, second: str | None, _database: str | None, _by: str | None) -> int:
+    """SQLite authorizer, https://sqlite.org/c3ref/set_authorizer.html: reading and harmless functions."""
+    if action in (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_RECURSIVE):
+        return sqlite3.SQLITE_OK
+    if action == sqlite3.SQLITE_READ:
+        return sqlite3.SQLITE_DENY if is_system_table(first or "") else sqlite3.SQLITE_OK
+    if action == sqlite3.SQLITE_FUNCTION:
+        return sqlite3.SQLITE_DENY if (second or "").lower() in _DENIED_FUNCTIONS else sqlite3.SQLITE_OK
+    return sqlite3.SQLITE_DENY
+
+
+def _text(raw: bytes) -> str:
+    """SQLite stores text unchecked; bytes that are no UTF-8 must not make a table unreadable."""
+    return raw.decode("utf-8", "replace")
+
+
+class SqliteBackend:
+    """One SQLite file. Each query has a connection of its own, so none sees another's settings or lock."""
+
+    dialect = "sqlite"
+
+    def __init__(self, name: str, path: Path) -> None:
+        self._name = name
+        self._path = path
+
+    def schema(self) -> Schema:
+        """Reflect the tables. Raises DatabaseError."""
+        engine = create_engine("sqlite://", creator=self._open, poolclass=NullPool)
+        try:
+            with engine.connect() as connection:
+                return reflect(connection)
+        except DBAPIError as error:
+            raise sqlite_fault(error.orig or error, self._name) from None
+        finally:
+            engine.dispose()
+
+    def query(self, sql: str, limits: Limits, cancel: threading.Event) -> ResultTable:
+        """Run `sql` behind the fences of this file. Raises Cancelled, QueryTimeout, QueryFailed, DatabaseError."""
+        if cancel.is_set():
+            raise Cancelled
+        started = time.monotonic()
+        with closing(self._open()) as connection:
+            connection.set_authorizer(allow_reading)
+            connection.set_progress_handler(lambda: self._must_stop(started, limits, cancel), _STEPS)
+            try:
+                cursor = connection.execute(sql)
+                names = [column[0] for column in cursor.description or ()]
+                return collect(names, cursor, limits, started)
+            except sqlite3.Error as error:
+                if cancel.is_set():
+                    raise Cancelled from None
+                if time.monotonic() - started >= limits.seconds:
+                    raise QueryTimeout("sql.timeout", seconds=f"{limits.seconds:g}") from None
+                raise sqlite_fault(error, self._name) from None
+
+    def grants(self) -> tuple[str, ...]:
+        """SQLite has no accounts."""
+        return ()
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    @staticmethod
+    def _must_stop(started: float, limits: Limits, cancel: threading.Event) -> int:
+        return int(cancel.is_set() or time.monotonic() - started >= limits.seconds)
+
+    def _open(self) -> sqlite3.Connection:
+        if not self._path.is_file():
+            raise DatabaseError("sql.no_file", name=self._name)
+        address = f"file:{quote(str(self._path))}?mode=ro"
+        try:
+            connection = sqlite3.connect(address, uri=True, check_same_thread=False, timeout=5)
+        except sqlite3.Error as error:
+            raise sqlite_fault(error, self._name) from None
+        connection.text_factory = _text
+        connection.execute("PRAGMA query_only = ON")
+        connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 16 * 2**20)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 500)
+        return connection

@@ -1,0 +1,36 @@
+"""Every sentence a user can read, in English and Chinese.
+
+Sentences live in ``locales/<section>.<language>.json`` as one flat object of name -> text with ``{variables}``.
+A key is ``section.name``. Both languages hold the same keys with the same variables (a test compares them).
+"""
+
+import json
+from functools import cache
+from importlib import resources
+from string import Formatter
+from typing import Literal
+
+Language = Literal["en", "zh"]
+LANGUAGES: tuple[Language, ...] = ("en", "zh")
+
+
+@cache
+def section_texts(section: str, language: Language) -> dict[str, str]:
+    """The texts of one section: name -> text."""
+    file = resources.files("dbgpt_lite") / "locales" / f"{section}.{language}.json"
+    texts: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))
+    return texts
+
+
+def text(key: str, language: Language = "en", /, **facts: object) -> str:
+    """Render the text `key` (``section.name``); a fact that the text does not name is ignored.
+
+    Raises KeyError for an unknown key or a missing fact: both are faults of the program, found by its tests.
+    """
+    section, _, name = key.partition(".")
+    return section_texts(section, language)[name].format(**facts)
+
+
+def variables(template: str) -> set[str]:
+    """Names of the ``{variables}`` in a template."""
+    return {name for _, name, _, _ in Formatter().parse(template) if name}

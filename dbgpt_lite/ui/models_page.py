@@ -1,0 +1,144 @@
+"""The Models page: what answers now, and the folders that could."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+from markupsafe import Markup
+
+from dbgpt_lite.messages import EngineInfo
+from dbgpt_lite.texts import Language
+from dbgpt_lite.ui.bridge import Bridge, fact, telling
+from dbgpt_lite.ui.i18n import say
+from dbgpt_lite.ui.icons import icon
+from dbgpt_lite.ui.knowledge_page import size
+from dbgpt_lite.ui.render import error_box
+from dbgpt_lite.ui.session import reader_of
+from dbgpt_lite.ui.sidebar import model_badge
+
+if TYPE_CHECKING:
+    from dbgpt_lite.bootstrap import Services
+    from dbgpt_lite.llm.manager import ModelFolder, ModelStatus
+
+QUANTIZATIONS = ("none", "int8", "nf4")
+
+
+class ModelsPage:
+    """Components and handlers."""
+
+    def __init__(self, services: "Services", bridge: Bridge, badge: gr.HTML) -> None:
+        self._services = services
+        self._bridge = bridge
+        self._badge = badge
+        with gr.Column(elem_id="page-models", elem_classes="page"):
+            self.now = gr.HTML("", elem_id="models-now", js_on_load=None, apply_default_css=False)
+            self.folders = gr.HTML("", elem_id="models-folders", js_on_load=None, apply_default_css=False)
+
+    def wire(self) -> None:
+        """Connect the events."""
+        settings, on = self._services.settings, self._bridge.on
+        on("show_models", telling(settings, self._show), None, [self._badge, self.now, self.folders])
+        on("load_model", telling(settings, self._load), None, [self._badge, self.now])
+        on("unload_model", telling(settings, self._unload), None, [self._badge, self.now, self.folders])
+        on("model_status", telling(settings, self._status), None, [self._badge, self.now])
+
+    def badge(self, language: Language) -> Markup:
+        """Name and state of what answers."""
+        models = self._services.models
+        return model_badge(models.status, models.engine.info.kind, language, self._services.ready)
+
+    def _status(self, request: gr.Request) -> tuple[Markup, Markup]:
+        language = reader_of(request, self._services.settings).language
+        models = self._services.models
+        return self.badge(language), current_model(models.status, models.engine.info, language)
+
+    def _show(self, request: gr.Request) -> tuple[Any, ...]:
+        language = reader_of(request, self._services.settings).language
+        chosen = self._services.settings.llm_quantization
+        return *self._status(request), folder_list(self._services.models.folders(), chosen, language)
+
+    def _load(self, event: gr.EventData, request: gr.Request) -> tuple[Markup, Markup]:
+        quantization = fact(event, "quantization")
+        wanted: Any = quantization if quantization in QUANTIZATIONS else "none"
+        self._services.models.load(fact(event, "name"), wanted)
+        return self._status(request)
+
+    def _unload(self, request: gr.Request) -> tuple[Any, ...]:
+        self._services.models.unload()
+        return self._show(request)
+
+
+def current_model(status: "ModelStatus", info: EngineInfo, language: Language) -> Markup:
+    """The model that answers, its state, and what to do about a failure."""
+    builtin = info.kind == "builtin"
+    name = say("built_in_assistant", language) if builtin else info.name
+    facts = [
+        say("built_in_facts", language) if builtin else "",
+        say("remote_facts", language) if info.kind == "remote" else "",
+        info.device if info.kind == "local" else "",
+        info.quantization,
+        say("context_window", language, count=f"{info.context_length:,}")
+        if not builtin and info.context_length
+        else "",
+    ]
+    unload = Markup("")
+    if not builtin and status.state != "loading":
+        unload = Markup(
+            '<button type="button" id="unload-model" class="button plain" data-action="unload_model" '
+            'data-confirm="{}" data-ok="{}">{}</button>'
+        ).format(say("unload_sure", language, name=name), say("unload", language), say("unload", language))
+    return Markup(
+        '<header class="page-head"><div><h1>{}</h1><p>{}</p></div></header>'
+        '<section class="now" data-state="{}"><div><small>{}</small><b>{}</b><span>{}</span></div>{}</section>{}{}'
+    ).format(
+        say("page_models", language),
+        say("models_intro", language),
+        status.state,
+        say("answers_now", language),
+        name,
+        " · ".join(part for part in facts if part),
+        unload,
+        _loading(status, language),
+        error_box(status.detail.render(language)) if status.detail else "",
+    )
+
+
+def folder_list(folders: Sequence["ModelFolder"], quantization: str, language: Language) -> Markup:
+    """The folders of MODELS_DIR; one that cannot be loaded says why."""
+    if not folders:
+        return Markup('<div class="page-empty"><p>{}</p><p>{}</p></div>').format(
+            say("no_models", language), say("no_models_more", language)
+        )
+    options = Markup("").join(
+        Markup('<option value="{}"{}>{}</option>').format(
+            name, Markup(" selected") if name == quantization else "", say(f"quantization_{name}", language)
+        )
+        for name in QUANTIZATIONS
+    )
+    rows = Markup("").join(_folder(folder, options, language) for folder in folders)
+    return Markup('<h2>{}</h2><ul class="models">{}</ul>').format(say("in_models_folder", language), rows)
+
+
+def _folder(folder: "ModelFolder", options: Markup, language: Language) -> Markup:
+    facts = " · ".join(part for part in (folder.family, size(folder.size_bytes), folder.quantization) if part)
+    action: Markup = Markup("")
+    if "sql" in folder.tasks and "chat" not in folder.tasks:
+        action = Markup('<em class="tag">{}</em>').format(say("sql_only", language))
+    elif folder.problem is None:
+        action = Markup(
+            '<select name="quantization" aria-label="{}">{}</select>'
+            '<button type="button" class="button plain" data-action="load_model" data-name="{}">{}</button>'
+        ).format(say("quantization", language), options, folder.name, say("load", language))
+    problem = error_box(folder.problem.render(language)) if folder.problem else Markup("")
+    return Markup('<li class="model" data-name="{}">{}<div><b>{}</b><span>{}</span></div>{}{}</li>').format(
+        folder.name, icon("chip"), folder.name, facts, action, problem
+    )
+
+
+def _loading(status: "ModelStatus", language: Language) -> Markup:
+    if status.state != "loading":
+        return Markup("")
+    percent = round(status.progress * 100)
+    return Markup(
+        '<div class="loading" role="status"><span>{}</span><i class="bar"><i style="width:{}%"></i></i></div>'
+    ).format(say("loading_model", language, name=status.name, percent=percent), percent)

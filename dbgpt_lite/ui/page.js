@@ -1,0 +1,437 @@
+// Behaviour of the page that needs no server: where we are, what scrolls, what is copied, dropped and confirmed.
+(() => {
+  const root = document.documentElement;
+  const store = { get: (k) => { try { return localStorage.getItem(k); } catch { return null; } },
+                  set: (k, v) => { try { localStorage.setItem(k, v); } catch { /* private mode */ } } };
+  const $ = (selector, from = document) => from.querySelector(selector);
+  const word = (name) => $("#words")?.dataset[name] ?? "";
+  const PAGES = ["knowledge", "data", "models", "settings"];
+
+  // --- Light and dark: the reader's choice, else the system's.
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  const paint = () => {
+    const dark = (store.get("dbgpt_theme") ?? (system.matches ? "dark" : "light")) === "dark";
+    root.classList.toggle("night", dark);
+    document.body?.classList.toggle("dark", dark);
+  };
+  system.addEventListener("change", paint);
+  paint();
+  // Gradio sets its own class when it mounts.
+  new MutationObserver(() => {
+    if (document.body.classList.contains("dark") !== root.classList.contains("night")) paint();
+  }).observe(document.body, { attributes: true, attributeFilter: ["class"] });
+
+  document.cookie = `dbgpt_zone=${-new Date().getTimezoneOffset()};path=/;max-age=31536000;samesite=lax`;
+
+  // --- The way to Python: one hidden component triggers every action.
+  let trigger = null;
+  const waiting = [];
+  const act = (name, facts = {}) => { trigger ? trigger(name, facts) : waiting.push([name, facts]); };
+
+  const running = () => $("#live .running")?.dataset.conversation ?? null;
+  const current = () => $("#thread [data-conversation]")?.dataset.conversation ?? "";
+  const here = () => running() !== null && running() === current();
+
+  /** Put a value into one of Gradio's text boxes as typing would. */
+  function write(box, value) {
+    const field = $(`${box} textarea, ${box} input`);
+    if (!field) return;
+    field.value = value;
+    field.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+
+  /** What one of Gradio's text boxes holds. */
+  const held = (box) => $(`${box} textarea, ${box} input`)?.value ?? "";
+  const currentIf = (link, yes) => { yes ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current"); };
+
+  // Mode and source that the next new chat starts with.
+  let chosen = null;
+
+  // --- Where we are: #/, #/c/<id>, #/knowledge, ...
+  const place = () => location.hash.replace(/^#\/?/, "").split("/");
+  const page = () => (PAGES.includes(place()[0]) ? place()[0] : "chat");
+  const opened = () => (place()[0] === "c" ? place()[1] ?? "" : "");
+  const go = (hash) => { if (location.hash !== hash) location.hash = hash; else arrive(); };
+  function arrive() {
+    root.dataset.page = page();
+    root.classList.remove("with-sidebar");
+    for (const link of document.querySelectorAll(".nav")) {
+      currentIf(link, link.dataset.page === page());
+    }
+    if (page() !== "chat") act(`show_${page()}`);
+    else if (trigger && (opened() !== current() || (sought !== null && sought !== opened()))) seek();
+    else if (chosen) act("new_chat", chosen);
+    if (page() === "chat") chosen = null;
+    if (page() === "chat") focusAsk();
+  }
+  addEventListener("hashchange", arrive);
+  root.dataset.page = page();
+
+  // The conversation asked for and not yet shown, and those given up for another: replies come in any order.
+  let sought = null, looking = 0;
+  const abandoned = new Set();
+  function seek() {
+    if (sought !== null && sought !== opened()) abandoned.add(sought);
+    sought = opened();
+    abandoned.delete(sought);
+    // At once, so that a question typed before the server has replied goes where it belongs.
+    write("#conversation", sought);
+    act(sought ? "open_conversation" : "new_chat", { id: sought, ...chosen });
+    look(50);
+  }
+  /** An unknown conversation opened from the empty page changes nothing but the hidden box. */
+  function look(times) {
+    clearTimeout(looking);
+    if (!sought || !times) return;
+    if (held("#conversation") || current() || abandoned.has("")) { looking = setTimeout(look, 200, times - 1); return; }
+    sought = null;
+    if (page() === "chat") history.replaceState(null, "", "#/");
+  }
+
+  function focusAsk() {
+    // On a phone the keyboard would cover half the page.
+    if (matchMedia("(pointer: fine)").matches && !$("dialog[open]")) setTimeout(() => $("#ask textarea")?.focus(), 0);
+  }
+
+  // --- What changed in the thread
+  let atEnd = true;
+  const scroller = () => $("#scroll");
+  const nearEnd = (box) => box.scrollHeight - box.scrollTop - box.clientHeight < 90;
+  const toEnd = () => { const box = scroller(); if (box) { box.scrollTop = box.scrollHeight; atEnd = true; mark(); } };
+  const mark = () => root.classList.toggle("scrolled-up", !atEnd);
+  let lastConversation = null, lastTurn, started = null, wasRunning = false, frame = 0;
+  // When a question went off that the server has not begun to answer; 0 if none.
+  let sentAt = 0;
+
+  function changed() {
+    frame = 0;
+    const id = current();
+    const live = running();
+    root.classList.toggle("answering", live !== null);
+    root.classList.toggle("answering-here", here());
+    root.classList.toggle("is-empty", !!$("#thread .empty") && !here());
+    for (const row of document.querySelectorAll(".conversation")) {
+      currentIf(row, row.dataset.conversation === id && id !== "");
+      row.classList.toggle("busy", live !== null && row.dataset.conversation === live);
+    }
+    if (live !== null && !wasRunning) { started = performance.now(); root.classList.remove("stopping"); tick(); toEnd(); }
+    if (live === null && wasRunning) {
+      started = null;
+      root.classList.remove("stopping");
+      // Not out of another field that the reader has gone to meanwhile.
+      const field = document.activeElement;
+      if (page() === "chat" && (!field || field === document.body || field.closest("#composer"))) focusAsk();
+    }
+    // A short answer may begin and end between two looks; its turn is there then.
+    const turn = $("#thread .turn:last-child")?.dataset.question;
+    if (live === null && (wasRunning || turn !== lastTurn)) sentAt = 0;
+    lastTurn = turn;
+    wasRunning = live !== null;
+    if (id === sought) sought = null;
+    if (id !== lastConversation && $("#thread [data-conversation]")) {
+      const first = lastConversation === null;
+      lastConversation = id;
+      if (page() === "chat" && opened() !== id && abandoned.delete(id)) seek();
+      else if (page() === "chat" && opened() !== id) {
+        history[first || id === "" ? "replaceState" : "pushState"](null, "", id ? `#/c/${id}` : "#/");
+      }
+      setTimeout(toEnd, 0);
+      if (page() === "chat") focusAsk();
+    } else if (atEnd) toEnd();
+  }
+  const soon = () => { frame ||= setTimeout(changed, 16); };
+  const watcher = new MutationObserver(soon);
+
+  function tick() {
+    if (started === null) return;
+    // Drawn by a style: the server redraws the turn itself many times a second.
+    const seconds = Math.floor((performance.now() - started) / 1000);
+    const shown = seconds < 60 ? `${seconds} s` : `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
+    root.style.setProperty("--elapsed", `"${shown}"`);
+    setTimeout(tick, 250);
+  }
+
+  // --- Model being loaded: look again every second until it is there.
+  let beat = 0;
+  setInterval(() => {
+    beat += 1;
+    const badge = $("#model-badge");
+    const changing = badge?.dataset.state === "loading" || badge?.hasAttribute("data-preparing");
+    if (!document.hidden && (changing || (page() === "models" && beat % 5 === 0))) act("model_status");
+  }, 1000);
+
+  // --- Dialogs, notices, copying
+  function dialog({ title, value, ok, danger }) {
+    return new Promise((answer) => {
+      const box = document.createElement("dialog");
+      box.className = "ask-dialog";
+      const form = document.createElement("form");
+      form.method = "dialog";
+      const text = document.createElement("p");
+      text.textContent = title;
+      form.append(text);
+      let input = null;
+      if (value !== undefined) {
+        input = document.createElement("input");
+        Object.assign(input, { value, maxLength: 80, required: true });
+        input.setAttribute("aria-label", title);
+        form.append(input);
+      }
+      const no = Object.assign(document.createElement("button"), { type: "button", textContent: word("cancel"), className: "button plain cancel" });
+      const yes = Object.assign(document.createElement("button"), { type: "submit", textContent: ok || word("save"), className: `button ok ${danger ? "danger" : ""}` });
+      const row = document.createElement("div");
+      row.append(no, yes);
+      form.append(row);
+      box.append(form);
+      document.body.append(box);
+      const close = (result) => { box.close(); box.remove(); answer(result); };
+      no.onclick = () => close(null);
+      box.oncancel = () => close(null);
+      box.onclick = (event) => { if (event.target === box) close(null); };
+      form.onsubmit = () => close(input ? input.value.trim() || null : true);
+      box.showModal();
+      input ? input.select() : (danger ? no : yes).focus();
+    });
+  }
+
+  function notice(text) {
+    $("#notice")?.remove();
+    const box = Object.assign(document.createElement("div"), { id: "notice", textContent: text });
+    box.setAttribute("role", "status");
+    document.body.append(box);
+    setTimeout(() => box.remove(), 4000);
+  }
+
+  async function copy(button) {
+    const kind = button.dataset.copy;
+    const text = kind === "code" ? button.closest("figure").querySelector("pre").textContent
+      : kind === "question" ? button.closest(".turn").querySelector(".bubble").textContent : button.dataset.text;
+    try { await navigator.clipboard.writeText(text); } catch {
+      // Without https there is no clipboard API.
+      const area = Object.assign(document.createElement("textarea"), { value: text });
+      document.body.append(area); area.select(); document.execCommand("copy"); area.remove();
+    }
+    button.classList.add("done");
+    setTimeout(() => button.classList.remove("done"), 1500);
+  }
+
+  function download(file) {
+    if (!file) return;
+    file = JSON.parse(file);
+    const url = URL.createObjectURL(new Blob([file.text], { type: "text/csv;charset=utf-8" }));
+    Object.assign(document.createElement("a"), { href: url, download: file.name }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 10000);
+  }
+
+  // --- A citation opens its passage
+  function cite(button) {
+    const card = button.closest(".answer")?.querySelector(`.passage[data-number="${Number(button.dataset.number)}"]`);
+    if (!card) return;
+    const fold = card.parentElement.closest("details");
+    if (fold) fold.open = true;
+    card.open = true;
+    atEnd = false;
+    (card.querySelector("mark") ?? card).scrollIntoView({ block: "center", behavior: "smooth" });
+    card.classList.add("flash");
+    setTimeout(() => card.classList.remove("flash"), 1600);
+  }
+
+  // What the reader unfolds is brought into view; "toggle" does not bubble.
+  document.addEventListener("toggle", (event) => {
+    const fold = event.target;
+    if (fold instanceof HTMLDetailsElement && fold.open && fold.closest("#thread")) fold.scrollIntoView({ block: "nearest" });
+  }, true);
+
+  // --- Edit a question where it stands
+  function edit(button) {
+    // The thread is drawn anew when the answer ends, without the box.
+    if (asking()) return notice(word("stillAnswering"));
+    const turn = button.closest(".turn");
+    const bubble = turn.querySelector(".bubble");
+    if (turn.querySelector(".edit-box")) return;
+    const area = Object.assign(document.createElement("textarea"), { value: bubble.textContent, className: "edit-box" });
+    const row = Object.assign(document.createElement("div"), { className: "edit-row" });
+    const no = Object.assign(document.createElement("button"), { type: "button", className: "button plain", textContent: word("cancel") });
+    const yes = Object.assign(document.createElement("button"), { type: "button", className: "button edit-send", textContent: $("#send")?.textContent.trim() || "OK" });
+    row.append(no, yes);
+    const box = Object.assign(document.createElement("div"), { className: "editing" });
+    box.append(area, row);
+    turn.querySelector(".question").after(box);
+    turn.classList.add("is-edited");
+    const close = () => { box.remove(); turn.classList.remove("is-edited"); };
+    const send = () => {
+      const text = area.value.trim();
+      if (!text || !mayAsk()) return;
+      close();
+      act("ask", { id: turn.dataset.question, question: text });
+    };
+    no.onclick = close;
+    yes.onclick = send;
+    area.onkeydown = (event) => {
+      if (event.key === "Escape") close();
+      if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); send(); }
+    };
+    area.style.height = `${Math.min(area.scrollHeight + 4, 320)}px`;
+    area.focus();
+  }
+
+  const asking = () => running() !== null || (sentAt !== 0 && performance.now() - sentAt < 3000);
+  /** One answer at a time: says so when another one is being written. */
+  function busy() {
+    if (!asking()) return false;
+    if (running() !== null && !here()) notice(word("stillAnswering"));
+    return true;
+  }
+  /** Whether a question goes off now; from here on it counts as being answered. */
+  function mayAsk() {
+    if (busy()) return false;
+    sentAt = performance.now();
+    return true;
+  }
+
+  async function press(button) {
+    const { action, confirm, prompt, ok, ...facts } = button.dataset;
+    const select = button.parentElement.querySelector("select[name]");
+    if (select) facts[select.name] = select.value;
+    if (action === "ask" && !mayAsk()) return;
+    if (confirm && !(await dialog({ title: confirm, ok, danger: action.startsWith("delete") }))) return;
+    if (prompt) {
+      const value = await dialog({ title: prompt, value: facts.value ?? "", ok });
+      if (value === null) return;
+      facts.value = value;
+    }
+    if (action === "open_conversation") return go(`#/c/${facts.id}`);
+    if (action === "new_chat") return go("#/");
+    act(action, facts);
+  }
+
+  document.addEventListener("click", (event) => {
+    const target = event.target;
+    if (!(target instanceof Element)) return;
+    const on = (selector) => target.closest(selector);
+    let hit;
+    if (on("#run-sql")) runs(true);
+    else if (on("#stop")) { root.classList.add("stopping"); act("stop", { conversation: running() }); }
+    else if ((hit = on("[data-copy]"))) copy(hit);
+    else if ((hit = on(".edit-question"))) edit(hit);
+    else if ((hit = on("[data-action]"))) press(hit);
+    else if ((hit = on(".citation"))) cite(hit);
+    else if ((hit = on("[data-ask]"))) askAbout(hit.dataset.ask, hit.dataset.source);
+    else if ((hit = on(".peek"))) peek(hit.dataset.table);
+    else if (on(".theme-switch")) { store.set("dbgpt_theme", root.classList.contains("night") ? "light" : "dark"); paint(); }
+    else if ((hit = on(".language-switch"))) {
+      document.cookie = `dbgpt_language=${hit.dataset.language};path=/;max-age=31536000;samesite=lax`;
+      location.reload();
+    }
+    else if (on(".open-sidebar")) root.classList.toggle("with-sidebar");
+    else if (on(".sidebar-close")) root.classList.remove("with-sidebar");
+    else if (on(".toggle-tuning")) root.classList.toggle("with-tuning");
+    else if (on("#to-end")) toEnd();
+    else if (!on("#tuning-box")) root.classList.remove("with-tuning");
+    if (root.classList.contains("with-sidebar") && !on("#sidebar, .open-sidebar, dialog")) root.classList.remove("with-sidebar");
+  });
+
+  // From a space or a connection into the chat, in the mode that asks it.
+  function askAbout(mode, source) {
+    chosen = { mode, source };
+    go("#/");
+  }
+  function peek(table) {
+    const quoted = /^[A-Za-z_][A-Za-z0-9_]*$/.test(table) ? table : `\`${table.replaceAll("`", "``")}\``;
+    write("#sql-editor", `SELECT * FROM ${quoted} LIMIT 20`);
+    setTimeout(() => $("#run-sql").click(), 50);
+  }
+
+  // One's own query: the sign that it runs ends with the reply, and by itself should none come.
+  let runEnds = 0;
+  function runs(yes) {
+    clearTimeout(runEnds);
+    root.classList.toggle("running-sql", yes && held("#sql-editor").trim() !== "");
+    if (yes) runEnds = setTimeout(runs, 60000, false);
+  }
+  /** What is in the box may go off; an empty box sends nothing. */
+  const maySend = () => held("#ask").trim() !== "" && mayAsk();
+
+  // --- Keyboard. While an input method composes Chinese, Enter belongs to it.
+  let composing = false;
+  addEventListener("compositionstart", () => { composing = true; }, true);
+  addEventListener("compositionend", () => { setTimeout(() => { composing = false; }, 0); }, true);
+  addEventListener("keydown", (event) => {
+    const field = event.target;
+    if (!(field instanceof Element)) return;
+    if (event.key === "Enter" && (event.isComposing || event.keyCode === 229 || composing)) { event.stopImmediatePropagation(); return; }
+    if (event.key === "Enter" && !event.shiftKey && field.closest("#ask") && !maySend()) { event.preventDefault(); event.stopImmediatePropagation(); return; }
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && field.closest("#sql-editor")) {
+      event.preventDefault(); event.stopImmediatePropagation(); $("#run-sql").click(); return;
+    }
+    if (event.key === "Escape") root.classList.remove("with-tuning", "with-sidebar");
+  }, true);
+  addEventListener("click", (event) => {
+    if (event.target instanceof Element && event.target.closest("#send") && !maySend()) { event.preventDefault(); event.stopImmediatePropagation(); }
+  }, true);
+
+  // --- Choices: what is chosen goes into the hidden box that handlers read.
+  document.addEventListener("change", (event) => {
+    if (event.target instanceof HTMLSelectElement && event.target.dataset.into) write(`#${event.target.dataset.into}`, event.target.value);
+  });
+  // A choice the reader has touched ignores its options' "selected"; the server's word counts.
+  new MutationObserver((changes) => {
+    // A notice of Gradio's says that what was asked did not come to be.
+    const told = (node) => node instanceof Element && (node.closest(".toast-wrap > *") || node.querySelector(".toast-wrap > *"));
+    if (changes.some((change) => [...change.addedNodes].some(told))) { sentAt = 0; runs(false); }
+    for (const box of document.querySelectorAll("select[data-value]")) {
+      if (box.told !== box.dataset.value + box.options.length) { box.value = box.dataset.value; box.told = box.dataset.value + box.options.length; }
+    }
+  }).observe(document.body, { childList: true, subtree: true, attributes: true, attributeFilter: ["data-value"] });
+
+  // --- Files dropped or pasted
+  const files = (event) => [...(event.dataTransfer?.items ?? event.clipboardData?.items ?? [])].some((item) => item.kind === "file");
+  function give(list) {
+    const input = $(page() === "knowledge" ? "#knowledge-upload input[type=file]" : "#composer input[type=file]");
+    if (!input || !list.length) return;
+    const bag = new DataTransfer();
+    for (const file of list) bag.items.add(file);
+    input.files = bag.files;
+    input.dispatchEvent(new Event("change", { bubbles: true }));
+  }
+  let depth = 0;
+  const dropping = () => ["chat", "knowledge"].includes(page());
+  addEventListener("dragenter", (event) => { if (files(event) && dropping()) { depth += 1; root.classList.add("dropping"); } });
+  addEventListener("dragleave", () => { depth = Math.max(0, depth - 1); if (!depth) root.classList.remove("dropping"); });
+  addEventListener("dragover", (event) => { if (files(event)) event.preventDefault(); });
+  addEventListener("drop", (event) => {
+    depth = 0; root.classList.remove("dropping");
+    if (!files(event)) return;
+    event.preventDefault(); event.stopImmediatePropagation();
+    if (dropping()) give([...event.dataTransfer.files]);
+  }, true);
+  addEventListener("paste", (event) => {
+    const list = [...(event.clipboardData?.files ?? [])];
+    // A cell or a paragraph copied from an office program brings its picture along.
+    if (list.length && page() === "chat" && !event.clipboardData.types.includes("text/plain")) { event.preventDefault(); give(list); }
+  }, true);
+
+  window.dbgpt = {
+    /** Called by the hidden component once it is there. */
+    connect(way) { trigger = way; for (const [name, facts] of waiting.splice(0)) act(name, facts); },
+    opened,
+    download,
+    /** The first content has arrived. */
+    ready() {
+      root.lang = $("#words")?.lang ?? "en";
+      const drop = Object.assign(document.createElement("div"), { id: "drop-hint", textContent: word("dropHere") });
+      const down = Object.assign(document.createElement("button"), { id: "to-end", type: "button" });
+      down.setAttribute("aria-label", word("jumpDown"));
+      document.body.append(drop);
+      $("#composer").append(down);
+      for (const id of ["#thread", "#live", "#conversations"]) watcher.observe($(id), { childList: true, subtree: true, characterData: true, attributes: true, attributeFilter: ["data-conversation"] });
+      // While it waits, Gradio keeps a hidden progress text in there.
+      new MutationObserver(() => { if (!$("#sql-result .progress-text")) runs(false); })
+        .observe($("#sql-result"), { childList: true, subtree: true, characterData: true });
+      scroller().addEventListener("scroll", () => { atEnd = nearEnd(scroller()); mark(); }, { passive: true });
+      root.classList.add("is-ready");
+      changed();
+      arrive();
+    },
+  };
+})();

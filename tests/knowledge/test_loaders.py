@@ -1,0 +1,373 @@
+"""Every file type read from a real file; every kind of bad file named."""
+
+import io
+import re
+import zipfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import docx
+import openpyxl
+import pptx
+import pytest
+from reportlab.lib.pdfencrypt import StandardEncryption
+from reportlab.pdfbase import pdfmetrics
+from reportlab.pdfbase.cidfonts import UnicodeCIDFont
+from reportlab.pdfgen.canvas import Canvas
+
+from dbgpt_lite.errors import Cancelled, DocumentError, TooLarge, UserError
+from dbgpt_lite.knowledge import loaded, office
+from dbgpt_lite.knowledge.loaders import READERS, load
+
+CHINESE = "公司年假制度：员工每年享有十五天年假。\n销售额由财务部每月公布。"
+TRADITIONAL = "員工每年享有十五天年假。銷售額由財務部每月公佈，請參閱內部網站。"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "stored"
+
+
+def pdf_bytes(pages: list[list[str]], encrypt: str = "") -> bytes:
+    stream = io.BytesIO()
+    pdfmetrics.registerFont(UnicodeCIDFont("STSong-Light"))
+    canvas = Canvas(stream, encrypt=StandardEncryption(encrypt) if encrypt else None)
+    for lines in pages:
+        canvas.setFont("STSong-Light", 12)
+        for number, line in enumerate(lines):
+            canvas.drawString(70, 780 - 18 * number, line)
+        canvas.showPage()
+    canvas.save()
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "encoding"),
+    [
+        (CHINESE.encode(), "utf-8"),
+        (CHINESE.encode("utf-8-sig"), "utf-8"),
+        (CHINESE.encode("utf-16"), "utf-16"),
+        (CHINESE.encode("utf-16-le"), "utf-16-le"),
+        (CHINESE.encode("gb18030"), "gb18030"),
+    ],
+)
+def test_chinese_text_in_every_encoding(path: Path, content: bytes, encoding: str) -> None:
+    path.write_bytes(content)
+    document = load(path, "制度.txt")
+    assert document.text == CHINESE
+    assert document.encoding == encoding
+
+
+def test_traditional_chinese_is_told_from_simplified(path: Path) -> None:
+    path.write_bytes(TRADITIONAL.encode("big5"))
+    document = load(path, "a.TXT")
+    assert (document.text, document.encoding) == (TRADITIONAL, "big5")
+
+
+def test_western_text(path: Path) -> None:
+    text = "Le café était fermé; l'été dernier, nous avons dîné à côté de la forêt près du château. " * 3
+    path.write_bytes(text.encode("cp1252"))
+    assert load(path, "a.txt").text == text.strip()
+
+
+def test_nothing_is_dropped_from_a_text_of_no_encoding(path: Path) -> None:
+    for damage in (b"\xff\x00\x80\x81 \xff" * 20, bytes(range(128, 256))):
+        path.write_bytes(CHINESE.encode("gb18030") + damage)
+        with pytest.raises(DocumentError, match="UTF-8"):
+            load(path, "a.txt")
+
+
+def test_markdown_headings_become_paths(path: Path) -> None:
+    path.write_text("# Policy\nIntro.\n\n## Refunds ##\nThirty days.\n```\n# no heading\n```\n# 附录\n文字")
+    sections = load(path, "a.md").sections
+    assert [section.heading for section in sections] == ["Policy", "Policy › Refunds", "附录"]
+    assert "# no heading" in sections[1].text
+
+
+def test_pdf_pages_and_joined_lines(path: Path) -> None:
+    lines = ["The annual leave of every employee of this company is fifteen", "days. It starts in January."]
+    path.write_bytes(pdf_bytes([lines, ["公司年假制度：员工每年享有十五天年假。"]]))
+    document = load(path, "handbook.PDF")
+    assert [section.page for section in document.sections] == [1, 2]
+    assert document.pages == 2
+    assert "is fifteen days. It starts" in document.sections[0].text
+    assert "员工每年享有十五天年假" in document.sections[1].text
+
+
+def test_docx_headings_paragraphs_and_tables(path: Path) -> None:
+    document = docx.Document()
+    document.add_heading("员工手册", 0)
+    document.add_heading("Leave", 2)
+    document.add_paragraph("Fifteen days.")
+    table = document.add_table(rows=2, cols=2)
+    for cell, text in zip(
+        [cell for row in table.rows for cell in row.cells], ["City", "Days", "北京", "15"], strict=True
+    ):
+        cell.text = text
+    document.save(str(path))
+    [section] = load(path, "a.docx").sections
+    assert section.heading == "员工手册 › Leave"
+    assert section.text == "Fifteen days.\n\nCity: 北京; Days: 15"
+
+
+def test_xlsx_rows_read_alone(path: Path) -> None:
+    book = openpyxl.Workbook()
+    book.active.title = "Prices"
+    for row in (["Product", "Price"], ["RX-200", 12.5], ["手机", 3000], [None, None]):
+        book.active.append(row)
+    book.create_sheet("Empty")
+    book.save(path)
+    [section] = load(path, "a.xlsx").sections
+    assert section.heading == "Prices"
+    assert section.text == "Product: RX-200; Price: 12.5\nProduct: 手机; Price: 3000"
+
+
+def test_pptx_slides(path: Path) -> None:
+    deck = pptx.Presentation()
+    for title, body in (("Roadmap", "Ship in May"), ("销售", "华东增长")):
+        slide = deck.slides.add_slide(deck.slide_layouts[1])
+        slide.shapes.title.text, slide.placeholders[1].text = title, body
+    deck.slides[0].notes_slide.notes_text_frame.text = "Ask Ann first"
+    deck.save(str(path))
+    first, second = load(path, "a.pptx").sections
+    assert (first.page, first.heading, first.text) == (1, "Roadmap", "Ship in May\n\nAsk Ann first")
+    assert (second.page, second.heading, second.text) == (2, "销售", "华东增长")
+
+
+def test_html_without_its_scripts(path: Path) -> None:
+    page = """<html><head><title>Shop</title><script>steal()</script><style>p{}</style></head><body><h1>Returns</h1>
+    <p>Within <b>30
+    days</b>.</p><!-- hidden --><h2>费用</h2><table><tr><th>Item</th><th>Fee</th></tr><tr><td>Book</td><td>2</td></tr>
+    </table><ul><li>One</li><li>Two</li></ul></body></html>"""
+    path.write_text(page)
+    _, returns, fees = load(path, "a.html").sections
+    assert (returns.heading, returns.text) == ("Returns", "Within 30 days.")
+    assert fees.heading == "Returns › 费用"
+    assert fees.text.split() == "Item: Book; Fee: 2 One Two".split()
+    assert "steal" not in load(path, "a.htm").text
+    assert "hidden" not in load(path, "a.htm").text
+
+
+def test_html_in_the_encoding_it_declares(path: Path) -> None:
+    path.write_bytes(f'<meta charset="gb2312"><p>{CHINESE}镕</p>'.encode("gb18030"))
+    assert "镕" in load(path, "a.html").text
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("name;city\nAnn;Berlin\nBob;北京\n", "name: Ann; city: Berlin\nname: Bob; city: 北京"),
+        ("1,2\n3,4\n", "1 | 2\n3 | 4"),
+        ('note,"a\nb"\n', "note | a b"),
+    ],
+)
+def test_csv(path: Path, content: str, text: str) -> None:
+    path.write_bytes(content.encode("gb18030"))
+    assert load(path, "a.csv").text == text
+
+
+def key_of(action: Callable[[], object]) -> str:
+    with pytest.raises(UserError) as caught:
+        action()
+    assert caught.value.render("zh")
+    return caught.value.key
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "key"),
+    [
+        ("a.txt", b"", "knowledge.empty_file"),
+        ("a.txt", b" \n\t ", "knowledge.no_text"),
+        ("a.exe", b"MZ", "knowledge.unknown_type"),
+        ("noname", b"text", "knowledge.unknown_type"),
+        ("a.pdf", b"not a pdf", "knowledge.unreadable"),
+        ("a.pdf", pdf_bytes([["text"]])[:300], "knowledge.unreadable"),
+        ("a.pdf", pdf_bytes([["secret"]], encrypt="password"), "knowledge.encrypted_pdf"),
+        ("a.pdf", pdf_bytes([[], []]), "knowledge.scanned_pdf"),
+        ("a.docx", b"PK\x03\x04 broken", "knowledge.unreadable"),
+        ("a.xlsx", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1 old", "knowledge.encrypted_or_old_office"),
+        ("a.pptx", b"plain text", "knowledge.unreadable"),
+    ],
+)
+def test_bad_files_are_named(path: Path, name: str, content: bytes, key: str) -> None:
+    path.write_bytes(content)
+    assert key_of(lambda: load(path, name)) == key
+
+
+def test_a_truncated_office_file_is_named(path: Path) -> None:
+    stream = io.BytesIO()
+    docx.Document().save(stream)
+    path.write_bytes(stream.getvalue()[:-200])
+    assert key_of(lambda: load(path, "a.docx")) == "knowledge.unreadable"
+
+
+def test_decompression_bombs_are_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("word/document.xml", b"0" * 3_000_000)
+    monkeypatch.setattr(office, "MAX_EXPANDED_BYTES", 2_000_000)
+    with pytest.raises(TooLarge, match="unpacks"):
+        load(path, "a.docx")
+    monkeypatch.setattr(loaded, "MAX_CHARACTERS", 1000)
+    path.write_text("long " * 1000)
+    with pytest.raises(TooLarge, match="1,000"):
+        load(path, "a.txt")
+
+
+def test_every_reader_answers_for_a_suffix() -> None:
+    assert {".txt", ".md", ".pdf", ".docx", ".html", ".csv", ".xlsx", ".pptx"} <= READERS.keys()
+
+
+def docx_with(path: Path, body: str) -> None:
+    """A Word file with `body` (WordprocessingML) in its body."""
+    stream = io.BytesIO()
+    docx.Document().save(stream)
+    with zipfile.ZipFile(stream) as source, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
+        for name in source.namelist():
+            content = source.read(name)
+            if name == "word/document.xml":
+                content = content.replace(b"<w:sectPr", body.encode() + b"<w:sectPr", 1)
+            target.writestr(name, content)
+
+
+SHEET = (b"<sheetData>", b"</sheetData>")
+
+
+def xlsx_with(path: Path, rows: str) -> None:
+    """A workbook whose only sheet holds `rows` (SpreadsheetML)."""
+    stream = io.BytesIO()
+    openpyxl.Workbook().save(stream)
+    with zipfile.ZipFile(stream) as source, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
+        for name in source.namelist():
+            content = source.read(name)
+            if name == "xl/worksheets/sheet1.xml":
+                content, found = re.subn(rb"<sheetData */>|<sheetData></sheetData>", rows.encode().join(SHEET), content)
+                assert found
+            target.writestr(name, content)
+
+
+def paragraph(text: str, style: str = "") -> str:
+    properties = f'<w:pPr><w:pStyle w:val="{style}"/></w:pPr>' if style else ""
+    return f"<w:p>{properties}<w:r><w:t>{text}</w:t></w:r></w:p>"
+
+
+def test_each_style_is_looked_up_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    docx_with(path, paragraph("Leave", "Heading1") + "<w:p/>" * 5000 + paragraph("Fifteen days."))
+    asked = []
+    real = docx.text.paragraph.Paragraph.style.fget
+    monkeypatch.setattr(
+        docx.text.paragraph.Paragraph, "style", property(lambda found: asked.append(found) or real(found))
+    )
+    [section] = load(path, "a.docx").sections
+    assert (section.heading, section.text) == ("Leave", "Fifteen days.")
+    assert len(asked) <= 4
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "body", "key"),
+    [
+        ("MAX_PARAGRAPHS", 1000, "<w:p/>" * 1001, "too_many_paragraphs"),
+        ("MAX_TAGS", 5000, "<w:p/>" * 5001, "too_many_elements"),
+        ("MAX_CELLS", 100, "<w:tbl>" + "<w:tr><w:tc><w:p/></w:tc></w:tr>" * 51 + "</w:tbl>", "too_many_cells"),
+        (
+            "MAX_COLUMNS",
+            1000,
+            '<w:tbl><w:tr><w:tc><w:tcPr><w:gridSpan w:val="999999999"/></w:tcPr><w:p/></w:tc></w:tr></w:tbl>',
+            "too_many_columns",
+        ),
+    ],
+)
+def test_docx_bombs_are_named(
+    path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, body: str, key: str
+) -> None:
+    docx_with(path, paragraph("text") + body)
+    monkeypatch.setattr(office, limit, value)
+    assert key_of(lambda: load(path, "a.docx")) == f"knowledge.{key}"
+
+
+def test_docx_cells_merged_down_thousands_of_rows(path: Path) -> None:
+    def row(merge: str, first: str, second: str) -> str:
+        merged = f"<w:tc><w:tcPr><w:vMerge{merge}/></w:tcPr>{paragraph(first)}</w:tc>"
+        return f"<w:tr>{merged}<w:tc>{paragraph(second)}</w:tc></w:tr>"
+
+    rows = row(' w:val="restart"', "North", "1") + "".join(row("", "", str(number)) for number in range(2, 3001))
+    docx_with(path, f"<w:tbl>{rows}</w:tbl>")
+    lines = load(path, "a.docx").text.splitlines()
+    assert (len(lines), lines[0], lines[-1]) == (3000, "North | 1", "North | 3000")
+
+
+def test_xlsx_rows_end_at_their_last_filled_cell(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    widths: list[int] = []
+    real = office._Fences.row
+    monkeypatch.setattr(office._Fences, "row", lambda self, cells: widths.append(cells) or real(self, cells))
+    xlsx_with(
+        path,
+        "".join(f'<row r="{n}"><c r="B{n}"><v>{n}</v></c><c r="XFD{n}" s="0"/></row>' for n in range(1, 51)),
+    )
+    assert load(path, "a.xlsx").text.splitlines()[-1] == "50"
+    assert set(widths) == {2}
+
+
+@pytest.mark.parametrize(
+    ("rows", "key"),
+    [
+        ('<row r="1"><c r="XFD1"><v>1</v></c></row>', "too_many_columns"),
+        (
+            '<row r="1"><c r="A1"><v>1</v></c></row><row r="999999999"><c r="A999999999"><v>1</v></c></row>',
+            "too_many_cells",
+        ),
+        ('<row r="1"/>' * 5001, "too_many_elements"),
+    ],
+)
+def test_xlsx_bombs_are_named(path: Path, monkeypatch: pytest.MonkeyPatch, rows: str, key: str) -> None:
+    xlsx_with(path, rows)
+    monkeypatch.setattr(office, "MAX_TAGS", 5000)
+    assert key_of(lambda: load(path, "a.xlsx")) == f"knowledge.{key}"
+
+
+def test_pptx_bombs_are_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deck = pptx.Presentation()
+    slide = deck.slides.add_slide(deck.slide_layouts[6])
+    slide.shapes.add_table(30, 3, 0, 0, 100, 100)
+    deck.save(str(path))
+    for limit, key in (("MAX_CELLS", "too_many_cells"), ("MAX_COLUMNS", "too_many_columns")):
+        with monkeypatch.context() as patched:
+            patched.setattr(office, limit, 2)
+            assert key_of(lambda: load(path, "a.pptx")) == f"knowledge.{key}"
+    monkeypatch.setattr(office, "MAX_EXPANDED_BYTES", 10_000)
+    assert key_of(lambda: load(path, "a.pptx")) == "knowledge.expands_too_much"
+
+
+def many_rows(path: Path, name: str) -> None:
+    if name == "a.docx":
+        docx_with(path, "<w:p/>" * 3000)
+    elif name == "a.xlsx":
+        xlsx_with(path, "".join(f'<row r="{n}"><c r="A{n}"><v>{n}</v></c></row>' for n in range(1, 3001)))
+    elif name == "a.html":
+        path.write_text("<p>line</p>\n" * 3000)
+    else:
+        path.write_text("one,two\n" * 3000)
+
+
+@pytest.mark.parametrize("name", ["a.docx", "a.xlsx", "a.html", "a.csv", "a.md"])
+def test_reading_stops_when_asked(path: Path, name: str) -> None:
+    many_rows(path, name)
+    calls: list[str] = []
+
+    def count() -> None:
+        calls.append(name)
+
+    many_rows(path, name)
+    with suppress(UserError):
+        load(path, name, count)
+    last = len(calls)
+    calls.clear()
+
+    def stop_at_the_last() -> None:
+        count()
+        if len(calls) == last:
+            raise Cancelled
+
+    assert last > 3000 // loaded.WATCH_EVERY
+    with pytest.raises(Cancelled):
+        load(path, name, stop_at_the_last)

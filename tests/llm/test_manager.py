@@ -1,0 +1,198 @@
+"""Loading in the background, and the fallback whenever there is no model."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dbgpt_lite.errors import Busy, ModelError
+from dbgpt_lite.llm.engine import Engine
+from dbgpt_lite.llm.lazy import lazy_engine
+from dbgpt_lite.llm.loader import LoadOptions, load
+from dbgpt_lite.llm.manager import ModelManager
+from dbgpt_lite.messages import EngineInfo, Message, Prompt, Sampling, Usage
+from tests.llm.fake_server import FakeServer
+from tests.llm.tiny_models import answer_of, ask
+
+OPTIONS = LoadOptions(dtype="float32", device_map="cpu")
+SHORT = Sampling(0, 1, 4)
+
+
+class Canned:
+    """An engine that always answers the same; stands in for the built-in assistant."""
+
+    info = EngineInfo("canned", "builtin", 100)
+    waiting = 0
+    closed = False
+
+    def count(self, messages: Sequence[Message]) -> int:
+        return 1
+
+    def count_text(self, text: str) -> int:
+        return 1
+
+    def stream(self, prompt: Prompt, sampling: Sampling, cancel: threading.Event) -> Iterator[str | Usage]:
+        yield "canned"
+        yield Usage()
+
+    def candidates(self, prompt: Prompt, count: int, max_tokens: int, cancel: threading.Event) -> list[str]:
+        return []
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def manager(tiny: Path) -> Iterator[ModelManager]:
+    made = ModelManager(tiny.parent, Canned(), OPTIONS)
+    yield made
+    made.close()
+
+
+def test_starts_with_the_fallback(manager: ModelManager) -> None:
+    assert manager.status.state == "builtin"
+    assert manager.engine.info.name == "canned"
+
+
+def test_load_answer_unload(manager: ModelManager, never: threading.Event) -> None:
+    manager.load("tiny-llama")
+    status = manager.wait()
+    assert (status.state, status.name, status.progress) == ("ready", "tiny-llama", 1.0)
+    engine = manager.engine
+    assert answer_of(engine.stream(ask("fox"), SHORT, never))[1].completion_tokens
+    manager.unload()
+    assert manager.status.state == "builtin"
+    assert manager.engine.info.name == "canned"
+    with pytest.raises(ModelError):
+        list(engine.stream(ask("fox"), SHORT, never))
+
+
+def test_quantization_is_chosen_per_load(manager: ModelManager) -> None:
+    manager.load("tiny-llama", "nf4")
+    manager.wait()
+    assert manager.engine.info.quantization == "nf4"
+
+
+def test_failed_load_keeps_the_fallback_and_says_why(tiny: Path, copy_of: Callable[..., Path]) -> None:
+    folder = copy_of("broken")
+    sorted(folder.glob("model-*"))[0].unlink()
+    manager = ModelManager(folder.parent, Canned(), OPTIONS)
+    manager.load("broken")
+    status = manager.wait()
+    assert status.state == "failed"
+    assert isinstance(status.detail, ModelError)
+    assert "model-00001" in str(status.detail)
+    assert "请重新下载" in status.detail.render("zh")
+    assert manager.engine.info.name == "canned"
+
+
+def test_one_load_at_a_time(manager: ModelManager) -> None:
+    manager.load("tiny-llama")
+    with pytest.raises(Busy):
+        manager.load("tiny-llama")
+    with pytest.raises(Busy):
+        manager.unload()
+    manager.wait()
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "../models", "/etc", "tiny-llama/..", "tiny-llama/", "x\0y", "nothing"]
+)
+def test_names_stay_in_the_models_directory(manager: ModelManager, name: str) -> None:
+    with pytest.raises(ModelError):
+        manager.load(name)
+    assert manager.status.state == "builtin"
+
+
+def test_configured_folder_outside(tiny: Path, tmp_path: Path) -> None:
+    manager = ModelManager(tmp_path, Canned(), OPTIONS, configured=str(tiny))
+    manager.load(str(tiny))
+    assert manager.wait().state == "ready"
+    manager.close()
+    with pytest.raises(ModelError):
+        manager.load(str(tiny.parent))
+
+
+def test_configured_folder_that_is_missing_is_reported(tmp_path: Path) -> None:
+    manager = ModelManager(tmp_path / "models", Canned(), OPTIONS, configured="models/guanaco-33b-merged")
+    manager.load("models/guanaco-33b-merged")
+    status = manager.wait()
+    assert status.state == "failed"
+    assert "guanaco-33b-merged" in str(status.detail)
+
+
+def test_folders(copy_of: Callable[..., Path]) -> None:
+    good = copy_of("good")
+    broken = copy_of("broken")
+    (broken / "config.json").unlink()
+    (good.parent / "README.md").write_text("x")
+    found = {folder.name: folder for folder in ModelManager(good.parent, Canned()).folders()}
+    assert set(found) == {"good", "broken"}
+    assert (found["good"].family, found["good"].problem) == ("Llama", None)
+    assert found["good"].size_bytes > 100_000
+    assert "config.json" in str(found["broken"].problem)
+    assert ModelManager(good.parent / "none", Canned()).folders() == []
+
+
+def test_connect(manager: ModelManager, never: threading.Event) -> None:
+    server = FakeServer()
+    manager.connect(server.url)
+    assert manager.wait().name == "big-model"
+    assert answer_of(manager.engine.stream(ask("Hi"), SHORT, never))[0] == "Hello 世界"
+    server.stop()
+    manager.connect(server.url)
+    assert manager.wait().state == "failed"
+    assert manager.engine.info.name == "canned"
+
+
+def test_lazy_engine_loads_once_for_all_threads(tiny: Path, never: threading.Event) -> None:
+    made: list[Engine] = []
+
+    def make() -> Engine:
+        time.sleep(0.02)
+        made.append(load(tiny, OPTIONS))
+        return made[0]
+
+    lazy = lazy_engine(tiny, make)
+    assert not lazy.loaded
+    assert lazy.info.context_length == 512
+    results: list[Any] = []
+    threads = [
+        threading.Thread(target=lambda: results.append(answer_of(lazy.stream(ask("fox"), SHORT, never))[0]))
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 1
+    assert len(set(results)) == 1
+    assert lazy.loaded
+    assert lazy.count_text("fox") == made[0].count_text("fox")
+    lazy.close()
+    with pytest.raises(ModelError, match="unloaded"):
+        lazy.candidates(ask("fox"), 2, 4, never)
+
+
+def test_lazy_engine_tries_again_after_a_failure(tiny: Path, never: threading.Event) -> None:
+    tries: list[int] = []
+
+    def make() -> Engine:
+        tries.append(1)
+        if len(tries) < 3:
+            raise ModelError("llm.no_weights", name="tiny-llama")
+        return load(tiny, OPTIONS)
+
+    lazy = lazy_engine(tiny, make)
+    lazy.warm().join()
+    with pytest.raises(ModelError, match="no weights"):
+        lazy.count_text("x")
+    assert answer_of(lazy.stream(ask("fox"), SHORT, never))[1].completion_tokens
+
+
+def test_lazy_engine_over_a_missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="nowhere"):
+        lazy_engine(tmp_path / "nowhere", Canned)

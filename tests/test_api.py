@@ -1,0 +1,152 @@
+"""The public openai client against the real services: built-in assistant, sample documents, sample database."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+import uvicorn
+
+from dbgpt_lite.api import create_api
+from dbgpt_lite.auth import new_api_key
+from dbgpt_lite.bootstrap import Services, build_services
+from dbgpt_lite.config import Settings
+
+
+class Server:
+    """The API on a free port in a thread."""
+
+    def __init__(self, services: Services) -> None:
+        listener = socket.socket()
+        listener.bind(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        self._server = uvicorn.Server(uvicorn.Config(create_api(services), log_level="warning"))
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listener]}, daemon=True)
+        self._thread.start()
+        while not self._server.started:
+            time.sleep(0.01)
+
+    def client(self, key: str = "none") -> openai.OpenAI:
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0)
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(10)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    settings = Settings(data_dir=tmp_path_factory.mktemp("data"), _env_file=None)  # type: ignore[call-arg]
+    with build_services(settings) as services:
+        services.prepare()
+        running = Server(services)
+        yield running
+        running.stop()
+
+
+def ask(server: Server, model: str, question: str, **more: object) -> openai.types.chat.ChatCompletion:
+    messages = [{"role": "user", "content": question}]
+    return server.client().chat.completions.create(model=model, messages=messages, **more)  # type: ignore[call-overload,no-any-return]
+
+
+def test_documents_answer_carries_its_citation(server: Server) -> None:
+    reply = ask(server, "dbgpt-lite/documents", "How many days do customers have to return an article?")
+    assert "45 days" in (reply.choices[0].message.content or "")
+    extra = reply.model_extra["dbgpt"]  # type: ignore[index]
+    citation = extra["citations"][0]
+    assert citation["document"] == "returns-and-warranty.md"
+    assert "45 days" in citation["quote"]
+    assert citation["quote"] in citation["text"]
+    assert reply.usage
+    assert reply.usage.completion_tokens > 0
+
+
+def test_database_answer_carries_query_and_rows(server: Server) -> None:
+    reply = ask(server, "dbgpt-lite/database/shop", "How many customers are there?")
+    extra = reply.model_extra["dbgpt"]  # type: ignore[index]
+    assert extra["sql"].upper().startswith("SELECT")
+    assert str(extra["table"]["rows"][0][0]) in (reply.choices[0].message.content or "")
+
+
+def test_auto_chooses_and_streams(server: Server) -> None:
+    messages = [{"role": "user", "content": [{"type": "text", "text": "工龄满五年有多少天年假？"}]}]
+    stream = server.client().chat.completions.create(
+        model="dbgpt-lite",
+        messages=messages,  # type: ignore[arg-type]
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    chunks = list(stream)
+    text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    assert "15 天" in text
+    assert len([c for c in chunks if c.choices and c.choices[0].delta.content]) > 3
+    assert chunks[-1].usage
+    assert chunks[-2].choices[0].finish_reason == "stop"
+    assert chunks[-2].model_extra["dbgpt"]["mode"] == "documents"  # type: ignore[index]
+
+
+def test_models_lists_modes_spaces_and_connections(server: Server) -> None:
+    names = [model.id for model in server.client().models.list()]
+    assert {"dbgpt-lite", "dbgpt-lite/chat", "dbgpt-lite/database/shop"} <= set(names)
+    assert len([n for n in names if n.startswith("dbgpt-lite/documents/")]) == 1
+
+
+def test_embeddings_are_unit_vectors_in_both_encodings(server: Server) -> None:
+    texts = ["a lamp", "保修期"]
+    plain = server.client().embeddings.create(model="any", input=texts, encoding_format="float")
+    packed = server.client().embeddings.create(model="any", input=texts)
+    for one, other in zip(plain.data, packed.data, strict=True):
+        assert len(one.embedding) == 384
+        assert sum(x * x for x in one.embedding) == pytest.approx(1, abs=0.01)
+        assert one.embedding == pytest.approx(other.embedding, abs=1e-6)
+
+
+def test_health_needs_no_key(server: Server) -> None:
+    assert httpx.get(f"{server.url}/health").json()["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"model": "gpt-4", "messages": [{"role": "user", "content": "hi"}]}, 404),
+        ({"model": "dbgpt-lite/documents/nope", "messages": [{"role": "user", "content": "hi"}]}, 404),
+        ({"model": "dbgpt-lite/database/../../etc", "messages": [{"role": "user", "content": "hi"}]}, 404),
+        ({"messages": []}, 422),
+        ({"messages": [{"role": "assistant", "content": "hi"}]}, 400),
+        ({"messages": [{"role": "user", "content": "hi"}], "temperature": 9}, 422),
+        ({"messages": [{"role": "root", "content": "hi"}]}, 422),
+    ],
+)
+def test_wrong_requests_get_openais_error_shape(server: Server, body: dict[str, object], status: int) -> None:
+    reply = httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
+    assert reply.status_code == status
+    assert reply.json()["error"]["message"]
+    assert "Traceback" not in reply.text
+
+
+def test_error_in_a_stream_is_an_event(server: Server) -> None:
+    body = {"model": "dbgpt-lite/documents/nope", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+    reply = httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
+    events = [json.loads(line[6:]) for line in reply.text.splitlines() if line.startswith("data: {")]
+    assert events[-1]["error"]["type"] == "NotFound"
+    assert reply.text.rstrip().endswith("[DONE]")
+
+
+def test_keys_are_asked_for_once_there_are_any(tmp_path: Path) -> None:
+    key, digest = new_api_key()
+    settings = Settings(data_dir=tmp_path, api_keys=f"ana:{digest}", sample_data=False, _env_file=None)  # type: ignore[call-arg]
+    with build_services(settings) as services:
+        server = Server(services)
+        for path, method in (("/v1/models", "GET"), ("/v1/embeddings", "POST"), ("/v1/chat/completions", "POST")):
+            for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {key}"}):
+                body = {"input": "x", "messages": [{"role": "user", "content": "hi"}]} if method == "POST" else None
+                reply = httpx.request(method, server.url + path, json=body, headers=headers)
+                assert reply.status_code == 401, path
+        assert [model.id for model in server.client(key).models.list()]
+        assert httpx.get(f"{server.url}/health").status_code == 200
+        server.stop()

@@ -1,0 +1,363 @@
+"""Services for the page's tests: the real chat service, store and databases around a scripted engine and fake indexes.
+
+What happens is chosen by words in the question: "slow" streams until it is stopped, "fail" raises, "rows" asks the
+shop, "cite" cites passages, "hostile" answers with every kind of markup; anything else is echoed.
+"""
+
+import sqlite3
+import threading
+import time
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from dbgpt_lite.chat.context import AutoContext, Context, Route
+from dbgpt_lite.chat.service import ChatService
+from dbgpt_lite.config import ROOT, Settings
+from dbgpt_lite.errors import DocumentError, ModelError, NotFound
+from dbgpt_lite.knowledge.records import Document, IngestProgress, Space, Upload
+from dbgpt_lite.llm.manager import ModelFolder, ModelStatus
+from dbgpt_lite.messages import (
+    ChatEvent,
+    ChatRequest,
+    EngineInfo,
+    Found,
+    Message,
+    Mode,
+    Passage,
+    Prompt,
+    Rows,
+    Sampling,
+    SqlAttempt,
+    SqlTried,
+    Step,
+    Usage,
+)
+from dbgpt_lite.prompts import Prompts
+from dbgpt_lite.sql.database import Databases
+from dbgpt_lite.store import ConversationStore
+
+HOSTILE = '<img src=x onerror="window.crossed=1"><script>window.crossed=1</script>'
+HOSTILE_ANSWER = (
+    f"{HOSTILE} [click](javascript:window.crossed=1) ![pixel](http://127.0.0.1:1/pixel.png) "
+    "${window.crossed=1} {{constructor}} `</code><img src=x onerror=window.crossed=1>` [1]\n\n"
+    '```html"><img src=x onerror=window.crossed=1>\n</code></pre><img src=x onerror=window.crossed=1>\n```\n'
+    "[1]: http://evil.example/\n\n| a |\n|---|\n| <b onclick=x>cell</b> |\n\n[page](https://example.com/ok)"
+)
+LONG_ANSWER = """A **query plan** tells you three things [1]:
+
+1. which index is used, e.g. `orders_customer`
+2. how tables are joined
+3. where rows are sorted
+
+| Operation | Cost | Rows |
+|---|--:|--:|
+| scan | 120 | 20,000 |
+| search | 4 | 12 |
+
+```python
+def plan(sql: str) -> list[str]:
+    \"\"\"Rows of EXPLAIN QUERY PLAN.\"\"\"
+    return [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {sql}")]
+```
+
+> Measure before you tune. 先测量，再优化。
+
+See the [manual](https://sqlite.org/eqp.html) for more [2]."""
+PASSAGES = (
+    Passage(1, "The Drift lantern runs for 120 hours on its lowest setting.\nOn the highest it runs for 9 hours.", "d1",
+            "product-handbook.pdf", 3, "Drift lantern", score=0.81),
+    Passage(2, "潮汐电饭煲的快煮程序需要 28 分钟，标准程序需要 45 分钟。", "d2", "产品指南.pdf", 2, "潮汐电饭煲",
+            score=0.64),
+    Passage(3, f"A passage that holds {HOSTILE} and more.", "d3", f"{HOSTILE}.md", None, HOSTILE, score=0.4),
+)  # fmt: skip
+
+
+class ScriptedEngine:
+    """An Engine whose answer follows from the question."""
+
+    def __init__(self) -> None:
+        self.info = EngineInfo("built-in assistant", "builtin", 4096)
+        self.waiting = 0
+        self.busy = threading.Event()
+        self.idle = threading.Event()
+
+    def count(self, messages: Sequence[Message]) -> int:
+        return sum(self.count_text(message.content) for message in messages)
+
+    def count_text(self, text: str) -> int:
+        return max(len(text) // 4, 1)
+
+    def stream(self, prompt: Prompt, sampling: Sampling, cancel: threading.Event) -> Iterator[str | Usage]:
+        asked = prompt.question
+        if "fail" in asked:
+            raise ModelError("llm.out_of_memory_answering", name="guanaco-33b")
+        self.idle.clear()
+        self.busy.set()
+        try:
+            pieces = _pieces(_reply(prompt))
+            for number, piece in enumerate(pieces):
+                if cancel.is_set():
+                    yield Usage(420, number, first_token_s=0.2, seconds=0.9, finish_reason="cancelled")
+                    return
+                yield piece
+                cancel.wait(0.05 if "slow" in asked else 0.004)
+            yield Usage(420, len(pieces), cached_tokens=128, queue_s=0.3, first_token_s=0.42, seconds=2.5)
+        finally:
+            self.busy.clear()
+            self.idle.set()
+
+    def candidates(self, prompt: Prompt, count: int, max_tokens: int, cancel: threading.Event) -> list[str]:
+        return []
+
+    def close(self) -> None: ...
+
+
+def _reply(prompt: Prompt) -> str:
+    asked = prompt.question
+    if "slow" in asked:
+        return "word " * 4000
+    if "hostile" in asked:
+        return HOSTILE_ANSWER
+    if "cite" in asked:
+        return "“The Drift lantern runs for 120 hours on its lowest setting.” [1]"
+    if "long" in asked:
+        return LONG_ANSWER
+    if "时间" in asked:
+        return "“潮汐电饭煲的快煮程序需要 28 分钟” [2]"
+    if prompt.table is not None:
+        return f"There are **{len(prompt.table.rows)}** matching rows."
+    return f"You said: {asked}"
+
+
+def _pieces(text: str) -> list[str]:
+    return [text[at : at + 4] for at in range(0, len(text), 4)]
+
+
+class ScriptedSource:
+    """Gathers by words in the question, in whatever mode."""
+
+    def __init__(self, databases: Databases, mode: Mode) -> None:
+        self._databases = databases
+        self._mode = mode
+
+    def gather(
+        self, request: ChatRequest, history: Sequence[Message], cancel: threading.Event
+    ) -> Generator[ChatEvent, None, Context]:
+        if "rows" in request.question:
+            return (yield from self._query(request))
+        if any(word in request.question for word in ("cite", "hostile", "long", "时间")):
+            yield Step("search", {"count": 3})
+            yield Found(PASSAGES)
+            return Context("documents", "documents", request.source, passages=PASSAGES)
+        return Context("chat", self._mode)
+
+    def _query(self, request: ChatRequest) -> Generator[ChatEvent, None, Context]:
+        database = self._databases.get(request.source)
+        yield Step("sql_write", {"database": database.name})
+        bad = SqlAttempt("SELECT nmae FROM items", "There is no column nmae in items. Did you mean name?")
+        yield SqlTried(bad)
+        sql = "SELECT id, name, price, note FROM items ORDER BY id"
+        good = SqlAttempt(sql, method="beam 2")
+        yield SqlTried(good)
+        yield Step("sql_run", {"database": database.name})
+        table = database.run(sql)
+        yield Rows(sql, table)
+        variables = {"sql": sql, "rows": "..."}
+        return Context(
+            "rows", "database", database.name, variables=variables, attempts=(bad, good), sql=sql, table=table
+        )
+
+
+class FakeKnowledge:
+    """Spaces in memory with KnowledgeBase's interface; a file named bad.* cannot be read."""
+
+    def __init__(self) -> None:
+        self._spaces = {
+            "s0": Space("s0", "Lanternfish Goods (sample)", 2, 41, readonly=True),
+            "s1": Space("s1", "合同与发票", 1, 3),
+        }
+        self._documents: dict[str, list[Document]] = {
+            "s0": [
+                Document("d1", "product-handbook.pdf", 182_400, 12, 30, "ready", added=1_790_000_000),
+                Document("d2", "产品指南.pdf", 98_000, 4, 11, "ready", added=1_790_000_000),
+            ],
+            "s1": [
+                Document("d3", f"{HOSTILE}.md", 1200, 0, 3, "ready", added=1_795_000_000),
+                Document("d4", "scan.pdf", 5_000_000, 8, status="failed",
+                         error=DocumentError("knowledge.scanned_pdf", pages=8), added=1_795_000_000),
+            ],
+        }  # fmt: skip
+        self.pause_s = 0.05
+
+    def spaces(self) -> list[Space]:
+        return list(self._spaces.values())
+
+    def space(self, space_id: str) -> Space:
+        if space_id not in self._spaces:
+            raise NotFound("knowledge.no_space")
+        return self._spaces[space_id]
+
+    def create(self, name: str) -> Space:
+        if any(space.name == name for space in self._spaces.values()):
+            raise DocumentError("knowledge.name_taken", name=name)
+        made = Space(f"s{len(self._spaces) + 10}", name)
+        self._spaces[made.id] = made
+        self._documents[made.id] = []
+        return made
+
+    def rename(self, space_id: str, name: str) -> Space:
+        self._spaces[space_id] = replace(self.space(space_id), name=name)
+        return self._spaces[space_id]
+
+    def delete(self, space_id: str) -> None:
+        self.space(space_id)
+        del self._spaces[space_id]
+
+    def documents(self, space_id: str) -> list[Document]:
+        self.space(space_id)
+        return list(self._documents[space_id])
+
+    def document(self, space_id: str, document_id: str) -> Document:
+        for document in self.documents(space_id):
+            if document.id == document_id:
+                return document
+        raise NotFound("knowledge.no_document")
+
+    def delete_document(self, space_id: str, document_id: str) -> None:
+        self.document(space_id, document_id)
+        self._documents[space_id] = [d for d in self._documents[space_id] if d.id != document_id]
+        self._count(space_id)
+
+    def chunks(self, space_id: str, document_id: str) -> list[Passage]:
+        self.document(space_id, document_id)
+        return list(PASSAGES)
+
+    def ingest(self, space_id: str, uploads: Sequence[Upload], cancel: threading.Event) -> Iterator[IngestProgress]:
+        for number, upload in enumerate(uploads, 1):
+            start = IngestProgress(upload.name, number, len(uploads))
+            assert upload.path.is_file()
+            yield start
+            time.sleep(self.pause_s)
+            if upload.name.startswith("bad"):
+                yield replace(start, state="failed", error=DocumentError("knowledge.no_text"))
+                continue
+            for done in range(0, 12, 4):
+                yield replace(start, state="embedding", chunks_done=done, chunks_total=12)
+                time.sleep(self.pause_s)
+            made = Document(
+                f"d{time.monotonic_ns()}", upload.name, upload.path.stat().st_size, 2, 12, "ready", added=time.time()
+            )
+            self._documents[space_id].insert(0, made)
+            self._count(space_id)
+            yield replace(start, state="done", chunks_done=12, chunks_total=12)
+
+    def _count(self, space_id: str) -> None:
+        ready = [d for d in self._documents[space_id] if d.status == "ready"]
+        space = self._spaces[space_id]
+        self._spaces[space_id] = replace(space, documents=len(ready), chunks=sum(d.chunks for d in ready))
+
+
+class FakeModels:
+    """ModelManager's interface without models: loading runs to its end in steps of `status` being read."""
+
+    def __init__(self, engine: ScriptedEngine) -> None:
+        self.engine = engine
+        self._status = ModelStatus("builtin")
+
+    @property
+    def status(self) -> ModelStatus:
+        now = self._status
+        if now.state == "loading":
+            progress = now.progress + 0.25
+            self._status = replace(now, progress=progress) if progress < 1 else self._loaded(now.name)
+        return now
+
+    def _loaded(self, name: str) -> ModelStatus:
+        if name == "broken-7b":
+            return ModelStatus("failed", name, ModelError("llm.damaged_file", name=name, file="model-1.safetensors"))
+        self.engine.info = EngineInfo(name, "local", 4096, "cuda:0", "nf4")
+        return ModelStatus("ready", name)
+
+    def folders(self) -> list[ModelFolder]:
+        return [
+            ModelFolder("guanaco-33b-merged", "llama", 65_000_000_000, tasks=("chat",)),
+            ModelFolder("chatglm2-6b", "chatglm", 12_500_000_000, tasks=("chat",)),
+            ModelFolder("broken-7b", "llama", 13_000_000_000, tasks=("chat",)),
+            ModelFolder("half-copied", "", 4096, ModelError("llm.no_weights", name="half-copied")),
+            ModelFolder("starter-sql", "llama", 32_000_000, tasks=("sql",)),
+        ]
+
+    def load(self, name: str, quantization: str | None = None) -> None:
+        self._status = ModelStatus("loading", name)
+
+    def unload(self) -> None:
+        self._status = ModelStatus("builtin")
+        self.engine.info = EngineInfo("built-in assistant", "builtin", 4096)
+
+
+@dataclass(frozen=True)
+class FakeServices:
+    """The fields of bootstrap.Services that the page reads."""
+
+    settings: Settings
+    store: ConversationStore
+    chat: ChatService
+    models: FakeModels
+    knowledge: FakeKnowledge
+    databases: Databases
+    questions: dict[str, dict[str, list[str]]]
+    engine: ScriptedEngine = field(repr=False)
+
+    @property
+    def ready(self) -> bool:
+        return True
+
+
+def make_services(folder: Path, **settings: Any) -> FakeServices:
+    """Everything on files in `folder`."""
+    chosen = Settings(data_dir=folder, _env_file=None, **settings)
+    databases = Databases({"shop": f"sqlite:///{_sample_database(folder)}"})
+    store = ConversationStore(f"sqlite:///{folder / 'store.db'}")
+    engine = ScriptedEngine()
+    sources: Any = {mode: ScriptedSource(databases, mode) for mode in ("chat", "documents", "database")}
+    sources["auto"] = AutoContext(sources, _route)
+    chat = ChatService(store, lambda: engine, sources, Prompts(ROOT / "prompts"))
+    return FakeServices(chosen, store, chat, FakeModels(engine), FakeKnowledge(), databases, _QUESTIONS, engine)
+
+
+def _route(request: ChatRequest) -> Route:
+    if "rows" in request.question:
+        return Route("database")
+    cited = any(word in request.question for word in ("cite", "hostile", "long", "时间"))
+    return Route("documents" if cited else "chat")
+
+
+def _sample_database(folder: Path) -> Path:
+    file = folder / "shop.db"
+    with sqlite3.connect(file) as db:
+        db.execute("CREATE TABLE IF NOT EXISTS items (id INTEGER PRIMARY KEY, name TEXT, price REAL, note TEXT)")
+        db.execute("CREATE TABLE IF NOT EXISTS orders (id INTEGER PRIMARY KEY, item_id INTEGER REFERENCES items(id))")
+        if not db.execute("SELECT count(*) FROM items").fetchone()[0]:
+            rows = [(n, f"Item {n}" if n % 2 else f"商品 {n}", n * 1.25, None) for n in range(4, 251)]
+            db.executemany("INSERT INTO items VALUES (?, ?, ?, ?)", [
+                (1, HOSTILE, 1.5, "=cmd|' /C calc'!A0"), (2, "灯笼", 20.0, "中文备注"), (3, "x" * 300, -3.0, None),
+                *rows,
+            ])  # fmt: skip
+    db.close()
+    return file
+
+
+_QUESTIONS = {
+    "en": {
+        "documents": ["cite: How long does the Drift lantern run?", "What is the daily meal allowance?"],
+        "database": ["rows: Which products are there?", "How many customers are there in each city?"],
+        "chat": ["What can you do?", "How do I connect my own MySQL database?"],
+    },
+    "zh": {
+        "documents": ["潮汐电饭煲的快煮程序需要多长时间？", "工龄满五年有多少天年假？"],
+        "database": ["一共有多少位客户？", "每个城市各有多少客户？"],
+        "chat": ["你能做什么？", "怎么连接我自己的 MySQL 数据库？"],
+    },
+}  # fmt: skip

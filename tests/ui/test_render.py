@@ -1,0 +1,447 @@
+"""What is rendered is text, never markup; and says what it should."""
+
+import csv
+import io
+import re
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markupsafe import Markup
+
+from dbgpt_lite.config import Settings
+from dbgpt_lite.errors import ModelError
+from dbgpt_lite.knowledge.records import Document, IngestProgress, Space
+from dbgpt_lite.messages import (
+    Answer,
+    Citation,
+    Done,
+    Found,
+    Ledger,
+    LedgerLine,
+    Passage,
+    ResultTable,
+    Routed,
+    Rows,
+    SqlAttempt,
+    SqlTried,
+    Step,
+    Token,
+    Usage,
+)
+from dbgpt_lite.store import Conversation, StoredMessage
+from dbgpt_lite.texts import section_texts, variables
+from dbgpt_lite.ui import data_page, knowledge_page, models_page
+from dbgpt_lite.ui.asking import known_mode, paced
+from dbgpt_lite.ui.fence import files_are_uploads
+from dbgpt_lite.ui.figures import duration, figures
+from dbgpt_lite.ui.i18n import choose_language
+from dbgpt_lite.ui.markdown import highlight, to_html
+from dbgpt_lite.ui.render import LiveTurn, live, marked, passage_card, thread
+from dbgpt_lite.ui.session import Reader
+from dbgpt_lite.ui.settings_page import settings_tables, shown_value
+from dbgpt_lite.ui.sidebar import conversation_list, day_group
+from dbgpt_lite.ui.tables import SHOWN_ROWS, result_table, table_note, to_csv
+from dbgpt_lite.ui.uploads import own_name, progress_lines
+
+NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+HOSTILE = "\"><img src=x onerror=alert(1)><script>alert(1)</script>'</details></template>"
+ALLOWED = {
+    "a", "article", "b", "blockquote", "br", "button", "code", "dd", "del", "details", "div", "dl", "dt", "em",
+    "figcaption", "figure", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr", "i", "li", "mark", "ol", "option", "p",
+    "path", "pre", "s", "section", "select", "small", "span", "strong", "summary", "svg", "table", "tbody", "td", "th",
+    "thead", "tr", "ul",
+}  # fmt: skip
+
+
+class Tags(HTMLParser):
+    """Every element and attribute a browser would make of some HTML, and its text."""
+
+    def __init__(self, markup: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: list[tuple[str, str, str]] = []
+        self.text = ""
+        self.feed(str(markup))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def check_harmless(markup: str) -> Tags:
+    """No element or attribute that runs, loads or leads anywhere but to http(s)."""
+    seen = Tags(markup)
+    assert seen.tags <= ALLOWED, seen.tags - ALLOWED
+    for tag, name, value in seen.attributes:
+        assert not name.startswith("on"), (tag, name)
+        assert name not in ("src", "srcset", "srcdoc", "formaction", "action", "poster", "background"), (tag, name)
+        assert name != "href" or re.match(r"https?://|#/", value), value
+        assert name != "style" or re.fullmatch(r"width:[\d.]+%|text-align:(left|right|center)", value), value
+    return seen
+
+
+def stored(number: int, role: str, content: str, answer: Answer | None = None) -> StoredMessage:
+    return StoredMessage(number, role, content, NOW, answer)
+
+
+def passage(**facts: object) -> Passage:
+    return Passage(**{"id": 1, "text": "One. Two.", "document_id": "d", "document": "a.pdf", **facts})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "<img src=x onerror=alert(1)>",
+        "<script>alert(1)</script>",
+        "[x](javascript:alert(1))",
+        "[x](JaVaScRiPt:alert(1))",
+        "[x](  javascript:alert(1))",
+        "[x](data:text/html;base64,PHNjcmlwdD4=)",
+        "[x](vbscript:x)",
+        "[x](file:///etc/passwd)",
+        "<javascript:alert(1)>",
+        "![x](https://evil.example/pixel.png)",
+        "![x][1]\n\n[1]: https://evil.example/pixel.png",
+        '[x](https://e.example "\\" onmouseover=alert(1)")',
+        "`</code><img src=x onerror=alert(1)>`",
+        '```"><img src=x onerror=alert(1)>\n</code></pre><script>alert(1)</script>\n```',
+        "    </code><script>alert(1)</script>",
+        "| <img src=x onerror=alert(1)> |\n|---|\n| <b onclick=x>y</b> |",
+        "<details open ontoggle=alert(1)>",
+        "<a href='https://e.example' onclick=alert(1)>x</a>",
+        "&lt;img src=x onerror=alert(1)&gt;",
+        "<!-- --><iframe src=//evil.example></iframe>",
+        "<style>*{background:url(//evil.example)}</style>",
+        "[1]",
+        "[1](javascript:alert(1))",
+        "[1]: javascript:alert(1)",
+    ],
+)
+def test_markdown_of_a_model_does_nothing(source: str) -> None:
+    seen = check_harmless(to_html(source, {1}, "Copy"))
+    assert "img" not in seen.tags
+
+
+@given(
+    st.text(
+        alphabet=st.sampled_from("<>\"'`[]()!&:/*_#|-\n\\ =$]{}xonerrorscriptjavascript:imgsrchttps1;"), max_size=80
+    )
+)
+def test_no_markdown_crosses_the_fence(source: str) -> None:
+    check_harmless(to_html(source, {1, 2}, "Copy"))
+
+
+def test_markdown_keeps_what_people_write() -> None:
+    html = to_html("**bold** and `code`\n\n| a |\n|--:|\n| 1 |\n\n[site](https://example.com/a?b=c)", (), "Copy")
+    assert "<strong>bold</strong>" in html
+    assert "<code>code</code>" in html
+    assert 'style="text-align:right"' in html
+    assert '<a href="https://example.com/a?b=c" target="_blank" rel="noopener noreferrer nofollow">site</a>' in html
+
+
+def test_an_image_becomes_its_description() -> None:
+    assert "a cat" in to_html("![a cat](https://example.com/cat.png)")
+    assert "example.com" not in to_html("![a cat](https://example.com/cat.png)")
+
+
+def test_only_known_markers_become_citations() -> None:
+    html = to_html("Yes [1][3]. `x[1]`\n\n```\nrow[1]\n```", {1})
+    assert html.count('class="citation"') == 1
+    assert "[3]" in html
+    assert "x[1]" in html
+
+
+def test_code_is_coloured_and_escaped() -> None:
+    assert '<span class="k">SELECT</span>' in highlight("SELECT 1", "sql")
+    assert highlight("<b>", "no such language") == Markup("&lt;b&gt;")
+    assert highlight("x" * 30_000, "python") == "x" * 30_000
+
+
+def test_an_unfinished_block_of_code_is_shown_while_it_streams() -> None:
+    check_harmless(to_html("```python\nprint('<b>')"))
+    assert "print" in to_html("```python\nprint(1)")
+
+
+def test_quoted_words_are_marked_across_line_breaks() -> None:
+    html = marked("Runs for 120\nhours <b> on low.", "120 hours <b> on")
+    assert "<mark>120\nhours &lt;b&gt; on</mark>" in html
+    assert "<mark>" not in marked("text", "missing")
+    assert "<mark>" not in marked("text", "")
+
+
+def test_a_passage_says_where_it_is_from() -> None:
+    html = passage_card(passage(page=0, heading="Intro", document=HOSTILE, text=HOSTILE, score=0.5), 1, "", "en")
+    text = check_harmless(html).text
+    assert "page 0 · Intro" in text
+    assert "50% similar" in text
+    assert "page" not in check_harmless(passage_card(passage(), 1, "", "en")).text
+
+
+def full_answer(**facts: object) -> Answer:
+    table = ResultTable(("id", HOSTILE), ((1, HOSTILE), (None, True)), truncated=True, seconds=0.004)
+    values: dict[str, object] = {
+        "text": f"Answer [1] {HOSTILE}",
+        "mode": "database",
+        "engine": HOSTILE,
+        "citations": (Citation(1, passage(text=HOSTILE), HOSTILE),),
+        "passages": (passage(), passage(id=2, document=HOSTILE)),
+        "attempts": (SqlAttempt(f"SELECT '{HOSTILE}'", HOSTILE), SqlAttempt("SELECT 1")),
+        "sql": f"SELECT '{HOSTILE}'",
+        "table": table,
+        "usage": Usage(400, 50, 100, 0.5, 0.4, 3.0),
+        "ledger": Ledger(
+            4096, 512, (LedgerLine("system", 50), LedgerLine("passages", 300, 3, 2), LedgerLine(HOSTILE, 9))
+        ),
+        "error": "",
+    }
+    return Answer(**{**values, **facts})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_whole_thread_of_hostile_text_is_harmless(language: str) -> None:
+    messages = [
+        stored(1, "user", HOSTILE),
+        stored(2, "assistant", HOSTILE, full_answer()),
+        stored(3, "user", HOSTILE),
+        stored(4, "assistant", "", full_answer(text="", table=None, error=HOSTILE)),
+        stored(5, "user", HOSTILE),
+    ]
+    html = thread(messages, HOSTILE, language)  # type: ignore[arg-type]
+    seen = check_harmless(html)
+    assert seen.text.count(HOSTILE) > 8
+    assert html.count('data-action="ask"') == 3
+
+
+def test_a_failed_and_an_unanswered_question_can_be_asked_again() -> None:
+    failed = stored(2, "assistant", "", full_answer(error="Memory ran out.", text="", table=None))
+    html = thread([stored(1, "user", "q"), failed, stored(3, "user", "r")], "c", "en")
+    assert html.count('class="retry"') == 2
+    assert "Memory ran out." in html
+    assert 'data-id="1"' in html
+    assert 'data-id="3"' in html
+
+
+def test_an_answer_shows_its_query_table_attempts_and_figures() -> None:
+    html = thread([stored(1, "user", "q"), stored(2, "assistant", "a", full_answer())], "c", "en")
+    text = Tags(html).text
+    assert "1 other query was tried" in text
+    assert "1 more passage was found" in text
+    assert "Prompt: 359 of 4,096 tokens" in text
+    assert "3 kept, 2 left out" in text
+    assert "2 rows · cut at the row limit" in text
+    assert 'data-action="csv" data-id="2"' in html
+
+
+def test_the_stopped_answer_says_so() -> None:
+    answer = full_answer(stopped=True)
+    assert "Stopped" in thread([stored(1, "user", "q"), stored(2, "assistant", "a", answer)], "c", "en")
+
+
+def test_figures_leave_out_what_is_not_known() -> None:
+    bare = Answer("a", "chat", "built-in")
+    text = Tags(figures(bare, "en")).text
+    assert "tokens/s" not in text
+    assert "First token" not in text
+    assert "Prompt:" not in text
+
+
+def test_a_live_turn_grows_with_its_events() -> None:
+    turn = LiveTurn("q")
+    table = ResultTable(("a",), ((1,),))
+    events = [
+        Step("route"), Routed("database"), Step("sql_write", {"database": HOSTILE}), SqlTried(SqlAttempt("SELECT 1")),
+        Rows("SELECT 1", table), Found((passage(),)), Token("Hello "), Token("[1]"), Done(Answer("", "chat", ""), 1, 2),
+    ]  # fmt: skip
+    for event in events:
+        turn = turn.after(event)
+    assert turn.text == "Hello [1]"
+    assert turn.mode == "database"
+    html = live(turn, HOSTILE, "en")
+    check_harmless(html)
+    assert 'class="citation"' in html
+    assert "result-table" in html
+
+
+def test_a_stream_is_drawn_in_steps_and_never_goes_silent() -> None:
+    drawn = list(paced(iter([Token("a"), None, Token("b"), None]), LiveTurn("q")))
+    assert [turn.text for turn in drawn if turn] == ["a", "ab"]
+
+
+def test_tables_show_a_part_and_say_so() -> None:
+    table = ResultTable(("n", "t"), tuple((n, f"<{n}>") for n in range(SHOWN_ROWS + 50)))
+    html = result_table(table, "en")
+    assert html.count("<tr>") == SHOWN_ROWS + 1
+    assert table_note(table, "en") == "250 rows · the first 200 are shown, the CSV has all"
+    assert table_note(ResultTable(("n",), ((1,),)), "en") == "1 row"
+    assert '<th class="number">n</th><th class="text">t</th>' in html
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1", "  =1", "=cmd|' /C calc'!A0"])
+def test_a_spreadsheet_runs_no_cell(cell: str) -> None:
+    rows = list(csv.reader(io.StringIO(to_csv(ResultTable((cell,), ((cell,),)))[1:])))
+    assert all(value.startswith("'") for row in rows for value in row)
+
+
+def test_csv_keeps_numbers_and_chinese() -> None:
+    text = to_csv(ResultTable(("数量", "n"), ((-3, "中文"), (None, 'a "b", c'))))
+    assert text.startswith("\ufeff")
+    assert list(csv.reader(io.StringIO(text[1:]))) == [["数量", "n"], ["-3", "中文"], ["", 'a "b", c']]
+
+
+def test_conversations_are_grouped_by_the_readers_days() -> None:
+    reader = Reader("o", "en", zone=8 * 60)
+    assert day_group(datetime(2026, 11, 21, 17, tzinfo=UTC), NOW, reader) == "Today"
+    assert day_group(datetime(2026, 11, 21, 15, tzinfo=UTC), NOW, reader) == "Yesterday"
+    assert day_group(datetime(2026, 11, 16, tzinfo=UTC), NOW, reader) == "Previous 7 days"
+    assert day_group(datetime(2026, 3, 16, tzinfo=UTC), NOW, reader) == "March"
+    assert day_group(datetime(2025, 3, 16, tzinfo=UTC), NOW, Reader("o", "zh")) == "2025 年 3 月"
+
+
+def test_the_list_of_conversations_is_harmless() -> None:
+    rows = [Conversation(HOSTILE, HOSTILE, "auto", HOSTILE, NOW, NOW)]
+    check_harmless(conversation_list(rows, Reader("o", "en"), now=NOW))
+    check_harmless(conversation_list([], Reader("o", "en"), HOSTILE))
+
+
+def test_knowledge_is_harmless_and_samples_cannot_be_changed() -> None:
+    reader = Reader("o", "en")
+    error = ModelError("llm.no_folder", name=HOSTILE)
+    document = Document(HOSTILE, HOSTILE, 5_000_000, 3, 7, "failed", error, added=1_790_000_000)
+    own, sample = Space(HOSTILE, HOSTILE, 1, 7), Space("s", HOSTILE, readonly=True)
+    for space in (own, sample):
+        html = (
+            knowledge_page.space_cards([space], "en")
+            + knowledge_page.space_head(space, "en")
+            + knowledge_page.document_list([document], space, reader)
+        )
+        check_harmless(html)
+        assert ("delete_document" in html) is not space.readonly
+    check_harmless(knowledge_page.chunk_list([passage(text=HOSTILE, heading=HOSTILE)], "en"))
+    assert "and 20 more passages" in knowledge_page.chunk_list([passage()] * 320, "en")
+
+
+def test_upload_lines_tell_each_files_state() -> None:
+    lines = [
+        IngestProgress("a.md", 1, 4, 12, 12, "done"),
+        IngestProgress(HOSTILE, 2, 4, 3, 12, "embedding"),
+        IngestProgress("c.md", 3, 4, state="failed", error=ModelError("llm.no_folder", name=HOSTILE)),
+        IngestProgress("d.md", 4, 4),
+    ]
+    html = progress_lines(lines, "en", started=3)
+    text = check_harmless(html).text
+    assert "ready, 12 passages" in text
+    assert "3 of 12 passages" in text
+    assert "waiting" in text
+    assert "busy" in html
+    assert "finished" in progress_lines(lines[:1], "en", started=1)
+
+
+def test_schemas_and_models_are_harmless() -> None:
+    from dbgpt_lite.llm.manager import ModelFolder, ModelStatus
+    from dbgpt_lite.messages import EngineInfo
+    from dbgpt_lite.sql.schema import ColumnInfo, ForeignKey, Schema, TableInfo
+
+    column = ColumnInfo(HOSTILE, HOSTILE, True, HOSTILE)
+    table = TableInfo(HOSTILE, (column,), (ForeignKey((HOSTILE,), HOSTILE, (HOSTILE,)),), HOSTILE)
+    check_harmless(data_page.schema_tree(Schema((table,)), HOSTILE, HOSTILE, "en"))
+    folder = ModelFolder(HOSTILE, HOSTILE, 10, ModelError("llm.no_folder", name=HOSTILE))
+    check_harmless(models_page.folder_list([folder, ModelFolder(HOSTILE, "llama", 10)], "nf4", "en"))
+    status = ModelStatus("loading", HOSTILE, ModelError("llm.no_folder", name=HOSTILE), 0.5)
+    check_harmless(models_page.current_model(status, EngineInfo(HOSTILE, "local", 10), "en"))
+
+
+def test_settings_show_no_secret() -> None:
+    settings = Settings(
+        _env_file=None,
+        database_url="mysql+pymysql://reader:hunter2@db/shop",
+        databases="sales=mysql+pymysql://reader:hunter3@db/sales",
+        llm_api_key="sk-hunter4",
+        auth_users="alice:scrypt$hunter5",
+        api_keys="robot:hunter6",
+    )
+    html = settings_tables(settings, "en")
+    assert "hunter" not in check_harmless(html).text
+    assert "set: sales" in html
+    assert "set: alice" in html
+    assert shown_value("llm_api_key", settings.llm_api_key, "en") == "set"
+    assert shown_value("llm_endpoint", "http://ana:hunter2@host:8000/v1", "en") == "http://host:8000/v1"
+
+
+def test_every_setting_is_explained_in_both_languages() -> None:
+    for name, field in Settings.model_fields.items():
+        assert section_texts("ui", "en")[f"setting_{name}"] == field.description, name
+        assert section_texts("ui", "zh")[f"setting_{name}"]
+
+
+def test_texts_of_the_page_match_in_both_languages() -> None:
+    english, chinese = section_texts("ui", "en"), section_texts("ui", "zh")
+    assert english.keys() == chinese.keys()
+    for name in english:
+        assert variables(english[name]) == variables(chinese[name]), name
+
+
+@pytest.mark.parametrize(
+    ("setting", "header", "cookies", "expected"),
+    [
+        ("auto", "zh-CN,zh;q=0.9,en;q=0.8", {}, "zh"),
+        ("auto", "en-GB,en;q=0.9,zh;q=0.8", {}, "en"),
+        ("auto", "de-DE,de;q=0.9,zh;q=0.3,en;q=0.2", {}, "zh"),
+        ("auto", "fr", {}, "en"),
+        ("auto", "", {}, "en"),
+        ("auto", "zh;q=nonsense,en", {}, "en"),
+        ("auto", "zh;q=0,fr", {}, "en"),
+        ("zh", "en", {}, "zh"),
+        ("en", "zh", {"dbgpt_language": "zh"}, "zh"),
+        ("auto", "en", {"dbgpt_language": "xx"}, "en"),
+    ],
+)
+def test_language_of_the_reader(setting: str, header: str, cookies: dict[str, str], expected: str) -> None:
+    assert choose_language(setting, header, cookies) == expected  # type: ignore[arg-type]
+
+
+def test_only_files_of_the_upload_folder_may_be_named(tmp_path: Path) -> None:
+    folder = tmp_path / "uploads"
+    (folder / "a").mkdir(parents=True)
+    own, foreign = folder / "a" / "own.md", tmp_path / "foreign.md"
+    own.write_text("x")
+    foreign.write_text("x")
+    (folder / "link.md").symlink_to(foreign)
+    assert files_are_uploads(["text", 1, None, [{"path": str(own), "meta": {}}]], folder)
+    refused = [
+        str(foreign), str(folder / "link.md"), str(folder / "missing.md"), f"{folder}/../foreign.md", "own.md", "",
+        "http://example.com/a.md", f"{own}\0", None, 3, str(folder),
+    ]  # fmt: skip
+    for path in refused:
+        assert not files_are_uploads(["text", [{"path": path}]], folder), path
+    assert not files_are_uploads([{"url": "http://example.com/a.md"}], folder)
+
+
+@pytest.mark.parametrize(
+    ("sent", "name"),
+    [
+        ("合同（终稿）.pdf", "合同（终稿）.pdf"),
+        ("../../x.pdf", "x.pdf"),
+        (r"C:\\d\\y.md", "y.md"),
+        ("/", "file"),
+        ("", "file"),
+    ],
+)
+def test_a_file_keeps_its_own_name(sent: str, name: str) -> None:
+    assert own_name(sent) == name
+
+
+def test_durations_read_well() -> None:
+    shown = [duration(seconds, "en") for seconds in (0.0004, 0.05, 0.42, 3.14, 42.6)]
+    assert shown == ["1 ms", "50 ms", "0.42 s", "3.1 s", "43 s"]
+
+
+def test_an_unknown_mode_is_auto() -> None:
+    assert known_mode("documents") == "documents"
+    assert known_mode("<b>") == "auto"
