@@ -47,25 +47,6 @@ class Asking:
     def __init__(self, services: "Services") -> None:
         self._services = services
 
-    def send(
-        self,
-        question: str,
-        mode: str,
-        source: str,
-        conversation: str,
-        temperature: float,
-        limit: float,
-        request: gr.Request,
-    ) -> Iterator[tuple[Any, ...]]:
-        """What is in the box."""
-        if question.strip():
-            reader = reader_of(request, self._services.settings)
-            sampling = self._sampling(temperature, limit)
-            asked = ChatRequest(
-                conversation, question.strip(), reader.owner, known_mode(mode), source or "", reader.language, sampling
-            )
-            yield from self._answer(asked, reader, from_box=True)
-
     def ask(
         self,
         mode: str,
@@ -76,7 +57,8 @@ class Asking:
         event: gr.EventData,
         request: gr.Request,
     ) -> Iterator[tuple[Any, ...]]:
-        """A pressed button: an example ("question", "mode"), a stored question again ("id"), or edited (both)."""
+        """A question from the box ("question", "box"), an example ("question", "mode"), a stored one again ("id"),
+        or an edited one ("question", "id")."""
         reader = reader_of(request, self._services.settings)
         identity, chosen = fact(event, "id"), fact(event, "mode")
         replaced = self._question(reader, conversation, identity) if identity else None
@@ -92,7 +74,7 @@ class Asking:
             replaced.id if replaced else None,
         )
         if question:
-            yield from self._answer(asked, reader, show_mode=bool(chosen))
+            yield from self._answer(asked, reader, show_mode=bool(chosen), from_box=bool(fact(event, "box")))
 
     def stop(self, event: gr.EventData, request: gr.Request) -> None:
         """Stop the computation; the stream then ends by itself with what was written."""

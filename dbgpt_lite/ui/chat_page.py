@@ -45,7 +45,9 @@ class ChatPage:
     def _build_composer(self) -> None:
         settings = self._services.settings
         self.attachments = gr.HTML("", elem_id="attachments", js_on_load=None, apply_default_css=False)
-        self.ask = gr.Textbox("", elem_id="ask", lines=1, max_lines=9, container=False, show_label=False)
+        self.ask = gr.Textbox(
+            "", elem_id="ask", lines=1, max_lines=9, container=False, show_label=False, interactive=True
+        )
         with gr.Row(elem_id="composer-bar"):
             self.attach = gr.UploadButton("", elem_id="attach", file_count="multiple")
             self.mode = gr.Radio([(mode, mode) for mode in MODES], value="auto", elem_id="mode", container=False)
@@ -84,13 +86,9 @@ class ChatPage:
         composer = [self.mode, self.source.value, self.conversation, self.temperature, self.max_tokens]
         outputs = [self.ask, self.attachments, self.mode, self.conversation, self.thread, self.live, conversations]
         streams: Any = {"outputs": outputs, **QUIET, "concurrency_limit": None, "trigger_mode": "multiple"}
-        sent = [self.ask.submit, self.send.click]
-        for answered in (
-            gr.on(sent, telling_stream(settings, asking.send), [self.ask, *composer], **streams),
-            on("ask", telling_stream(settings, asking.ask), composer, **streams),
-        ):
-            shown = [self.thread, self.live, conversations]
-            answered.then(telling(settings, self._show), [self.conversation, search], shown, **QUIET)
+        answered = on("ask", telling_stream(settings, asking.ask), composer, **streams)
+        shown = [self.thread, self.live, conversations]
+        answered.then(telling(settings, self._show), [self.conversation, search], shown, **QUIET)
         # Not queued: it must not wait behind what it is to stop.
         on("stop", telling(settings, asking.stop), queue=False)
 

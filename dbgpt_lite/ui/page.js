@@ -26,7 +26,10 @@
   // --- The way to Python: one hidden component triggers every action.
   let trigger = null;
   const waiting = [];
-  const act = (name, facts = {}) => { trigger ? trigger(name, facts) : waiting.push([name, facts]); };
+  // Gradio closes the stream of replies when it believes that nothing is on its way; a request sent in that moment
+  // is carried out, and its reply lies on the server until another request opens the stream again.
+  let nudges = 0;
+  const act = (name, facts = {}) => { nudges = 3; trigger ? trigger(name, facts) : waiting.push([name, facts]); };
 
   const running = () => $("#live .running")?.dataset.conversation ?? null;
   const current = () => $("#thread [data-conversation]")?.dataset.conversation ?? "";
@@ -157,7 +160,9 @@
     beat += 1;
     const badge = $("#model-badge");
     const changing = badge?.dataset.state === "loading" || badge?.hasAttribute("data-preparing");
-    if (!document.hidden && (changing || (page() === "models" && beat % 5 === 0))) act("model_status");
+    const nudge = nudges > 0 && beat % 2 === 0;
+    if (nudge) nudges -= 1;
+    if (trigger && (nudge || (!document.hidden && (changing || (page() === "models" && beat % 5 === 0))))) trigger("model_status", {});
   }, 1000);
 
   // --- Dialogs, notices, copying
@@ -311,6 +316,7 @@
     const on = (selector) => target.closest(selector);
     let hit;
     if (on("#run-sql")) runs(true);
+    else if (on("#send")) send();
     else if (on("#stop")) { root.classList.add("stopping"); act("stop", { conversation: running() }); }
     else if ((hit = on("[data-copy]"))) copy(hit);
     else if ((hit = on(".edit-question"))) edit(hit);
@@ -349,8 +355,11 @@
     root.classList.toggle("running-sql", yes && held("#sql-editor").trim() !== "");
     if (yes) runEnds = setTimeout(runs, 60000, false);
   }
-  /** What is in the box may go off; an empty box sends nothing. */
-  const maySend = () => held("#ask").trim() !== "" && mayAsk();
+  /** What is in the box goes off; an empty box sends nothing. */
+  function send() {
+    const question = held("#ask").trim();
+    if (question && mayAsk()) act("ask", { question, box: "yes" });
+  }
 
   // --- Keyboard. While an input method composes Chinese, Enter belongs to it.
   let composing = false;
@@ -360,14 +369,11 @@
     const field = event.target;
     if (!(field instanceof Element)) return;
     if (event.key === "Enter" && (event.isComposing || event.keyCode === 229 || composing)) { event.stopImmediatePropagation(); return; }
-    if (event.key === "Enter" && !event.shiftKey && field.closest("#ask") && !maySend()) { event.preventDefault(); event.stopImmediatePropagation(); return; }
+    if (event.key === "Enter" && !event.shiftKey && field.closest("#ask")) { event.preventDefault(); event.stopImmediatePropagation(); send(); return; }
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && field.closest("#sql-editor")) {
       event.preventDefault(); event.stopImmediatePropagation(); $("#run-sql").click(); return;
     }
     if (event.key === "Escape") root.classList.remove("with-tuning", "with-sidebar");
-  }, true);
-  addEventListener("click", (event) => {
-    if (event.target instanceof Element && event.target.closest("#send") && !maySend()) { event.preventDefault(); event.stopImmediatePropagation(); }
   }, true);
 
   // --- Choices: what is chosen goes into the hidden box that handlers read.

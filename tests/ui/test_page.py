@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pytest
 from gradio.utils import get_upload_folder
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 from visiting import Site, Visit, Visitors
 
 CROSSED = "window.crossed === undefined"
@@ -431,7 +431,7 @@ def event_of(visit: Visit, url: str, element: str, event: str) -> int:
     return int(next(d["id"] for d in config["dependencies"] if [found, event] in d["targets"]))
 
 
-@pytest.mark.parametrize(("element", "event"), [("attach", "upload"), ("ask", "submit"), ("search", "change")])
+@pytest.mark.parametrize(("element", "event"), [("attach", "upload"), ("bridge", "ask"), ("search", "change")])
 def test_no_event_reads_a_file_of_the_host_or_fetches_an_address(
     visit: Visit, site: Site, element: str, event: str
 ) -> None:
@@ -448,7 +448,7 @@ def test_no_event_reads_a_file_of_the_host_or_fetches_an_address(
         for number_of_session, file in enumerate(hostile):
             named = {**file, "meta": {"_type": "gradio.FileData"}}
             first: object = [named] if element == "attach" else named
-            data = {"attach": [first, "auto", ""], "ask": [first, "auto", "", "", 0.7, 64], "search": [first]}[element]
+            data = {"attach": [first, "auto", ""], "bridge": ["auto", "", first, 0.7, 64], "search": [first]}[element]
             session = f"crossing-{element}-{number_of_session}"
             body = {"data": data, "fn_index": number, "session_hash": session, "trigger_id": None}
             assert request.post(site.url + "gradio_api/queue/join", data=body).ok
@@ -464,3 +464,22 @@ def test_no_event_is_public(visit: Visit, site: Site) -> None:
     info = visit.page.context.request.get(site.url + "gradio_api/info").json()
     assert info["named_endpoints"] == {}
     assert info["unnamed_endpoints"] == {}
+
+
+def test_a_reply_whose_stream_was_closed_early_still_arrives(visit: Visit) -> None:
+    page = visit.page
+    closed: list[str] = []
+
+    def close_early(route: Route) -> None:
+        if closed:
+            return route.continue_()
+        closed.append(route.request.url)
+        body = 'data: {"msg": "close_stream", "event_id": null}\n\n'
+        return route.fulfill(body=body, content_type="text/event-stream")
+
+    page.wait_for_timeout(7000)  # the nudges that belong to the opening of the page
+    page.route("**/queue/data*", close_early)
+    visit.ask("please cite the lantern")
+    assert len(closed) == 1
+    expect(page.locator("#thread .turn")).to_have_count(1)
+    expect(page.locator("#ask textarea")).to_have_value("")
