@@ -66,7 +66,8 @@ def _pieces(text: str, length: Length, size: int) -> list[str]:
         strip_whitespace=False,
         chunk_size=size,
         chunk_overlap=0,
-        length_function=length,
+        # A piece of white space has no tokens; the library repeats pieces of length 0 in the next chunk.
+        length_function=lambda piece: max(length(piece), 1),
     )
     return splitter.split_text(text)
 

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dbgpt_lite.knowledge.embeddings import Embedder
@@ -40,6 +40,7 @@ def squeezed(text: str) -> str:
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(TEXTS, min_size=1, max_size=4), st.integers(4, 40), st.integers(0, 30))
+@example(["a" + "x" * 50 + "; \u3000The leave is long. "], 4, 0)
 def test_offsets_are_exact_and_nothing_is_lost(texts: list[str], size: int, overlap: int) -> None:
     sections = tuple(Section(text, page, f"h{page}") for page, text in enumerate(texts, start=1))
     document = LoadedDocument(sections)
