@@ -18,7 +18,8 @@ from dbgpt_lite.config import prepare_process
 
 prepare_process()
 
-# The same examples in every run, so that a change is judged by what it changed; HYPOTHESIS_PROFILE=explore looks for new ones.
+# The same examples in every run, so that a change is judged by what it changed;
+# HYPOTHESIS_PROFILE=explore looks for new ones.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.register_profile("explore", deadline=None, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or "repeatable")
