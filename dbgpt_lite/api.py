@@ -22,7 +22,7 @@ from dbgpt_lite import __version__, errors
 from dbgpt_lite.auth import api_key_owner
 from dbgpt_lite.bootstrap import Services
 from dbgpt_lite.chat.service import ChatRun
-from dbgpt_lite.messages import MODES, Answer, ChatRequest, Done, Message, Mode, Sampling, Token
+from dbgpt_lite.messages import MODES, Answer, ChatRequest, Done, Message, Mode, Passage, Sampling, Token
 
 MODEL = "dbgpt-lite"
 _STATUS: tuple[tuple[type[errors.UserError], int], ...] = (
@@ -249,17 +249,12 @@ class _Reply:
 
 
 def extra(answer: Answer) -> dict[str, Any]:
-    """What OpenAI's shape has no place for: mode, citations, the SQL, its rows and the prompt ledger."""
-    citations = [
-        {
-            "number": c.number,
-            "document": c.passage.document,
-            "page": c.passage.page,
-            "quote": c.quote,
-            "text": c.passage.text,
-        }
-        for c in answer.citations
-    ]
+    """What OpenAI's shape has no place for: mode, citations, the SQL, its rows and the prompt ledger.
+
+    `text` is the answer as it stands after its citations were checked; a stream has sent it before that.
+    """
+    citations = [{"number": c.number, **_passage(c.passage), "quote": c.quote} for c in answer.citations]
+    missed = [{**_passage(passage), "score": round(passage.score, 4)} for passage in answer.near_misses]
     table = answer.table and {
         "columns": answer.table.columns,
         "rows": answer.table.rows,
@@ -270,11 +265,26 @@ def extra(answer: Answer) -> dict[str, Any]:
     return {
         "mode": answer.mode,
         "engine": answer.engine,
+        "asked": answer.asked,
+        "text": answer.text,
         "citations": citations,
+        "unsupported": answer.unsupported,
+        "near_misses": missed,
+        "best": round(answer.best, 4),
+        "needed": round(answer.needed, 4),
         "sql": answer.sql,
         "attempts": attempts,
         "table": table,
         "ledger": ledger,
+    }
+
+
+def _passage(passage: Passage) -> dict[str, Any]:
+    return {
+        "document": passage.document,
+        "page": passage.page,
+        "heading": passage.heading,
+        "text": passage.text,
     }
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from importlib import resources
-from itertools import chain
 from pathlib import Path
 from types import TracebackType
 
@@ -15,12 +14,14 @@ import sqlalchemy.exc
 
 from dbgpt_lite.chat.context import AutoContext, ContextSource, DatabaseContext, DocumentContext, PlainChat
 from dbgpt_lite.chat.extractive import ExtractiveEngine
+from dbgpt_lite.chat.rewriting import FollowUps
 from dbgpt_lite.chat.router import Router
 from dbgpt_lite.chat.service import ChatService
 from dbgpt_lite.config import ROOT, Settings
 from dbgpt_lite.errors import Cancelled, ConfigError, DatabaseError, UserError
 from dbgpt_lite.knowledge.base import KnowledgeBase
 from dbgpt_lite.knowledge.embeddings import Embedder
+from dbgpt_lite.knowledge.rerank import CrossEncoderReranker
 from dbgpt_lite.llm.engine import Engine
 from dbgpt_lite.llm.lazy import LazyEngine, lazy_engine
 from dbgpt_lite.llm.loader import LoadOptions, load
@@ -117,7 +118,7 @@ class Services:
                 self.samples_ready.set()
             self.knowledge.warm()
             self.quoter.warm()
-            self._resume_uploads()
+            self._take_up_jobs()
             if self.sql_model and self.models.engine.info.kind == "builtin":
                 self.sql_model.warm().join()
         except Cancelled:
@@ -132,16 +133,14 @@ class Services:
         for name in self.databases.names():
             self.databases.get(name).known_schema()
 
-    def _resume_uploads(self) -> None:
-        """Finish what an earlier run was stopped in the middle of, and re-embed after a change of EMBEDDING_MODEL."""
-        for space in self.knowledge.spaces():
-            steps = [self.knowledge.resume(space.id, self._closing)]
-            if self.knowledge.needs_reembedding(space.id):
-                log.info("embedding the documents of a space anew: EMBEDDING_MODEL has changed")
-                steps.insert(0, self.knowledge.reembed(space.id, self._closing))
-            for step in chain.from_iterable(steps):
-                if step.error:
-                    log.warning("an upload could not be finished: %s", step.error)
+    def _take_up_jobs(self) -> None:
+        """Begin in the background what an earlier run left: uploads to finish, spaces of another EMBEDDING_MODEL."""
+        self.knowledge.remove_temporary(self.store.sources_in_use())
+        for space_id in self.knowledge.outdated():
+            log.info("embedding the documents of a space anew: EMBEDDING_MODEL has changed")
+            self.knowledge.jobs.reembed(space_id)
+        for space_id in self.knowledge.interrupted():
+            self.knowledge.jobs.resume(space_id)
 
     def _index_samples(self) -> None:
         if self.settings.sample_data:
@@ -152,7 +151,7 @@ class Services:
 def build_services(settings: Settings) -> Services:
     """Join everything. Opens files but loads no model. Raises ConfigError for what cannot be opened."""
     data = _data_dir(settings.data_dir)
-    embedder = Embedder(_model_path(settings.embedding_model), settings.embedding_device)
+    embedder = Embedder(model_path(settings.embedding_model), settings.embedding_device)
     quoter = ExtractiveEngine(embedder.embed)
     knowledge = KnowledgeBase(
         data / "knowledge",
@@ -161,6 +160,8 @@ def build_services(settings: Settings) -> Services:
         chunk_overlap=settings.knowledge_chunk_overlap,
         max_file_bytes=settings.upload_max_mb * 2**20,
         max_files=settings.upload_max_files,
+        vector_store=settings.vector_store.get_secret_value(),
+        reranker=_reranker(settings),
     )
     databases = Databases(_database_urls(settings, data), settings.sql_row_limit, settings.sql_timeout_s)
     models = ModelManager(settings.models_dir, quoter, _load_options(settings), settings.llm_model)
@@ -169,13 +170,15 @@ def build_services(settings: Settings) -> Services:
     store = _store(settings, data)
     samples_ready = threading.Event()
     samples_ready.set()
+    follow_ups = FollowUps(lambda: models.engine, prompts)
     sources: dict[Mode, ContextSource] = {
         "chat": PlainChat(),
-        "documents": DocumentContext(knowledge, settings.knowledge_top_k, samples_ready),
+        "documents": DocumentContext(knowledge, settings.knowledge_top_k, samples_ready, follow_ups),
         "database": DatabaseContext(databases, prompts, _sql_engine(models, sql_model)),
     }
     route = Router(knowledge, databases, quoter, settings.knowledge_top_k)
-    chat = ChatService(store, lambda: models.engine, {**sources, "auto": AutoContext(sources, route)}, prompts)
+    everything: dict[Mode, ContextSource] = {**sources, "auto": AutoContext(sources, route, follow_ups)}
+    chat = ChatService(store, lambda: models.engine, everything, prompts, quoter.near)
     return Services(
         settings,
         store,
@@ -249,6 +252,11 @@ def _database_urls(settings: Settings, data: Path) -> dict[str, str]:
     return urls
 
 
+def _reranker(settings: Settings) -> CrossEncoderReranker | None:
+    folder = model_path(settings.reranker_model)
+    return CrossEncoderReranker(folder, settings.embedding_device) if folder else None
+
+
 def _store(settings: Settings, data: Path) -> ConversationStore:
     url = settings.store_url.get_secret_value() or f"sqlite:///{data / 'store.db'}"
     try:
@@ -258,7 +266,8 @@ def _store(settings: Settings, data: Path) -> ConversationStore:
         raise ConfigError("app.store_failed") from None
 
 
-def _model_path(setting: str) -> str:
+def model_path(setting: str) -> str:
+    """A model folder as it is set, counted from the project; "" stays ""."""
     return str(ROOT / setting) if setting else ""
 
 

@@ -1,4 +1,4 @@
-"""Command line: serve, ask, sql, ingest, hash-password, new-api-key. The same services as the page.
+"""Command line: serve, ask, sql, space, ingest, evaluate, hash-password, new-api-key. The same services as the page.
 
 Exit codes: 0 done, 1 could not be done (one line on stderr says why), 2 wrong usage or settings, 130 interrupted.
 """
@@ -6,13 +6,15 @@ Exit codes: 0 done, 1 could not be done (one line on stderr says why), 2 wrong u
 import argparse
 import csv
 import sys
-import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dbgpt_lite import __version__
-from dbgpt_lite.errors import ConfigError, NotFound, UserError
+from dbgpt_lite.cli_evaluate import add_evaluate
+from dbgpt_lite.cli_knowledge import add_commands, find_space, thrown_in
+from dbgpt_lite.errors import ConfigError, UserError
 from dbgpt_lite.messages import MODES, Answer, ChatRequest, Done, Mode, ResultTable, Sampling, Step, Token
 from dbgpt_lite.texts import text
 
@@ -54,24 +56,32 @@ def _parser() -> argparse.ArgumentParser:
     ask.add_argument("question")
     ask.add_argument("--mode", choices=MODES, default="auto")
     ask.add_argument("--source", default="", help="knowledge space (name or id) or connection; default: all spaces")
+    ask.add_argument(
+        "--file", action="append", metavar="FILE", help="ask this file, which is read for this question only"
+    )
     sql = add("sql", _sql, "ask a database in plain words and print the query and its rows")
     sql.add_argument("question")
     sql.add_argument("--database", default="", help="name of the connection")
     sql.add_argument("--csv", type=Path, help="write the rows to this file")
-    ingest = add("ingest", _ingest, "add files or folders to a knowledge space")
-    ingest.add_argument("paths", nargs="+", type=Path)
-    ingest.add_argument("--space", default="My documents", help="made when it does not exist (default: %(default)s)")
+    add_commands(add, _services)
+    add_evaluate(add)
     add("hash-password", _hash_password, "make a value for AUTH_USERS")
     add("new-api-key", _new_api_key, "make an API key and its value for API_KEYS")
     return parser
 
 
 def _ask(options: argparse.Namespace) -> int:
-    with _services(samples=options.mode in ("auto", "documents")) as services:
-        mode: Mode = options.mode
+    samples = options.mode in ("auto", "documents") and not options.file
+    with ExitStack() as opened:
+        services = opened.enter_context(_services(samples))
+        mode: Mode = "documents" if options.file else options.mode
         if mode == "auto" and options.source:
             mode = "database" if options.source in services.databases.names() else "documents"
-        source = _space_id(services, options.source) if mode == "documents" else options.source
+        source = options.source
+        if options.file:
+            source = opened.enter_context(thrown_in(services, OWNER, options.file))
+        elif source and mode == "documents":
+            source = find_space(services, source).id
         answer = _answer(services, options.question, mode, source)
         for citation in answer.citations:
             page = f", p. {citation.passage.page}" if citation.passage.page else ""
@@ -92,34 +102,6 @@ def _sql(options: argparse.Namespace) -> int:
         else:
             _print_table(answer.table)
     return 0
-
-
-def _ingest(options: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
-    from dbgpt_lite.knowledge.loaders import READERS, suffix
-    from dbgpt_lite.knowledge.records import Upload
-
-    files = [file for path in options.paths for file in _files(path)]
-    uploads = [Upload(file, file.name) for file in files if suffix(file.name) in READERS]
-    if not uploads:
-        raise UserError("app.nothing_to_ingest", kinds=" ".join(sorted(READERS)))
-    failed = 0
-    with _services() as services, tqdm(total=len(uploads), unit="file", disable=None) as bar:
-        knowledge = services.knowledge
-        found = [space.id for space in knowledge.spaces() if space.name == options.space]
-        space = found[0] if found else knowledge.create(options.space).id
-        limit = services.settings.upload_max_files
-        batches = (uploads[first : first + limit] for first in range(0, len(uploads), limit))
-        for step in (step for batch in batches for step in knowledge.ingest(space, batch, threading.Event())):
-            bar.set_postfix_str(f"{step.file} {step.chunks_done}/{step.chunks_total}", refresh=False)
-            if step.state in ("done", "duplicate", "failed"):
-                bar.update()
-            if step.state == "failed" and step.error:
-                failed += 1
-                tqdm.write(f"{step.file}: {step.error}", file=sys.stderr)
-    print(f"{len(uploads) - failed} of {len(uploads)} files are in “{options.space}”.")
-    return 1 if failed else 0
 
 
 def _hash_password(_options: argparse.Namespace) -> int:
@@ -154,16 +136,6 @@ def _services(samples: bool = False) -> "Services":
     return services
 
 
-def _space_id(services: "Services", name: str) -> str:
-    """A space by its id or its name, as people type it."""
-    for space in services.knowledge.spaces():
-        if name in (space.id, space.name):
-            return space.id
-    if name:
-        raise NotFound("knowledge.no_space")
-    return ""
-
-
 def _answer(services: "Services", question: str, mode: Mode, source: str) -> Answer:
     """Print the answer as it comes; steps go to stderr."""
     settings = services.settings
@@ -178,14 +150,6 @@ def _answer(services: "Services", question: str, mode: Mode, source: str) -> Ans
             print()
             return event.answer
     raise UserError("chat.failed")
-
-
-def _files(path: Path) -> list[Path]:
-    if path.is_dir():
-        return sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
-    if not path.is_file():
-        raise UserError("app.no_path", name=path.name)
-    return [path]
 
 
 def _write_csv(file: Path, table: ResultTable) -> None:

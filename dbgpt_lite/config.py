@@ -86,6 +86,12 @@ class Settings(BaseSettings):
     )
     knowledge_chunk_overlap: int = Field(30, ge=0, description="Tokens that neighbouring chunks share.")
     knowledge_top_k: int = Field(5, ge=1, le=50, description="Passages looked up for a question.")
+    reranker_model: str = Field(
+        "", description="Folder of a sentence-transformers CrossEncoder that reorders the passages found; empty: none."
+    )
+    vector_store: SecretStr = Field(
+        SecretStr(""), description="Engine of the vectors, e.g. qdrant+http://127.0.0.1:6333; empty: FAISS in DATA_DIR."
+    )
     sample_data: bool = Field(True, description="Offer the sample documents and the sample database.")
     upload_max_mb: int = Field(50, ge=1, description="Largest file that may be uploaded, in MB.")
     upload_max_files: int = Field(50, ge=1, description="Most files in one upload.")

@@ -160,6 +160,7 @@ class ChatRequest:
     `source` names a knowledge space id (documents) or a connection (database); "" means the default one.
     `replaces` is the id of the question message that this one regenerates or edits: it and all after it go
     once the new answer is there. `history` given: the caller keeps the conversation and nothing is stored.
+    `asked` is set on the way: the question as it is searched for, once that is known ("" before).
     """
 
     conversation: str
@@ -171,6 +172,7 @@ class ChatRequest:
     sampling: Sampling = field(default_factory=Sampling)
     replaces: int | None = None
     history: tuple[Message, ...] | None = None
+    asked: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +188,13 @@ class Routed:
     """Auto mode chose this mode."""
 
     mode: Mode
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """The question leans on the conversation; this is the whole question that is searched for."""
+
+    question: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +228,12 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Everything known about a finished (or stopped) answer; also what the store keeps beside its text."""
+    """Everything known about a finished (or stopped) answer; also what the store keeps beside its text.
+
+    `asked` is the question as it was searched for ("" when as typed). `unsupported` holds the sentences of `text`,
+    word for word, that no passage bears out. `near_misses` are the passages nearest to a question the documents do
+    not answer; `best` and `needed` are the scores when it is retrieval that says so, else 0.0.
+    """
 
     text: str
     mode: Mode
@@ -234,6 +248,11 @@ class Answer:
     ledger: Ledger | None = None
     stopped: bool = False
     error: str = ""
+    asked: str = ""
+    unsupported: tuple[str, ...] = ()
+    near_misses: tuple[Passage, ...] = ()
+    best: float = 0.0
+    needed: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,4 +264,4 @@ class Done:
     answer_id: int
 
 
-ChatEvent = Step | Routed | Found | SqlTried | Rows | Token | Done
+ChatEvent = Step | Routed | Rewritten | Found | SqlTried | Rows | Token | Done

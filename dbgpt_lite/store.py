@@ -107,6 +107,18 @@ class ConversationStore:
             db.execute(messages.delete().where(messages.c.conversation_id == conversation))
             db.execute(conversations.delete().where(conversations.c.id == conversation))
 
+    def sources(self, owner: str, conversation: str) -> set[str]:
+        """Every source a conversation has asked or is set to ask. Raises NotFound."""
+        with self._engine.connect() as db:
+            chosen = _own(db, owner, conversation).source
+            return {chosen, *_answered_from(db, messages.c.conversation_id == conversation)} - {""}
+
+    def sources_in_use(self) -> set[str]:
+        """Every source that a conversation with a question in it has asked or is set to ask, whoever's it is."""
+        query = sa.select(conversations.c.source).where(conversations.c.title != "").distinct()
+        with self._engine.connect() as db:
+            return {*db.scalars(query), *_answered_from(db, sa.true())} - {""}
+
     def messages(self, owner: str, conversation: str) -> list[StoredMessage]:
         """All turns, oldest first."""
         with self._engine.connect() as db:
@@ -206,6 +218,13 @@ def _insert(
     key = db.execute(messages.insert().values(**values)).inserted_primary_key
     assert key is not None
     return int(key[0])
+
+
+def _answered_from(db: sa.Connection, chosen: sa.ColumnElement[bool]) -> set[str]:
+    """The sources of stored answers. JSON_EXTRACT of SQLite gives the text, that of MySQL the text in quotes."""
+    source = sa.func.json_extract(messages.c.answer, "$.source")
+    found = db.scalars(sa.select(source).where(messages.c.answer.is_not(None), chosen).distinct())
+    return {str(value).strip('"') for value in found if value is not None}
 
 
 def _drop(db: sa.Connection, conversation: str, first: int, end: int) -> None:

@@ -31,6 +31,18 @@ def text(key: str, language: Language = "en", /, **facts: object) -> str:
     return section_texts(section, language)[name].format(**facts)
 
 
+def time_left(seconds: float | None, language: Language = "en") -> str:
+    """How long something will take, as people say it; "" while nobody knows."""
+    if seconds is None:
+        return ""
+    if seconds < 60:
+        return text("app.left_moments" if seconds < 10 else "app.left_under_a_minute", language)
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return text("app.left_minute" if minutes == 1 else "app.left_minutes", language, count=minutes)
+    return text("app.left_hours", language, hours=minutes // 60, minutes=minutes % 60)
+
+
 def variables(template: str) -> set[str]:
     """Names of the ``{variables}`` in a template."""
     return {name for _, name, _, _ in Formatter().parse(template) if name}

@@ -12,10 +12,11 @@ import openai
 import pytest
 import uvicorn
 
-from dbgpt_lite.api import create_api
+from dbgpt_lite.api import create_api, extra
 from dbgpt_lite.auth import new_api_key
 from dbgpt_lite.bootstrap import Services, build_services
 from dbgpt_lite.config import Settings
+from dbgpt_lite.messages import Answer, Citation, Passage
 
 
 class Server:
@@ -57,8 +58,8 @@ def ask(server: Server, model: str, question: str, **more: object) -> openai.typ
 def test_documents_answer_carries_its_citation(server: Server) -> None:
     reply = ask(server, "dbgpt-lite/documents", "How many days do customers have to return an article?")
     assert "45 days" in (reply.choices[0].message.content or "")
-    extra = reply.model_extra["dbgpt"]  # type: ignore[index]
-    citation = extra["citations"][0]
+    facts = reply.model_extra["dbgpt"]  # type: ignore[index]
+    citation = facts["citations"][0]
     assert citation["document"] == "returns-and-warranty.md"
     assert "45 days" in citation["quote"]
     assert citation["quote"] in citation["text"]
@@ -66,11 +67,55 @@ def test_documents_answer_carries_its_citation(server: Server) -> None:
     assert reply.usage.completion_tokens > 0
 
 
+def test_a_follow_up_is_searched_for_with_its_conversation(server: Server) -> None:
+    messages = [
+        {"role": "user", "content": "How long is the warranty on lanterns?"},
+        {"role": "assistant", "content": "The lanterns have a warranty of three years."},
+        {"role": "user", "content": "And on batteries?"},
+    ]
+    for stream in (False, True):
+        reply = server.client().chat.completions.create(
+            model="dbgpt-lite/documents",
+            messages=messages,  # type: ignore[arg-type]
+            stream=stream,
+        )
+        last = list(reply)[-1] if stream else reply
+        facts = last.model_extra["dbgpt"]  # type: ignore[union-attr, index]
+        assert facts["asked"] == "How long is the warranty on batteries?"
+        assert "batter" in facts["text"].lower()
+        assert facts["citations"]
+        assert (facts["unsupported"], facts["near_misses"]) == ([], [])
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_refusal_carries_what_came_near(server: Server, stream: bool) -> None:
+    reply = ask(server, "dbgpt-lite/documents", "Who painted the Mona Lisa?", stream=stream)
+    last = list(reply)[-1] if stream else reply
+    facts = last.model_extra["dbgpt"]  # type: ignore[union-attr, index]
+    assert facts["citations"] == []
+    assert facts["near_misses"]
+    assert facts["unsupported"] == []
+    assert {"document", "page", "heading", "text", "score"} == facts["near_misses"][0].keys()
+
+
+def test_the_extra_field_tells_what_has_no_source() -> None:
+    passage = Passage(1, "Two.", "d", "a.md", heading="H", score=0.31234)
+    answer = Answer(
+        "One. Two [1].", "documents", "m", citations=(Citation(1, passage, "Two."),), unsupported=("One.",),
+        near_misses=(passage,), best=0.31234, needed=0.45, asked="whole",
+    )  # fmt: skip
+    found = extra(answer)
+    assert found["unsupported"] == ("One.",)
+    assert (found["asked"], found["best"], found["needed"]) == ("whole", 0.3123, 0.45)
+    assert found["near_misses"] == [{"document": "a.md", "page": None, "heading": "H", "text": "Two.", "score": 0.3123}]
+    assert found["citations"][0]["quote"] == "Two."
+
+
 def test_database_answer_carries_query_and_rows(server: Server) -> None:
     reply = ask(server, "dbgpt-lite/database/shop", "How many customers are there?")
-    extra = reply.model_extra["dbgpt"]  # type: ignore[index]
-    assert extra["sql"].upper().startswith("SELECT")
-    assert str(extra["table"]["rows"][0][0]) in (reply.choices[0].message.content or "")
+    facts = reply.model_extra["dbgpt"]  # type: ignore[index]
+    assert facts["sql"].upper().startswith("SELECT")
+    assert str(facts["table"]["rows"][0][0]) in (reply.choices[0].message.content or "")
 
 
 def test_auto_chooses_and_streams(server: Server) -> None:

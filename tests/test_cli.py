@@ -1,8 +1,12 @@
 """The command line as a program: output, errors on one line, exit codes."""
 
 import os
+import signal
+import sqlite3
 import subprocess
 import sys
+import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -56,6 +60,91 @@ def test_ingest_then_ask(data: Path, tmp_path: Path) -> None:
     assert "1 of 2 files" in done.stdout
     answer = run(data, "ask", "图书馆有多少藏书？", "--mode", "documents", "--source", "Library")
     assert "八千册" in answer.stdout
+    again = run(data, "ingest", str(tmp_path / "藏书.txt"), "--space", "Library")
+    assert "1 already there" in again.stdout
+
+
+def test_folders_texts_and_a_chosen_encoding(data: Path, tmp_path: Path) -> None:
+    for name in ("2025/note.md", "2026/note.md", "photo.raw", ".git/x.md"):
+        file = tmp_path / "notes" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"The ferry of {name} sails twice a day.")
+    done = run(data, "ingest", str(tmp_path / "notes"), "--space", "Ferry")
+    assert done.returncode == 0, done.stderr
+    assert "2 of 2 files are in “Ferry” (2 new" in done.stdout
+    (tmp_path / "价目.txt").write_bytes("渡轮票价为三十二元。".encode("big5", "replace"))
+    done = run(data, "ingest", str(tmp_path / "价目.txt"), "--space", "Ferry", "--encoding", "gb18030")
+    assert done.returncode == 0, done.stderr
+    done = run(data, "ingest", "--text", "-", "--title", "Fares", "--space", "Ferry", stdin="A bicycle costs 3 crowns.")
+    assert done.returncode == 0, done.stderr
+    answer = run(data, "ask", "What does a bicycle cost?", "--mode", "documents", "--source", "Ferry")
+    assert "3 crowns" in answer.stdout
+    assert "Fares.txt" in answer.stdout
+
+
+def test_a_file_is_asked_and_thrown_away(data: Path, tmp_path: Path) -> None:
+    file = tmp_path / "report.md"
+    file.write_text("The windmill was restored in 1987.")
+    answer = run(data, "ask", "When was the windmill restored?", "--file", str(file))
+    assert answer.returncode == 0, answer.stderr
+    assert "1987" in answer.stdout
+    assert "report.md" in answer.stdout
+    assert "report" not in run(data, "space").stdout
+    (tmp_path / "broken.pdf").write_bytes(b"%PDF-1.7 nothing")
+    refused = run(data, "ask", "What?", "--file", str(tmp_path / "broken.pdf"))
+    assert refused.returncode == 1
+    assert "Traceback" not in refused.stderr
+
+
+def test_spaces_are_made_renamed_emptied_and_deleted(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("The lighthouse has 112 steps.")
+    assert run(data, "space", "create", "Coast").returncode == 0
+    assert run(data, "ingest", str(tmp_path / "a.md"), "--space", "Coast").returncode == 0
+    assert run(data, "space", "rename", "Coast", "Shore").returncode == 0
+    assert "Shore  (1 documents, 1 passages)" in run(data, "space", "list").stdout
+    assert "nothing to do" in run(data, "space", "reembed", "Shore").stdout
+    kept = run(data, "space", "empty", "Shore", stdin="n\n")
+    assert kept.returncode == 1
+    assert "1 documents" in kept.stdout
+    assert "1 documents were removed" in run(data, "space", "empty", "Shore", stdin="y\n").stdout
+    assert "was deleted" in run(data, "space", "delete", "Shore", "--yes").stdout
+    assert "Shore" not in run(data, "space").stdout
+
+
+def test_ctrl_c_keeps_what_is_done_and_resume_finishes_the_rest(data: Path, tmp_path: Path) -> None:
+    for number in range(30):
+        lines = (f"Entry {n} of log {number} counts {n * number} geese." for n in range(250))
+        (tmp_path / f"log-{number:02}.txt").write_text("\n".join(lines))
+    kept = {name: os.environ[name] for name in ("PATH", "HOME")}
+    program = subprocess.Popen(
+        [sys.executable, "-m", "dbgpt_lite", "ingest", str(tmp_path), "--space", "Geese"],
+        cwd=ROOT, env={**kept, "DATA_DIR": str(data)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    catalog = data / "knowledge" / "catalog.sqlite3"
+    for _ in range(600):
+        if ready_documents(catalog, "Geese"):
+            break
+        time.sleep(0.1)
+    program.send_signal(signal.SIGINT)
+    _, said = program.communicate(timeout=60)
+    assert program.returncode == 130, said
+    assert "ingest --resume" in said
+    assert "Traceback" not in said
+    assert 0 < ready_documents(catalog, "Geese") < 30
+    assert "unfinished" in run(data, "space").stdout
+    done = run(data, "ingest", "--resume")
+    assert done.returncode == 0, done.stderr
+    assert ready_documents(catalog, "Geese") == 30
+    assert "Nothing was interrupted" in run(data, "ingest", "--resume").stdout
+
+
+def ready_documents(catalog: Path, space: str) -> int:
+    if not catalog.is_file():
+        return 0
+    with closing(sqlite3.connect(f"file:{catalog}?mode=ro", uri=True)) as db:
+        joined = "documents JOIN spaces ON spaces.number = documents.space"
+        query = f"SELECT count(*) FROM {joined} WHERE spaces.name = ? AND status = 'ready'"
+        return int(db.execute(query, (space,)).fetchone()[0])
 
 
 @pytest.mark.parametrize(
@@ -64,6 +153,11 @@ def test_ingest_then_ask(data: Path, tmp_path: Path) -> None:
         (("ask", "hi", "--mode", "documents", "--source", "nope"), {}, 1, "space"),
         (("sql", "hi", "--database", "nope"), {}, 1, "nope"),
         (("ingest", "/no/such/file"), {}, 1, "no file or folder"),
+        (("ingest",), {}, 2, "--resume"),
+        (("ingest", "x.txt", "--encoding", "klingon"), {}, 2, "klingon"),
+        (("space", "delete", "nope", "--yes"), {}, 1, "space"),
+        (("space", "create", "Lanternfish Goods 灯鱼商店"), {}, 1, "already"),
+        (("ask", "hi", "--file", "/no/such/file"), {}, 1, "no file or folder"),
         (("ask",), {}, 2, "usage"),
         (("dance",), {}, 2, "usage"),
         (("ask", "hi"), {"PORT": "many"}, 2, "PORT"),

@@ -21,7 +21,7 @@ LEVELS = {
     1: ("llm", "knowledge", "sql", "store", "store_schema", "prompts", "auth", "guards"),
     2: ("chat", "finetune", "evaluation"),
     3: ("bootstrap",),
-    4: ("ui", "api", "cli"),
+    4: ("ui", "api", "cli", "cli_evaluate", "cli_knowledge"),
     5: ("server", "__main__"),
 }
 LEVEL_OF = {name: level for level, names in LEVELS.items() for name in names}
@@ -34,6 +34,7 @@ HOLDERS = {
     "sentence_transformers": {"knowledge"},
     "langchain_core": {"knowledge"},
     "langchain_text_splitters": {"knowledge"},
+    "qdrant_client": {"knowledge"},
     "sqlglot": {"sql"},
     "pymysql": {"sql"},
     "transformers": {"llm", "finetune", "knowledge"},  # sentence-transformers stands on it

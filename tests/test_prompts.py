@@ -43,6 +43,7 @@ SHIPPED = {
     "sql": {"dialect", "schema", "question"},
     "sql_repair": {"dialect", "schema", "question", "sql", "problem"},
     "rows": {"question", "sql", "rows"},
+    "rewrite": {"history", "question"},
     "sql_starter": {"schema", "question"},
 }
 

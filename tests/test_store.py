@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,12 +47,40 @@ def test_answer_comes_back_as_it_was(store: ConversationStore) -> None:
     passage = Passage(7, "Returns within 30 days.", "d1", "returns.md", page=2, score=0.8)
     table = ResultTable(("name", "总额"), (("Ana", 2**60), (None, 1.5)), truncated=True, seconds=0.1)
     answer = Answer("30 days [1]", "documents", "test", citations=(Citation(1, passage, "30 days"),), table=table)
+    answer = replace(
+        answer, asked="How long in 2023?", unsupported=("Or 60.",), near_misses=(passage,), best=0.3, needed=0.4
+    )
     conversation = store.create(ANA).id
     asked = store.ask(ANA, conversation, "How long?")
     store.finish(ANA, conversation, asked, answer)
     question, stored = store.messages(ANA, conversation)
     assert (question.role, question.content) == ("user", "How long?")
     assert stored.answer == answer
+
+
+def test_an_answer_of_an_earlier_version_still_loads(store: ConversationStore) -> None:
+    conversation = store.create(ANA).id
+    answered(store, conversation, "How long?", "30 days")
+    old = '{"text": "30 days [1]", "mode": "documents", "engine": "test", "passages": [], "stopped": false}'
+    with store._engine.begin() as db:
+        db.execute(sa.text("UPDATE messages SET answer = :old WHERE role = 'assistant'"), {"old": old})
+    loaded = store.messages(ANA, conversation)[1].answer
+    assert loaded == Answer("30 days [1]", "documents", "test")
+
+
+def test_sources_of_a_conversation_are_those_it_is_set_to_and_has_asked(store: ConversationStore) -> None:
+    first, second = store.create(ANA, "documents", "s1").id, store.create(ANA, "documents", "unasked").id
+    for source in ("s2", "s1"):
+        asked = store.ask(ANA, first, "How long?")
+        store.finish(ANA, first, asked, Answer("30 days", "documents", "test", source=source))
+    store.configure(ANA, first, "documents", "s3")
+    assert store.sources(ANA, first) == {"s1", "s2", "s3"}
+    assert store.sources(ANA, second) == {"unasked"}
+    assert store.sources_in_use() == {"s1", "s2", "s3"}
+    with pytest.raises(NotFound):
+        store.sources("somebody else", first)
+    store.delete(ANA, first)
+    assert store.sources_in_use() == set()
 
 
 def test_history_leaves_out_failed_and_unanswered_questions(store: ConversationStore) -> None:

@@ -10,9 +10,24 @@ import shutil
 from itertools import product
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, FilePayload, Page, expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
+CONTRACT = "租赁合同\n甲方将观星台租给乙方，租期三年。\n月租金为八千六百元，押金为两个月租金。\n"
+KNOWLEDGE = {
+    "en": {
+        "space": "Observatory", "log": "Logbook of the dome, swallows counted:", "title": "House rules",
+        "text": "House rules\n\nThe observatory opens at dusk. Visitors wear soft shoes in the dome.\n"
+        "A guided evening costs 14 crowns and lasts two hours.",
+        "searchable": "searchable", "question": "What does a guided evening cost?",
+        "refused": "What is the boiling point of mercury?",
+    },
+    "zh": {
+        "space": "观星台", "log": "值班日志 记录的燕子数量：", "title": "参观须知",
+        "text": "参观须知\n\n观星台于黄昏开放，进入圆顶须换软底鞋。\n讲解夜场每人十四元，时长两小时。",
+        "searchable": "可检索", "question": "讲解夜场多少钱？", "refused": "水银的沸点是多少度？",
+    },
+}  # fmt: skip
 SIZES = {"wide": (1280, 800), "narrow": (400, 800)}
 PAGES = ("knowledge", "data", "models", "settings")
 QUESTIONS = {
@@ -72,19 +87,103 @@ def tour(browser: Browser, url: str, language: str, scheme: str, width: str, fol
     page.context.close()
 
 
+def knowledge_tour(browser: Browser, url: str, language: str, scheme: str, width: str, folder: Path) -> None:
+    """A space from its making to its answers, and a file thrown into a chat. Removes what it has made."""
+    page = open_page(browser, url, language, scheme, SIZES[width])
+    words = KNOWLEDGE[language]
+
+    def shoot(name: str, wait_ms: int = 500) -> None:
+        page.wait_for_timeout(wait_ms)
+        page.screenshot(path=folder / f"{language}-{scheme}-{width}-{name}.png")
+
+    page.goto(f"{url}/#/knowledge")
+    page.click("#new-space")
+    page.fill("dialog input", f"{words['space']} {language}-{scheme}-{width}")
+    page.click("dialog .ok")
+    page.wait_for_selector("#knowledge-top [data-view=space]")
+    shoot("k1-empty-space")
+    page.set_input_files("#knowledge-upload input[type=file]", [*_long_files(words["log"]), _file("scan.pdf", b"%PDF")])
+    expect(page.locator("#knowledge-progress .bar i").first).not_to_have_attribute("style", "width:0%", timeout=60_000)
+    shoot("k2-ingesting", 300)
+    page.click(".stop-job")
+    expect(page.locator(".banner")).to_be_visible(timeout=30_000)
+    shoot("k3-stopped")
+    page.click("[data-action=resume_space]")
+    expect(page.locator("#knowledge-progress [data-running]")).to_have_count(0, timeout=240_000)
+    page.set_input_files("#knowledge-upload input[type=file]", _file("合同.txt", CONTRACT.encode("gb18030")))
+    page.wait_for_selector(".preview")
+    shoot("k4-encoding")
+    page.click(".index-held")
+    page.click(".add-url")
+    shoot("k5-web-page")
+    page.fill("dialog input", "http://192.168.1.1/admin")
+    page.click("dialog .ok")
+    page.wait_for_selector(".job[data-kind=fetch][data-state=failed]")
+    shoot("k6-refused-address")
+    page.click(".job[data-kind=fetch] .dismiss")
+    page.click(".add-text")
+    page.locator("dialog input").fill(words["title"])
+    page.locator("dialog textarea").fill(words["text"])
+    shoot("k7-paste")
+    page.click("dialog .ok")
+    expect(page.locator(".document", has_text=words["title"])).to_contain_text(words["searchable"], timeout=60_000)
+    page.reload()
+    page.wait_for_selector(".document")
+    shoot("k8-documents")
+    page.locator(".document .open", has_text=words["title"]).click()
+    page.wait_for_selector(".chunk")
+    shoot("k9-passages")
+    page.click(".back")
+    page.click(".ask-here")
+    expect(page.locator("#source option:checked")).to_contain_text(words["space"])
+    ask(page, "documents", words["question"])
+    page.locator("#thread .citation").first.click()
+    shoot("k10-citation", 2000)
+    ask(page, "documents", words["refused"])
+    page.locator("#thread .near-misses > summary").last.click()
+    shoot("k11-near-misses")
+    page.goto(f"{url}/#/")
+    page.set_input_files("#composer input[type=file]", _file(f"{words['title']}.md", words["text"].encode()))
+    page.wait_for_selector(".chip[data-state=ready]")
+    shoot("k12-thrown-in")
+    page.goto(f"{url}/#/knowledge")
+    page.locator(".space-card", has_text=f"{language}-{scheme}-{width}").click()
+    page.click("[data-action=delete_space]")
+    shoot("k13-delete")
+    page.click("dialog .ok")
+    page.wait_for_selector("#new-space")
+    page.context.close()
+
+
+def _file(name: str, content: bytes) -> FilePayload:
+    return {"name": name, "mimeType": "application/octet-stream", "buffer": content}
+
+
+def _long_files(line: str) -> list[FilePayload]:
+    """Files that take a while to embed."""
+    return [
+        _file(f"{line.split()[0]} {number:02}.txt", "\n".join(f"{line} {n * number}." for n in range(400)).encode())
+        for number in range(1, 30)
+    ]
+
+
 def main() -> None:
     """Take them all."""
     parser = argparse.ArgumentParser()
     parser.add_argument("url")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--readme", action="store_true")
+    parser.add_argument("--knowledge", action="store_true", help="only the knowledge base, in English and Chinese")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         program = shutil.which("chromium") or shutil.which("google-chrome")
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
         for language, scheme, width in product(("en", "zh"), ("light", "dark"), SIZES):
-            tour(browser, options.url, language, scheme, width, options.folder)
+            if not options.knowledge:
+                tour(browser, options.url, language, scheme, width, options.folder)
+            if (scheme, width) in (("light", "wide"), ("dark", "narrow")):
+                knowledge_tour(browser, options.url, language, scheme, width, options.folder)
         browser.close()
     if options.readme:
         images = ROOT / "docs" / "images"

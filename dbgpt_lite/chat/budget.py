@@ -4,6 +4,7 @@ The order of sacrifice: the oldest rounds of the history go first, then the wors
 schema and the question are never cut; when they alone do not fit, that is an error with the numbers.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -13,7 +14,9 @@ from dbgpt_lite.messages import Ledger, LedgerLine, Message, Passage
 from dbgpt_lite.prompts import PromptTemplate
 
 MIN_ANSWER = 64
+LABEL_LENGTH = 120
 T = TypeVar("T")
+_FENCE = re.compile(r"<\s*/?\s*passage\s*/?\s*>?", re.IGNORECASE)
 Count = Callable[[Sequence[Message]], int]
 
 
@@ -43,8 +46,15 @@ class Fitted:
 
 
 def number_passages(passages: Sequence[Passage]) -> str:
-    """Passages as numbered text: ``[1] handbook.pdf, p. 3``, then the words."""
-    return "\n\n".join(f"[{n}] {_where(passage)}\n{passage.text.strip()}" for n, passage in enumerate(passages, 1))
+    """Passages as numbered text: ``[1] handbook.pdf, p. 3``, then the words between <passage> and </passage>.
+
+    The words cannot end the fence, and a file name or heading is one short line: what is written in a document reads
+    as its contents and never as another passage or as the prompt.
+    """
+    return "\n\n".join(
+        f"[{n}] {_where(passage)}\n<passage>\n{_FENCE.sub('‹passage›', passage.text).strip()}\n</passage>"
+        for n, passage in enumerate(passages, 1)
+    )
 
 
 def fit(material: Material, count: Count, window: int, max_tokens: int) -> Fitted:
@@ -133,5 +143,10 @@ def _flat(rounds: Sequence[tuple[Message, ...]]) -> tuple[Message, ...]:
 
 def _where(passage: Passage) -> str:
     page = f", p. {passage.page}" if passage.page else ""
-    heading = f" ({passage.heading})" if passage.heading else ""
-    return f"{passage.document}{page}{heading}"
+    heading = f" ({_label(passage.heading)})" if passage.heading else ""
+    return f"{_label(passage.document)}{page}{heading}"
+
+
+def _label(text: str) -> str:
+    line = " ".join(_FENCE.sub("‹passage›", text).split())
+    return line if len(line) <= LABEL_LENGTH else line[: LABEL_LENGTH - 1] + "…"

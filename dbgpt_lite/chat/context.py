@@ -1,17 +1,18 @@
 """What an answer rests on: one ContextSource a chat mode. A new mode is one class and one row in the table of sources.
 
-A source yields what it is doing (Step, Found, SqlTried, Rows) and returns a Context. It never writes the answer.
+A source yields what it is doing (Step, Rewritten, Found, SqlTried, Rows) and returns a Context. It writes no answer.
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import Protocol
 
+from dbgpt_lite.chat.rewriting import FollowUps
 from dbgpt_lite.chat.text_to_sql import SqlOutcome, answer_with_sql
-from dbgpt_lite.errors import Cancelled, KnowledgeIndexError
+from dbgpt_lite.errors import Cancelled, KnowledgeIndexError, NotFound
 from dbgpt_lite.knowledge.base import KnowledgeBase
-from dbgpt_lite.knowledge.records import Space
+from dbgpt_lite.knowledge.records import Retrieval, Space
 from dbgpt_lite.knowledge.words import is_chinese
 from dbgpt_lite.llm.engine import Engine
 from dbgpt_lite.messages import (
@@ -23,6 +24,7 @@ from dbgpt_lite.messages import (
     Mode,
     Passage,
     ResultTable,
+    Rewritten,
     Routed,
     Rows,
     SqlAttempt,
@@ -40,13 +42,17 @@ CELL_LENGTH = 80
 class Context:
     """What the answer is made from. `reply` not empty: nothing is left to generate, this is the answer.
 
-    `task` names the prompt; `variables` fill it beside question, passages and history.
+    `task` names the prompt; `variables` fill it beside question, passages and history. `near_misses`, `best` and
+    `needed` belong to a reply that says that the documents do not cover the question.
     """
 
     task: str
     mode: Mode
     source: str = ""
     passages: tuple[Passage, ...] = ()
+    near_misses: tuple[Passage, ...] = ()
+    best: float = 0.0
+    needed: float = 0.0
     variables: Mapping[str, str] = field(default_factory=dict)
     attempts: tuple[SqlAttempt, ...] = ()
     sql: str = ""
@@ -78,32 +84,59 @@ class PlainChat:
 class DocumentContext:
     """Passages of one knowledge space, or of all of them when none is chosen."""
 
-    def __init__(self, knowledge: KnowledgeBase, top_k: int, prepared: Event) -> None:
+    def __init__(self, knowledge: KnowledgeBase, top_k: int, prepared: Event, follow_ups: FollowUps) -> None:
         """`prepared` is set once the sample documents are indexed."""
         self._knowledge = knowledge
         self._top_k = top_k
         self._prepared = prepared
+        self._follow_ups = follow_ups
 
     def gather(self, request: ChatRequest, history: Sequence[Message], cancel: Event) -> Gather:
-        """Search, then hand over the passages, best first."""
-        spaces, documents = self._spaces(request.source)
+        """Search for the whole question, then hand over the passages, best first, or say that none covers it."""
+        spaces, documents = self._spaces(request)
         if not documents and not self._prepared.is_set():
             # The very first seconds of the app: its sample documents are on their way.
             yield Step("prepare")
             while not self._prepared.wait(0.1):
                 if cancel.is_set():
                     raise Cancelled
-            spaces, documents = self._spaces(request.source)
+            spaces, documents = self._spaces(request)
+        if request.source and spaces[0].temporary:
+            yield from self._arrived(spaces[0], cancel)
+            spaces, documents = self._spaces(request)
+        asked = request.asked
+        if not asked and documents:
+            asked = yield from self._follow_ups.whole(request.question, history, request.language, cancel)
+        yield from _tell(asked, request)
         yield Step("search", {"count": documents})
         if not documents:
             return Context("documents", "documents", request.source, reply=text("chat.no_documents", request.language))
-        found = search_spaces(self._knowledge, [space.id for space in spaces], request.question, self._top_k)
-        yield Found(found)
-        return Context("documents", "documents", request.source, passages=found)
+        found = self._knowledge.retrieve([space.id for space in spaces], asked, self._top_k)
+        if not found.covered:
+            return _not_covered(request, found)
+        yield Found(found.passages)
+        return Context("documents", "documents", request.source, passages=found.passages)
 
-    def _spaces(self, chosen: str) -> tuple[list[Space], int]:
-        """The chosen space or all of them, and how many documents they hold."""
-        spaces = [self._knowledge.space(chosen)] if chosen else self._knowledge.spaces()
+    def _arrived(self, space: Space, cancel: Event) -> Iterator[ChatEvent]:
+        """Wait for files that were thrown into the conversation a moment ago. Raises Cancelled."""
+        for job in self._knowledge.jobs.of_space(space.id):
+            if not job.over:
+                yield Step("read_file", {"file": space.name})
+            while not self._knowledge.jobs.wait(job.id, 0.1).over:
+                if cancel.is_set():
+                    raise Cancelled
+
+    def _spaces(self, request: ChatRequest) -> tuple[list[Space], int]:
+        """The chosen space or all shared ones, and how many documents they hold.
+
+        Raises NotFound for a space that is not there, or that holds the throw-away files of somebody else.
+        """
+        if not request.source:
+            spaces = self._knowledge.spaces()
+        else:
+            spaces = [self._knowledge.space(request.source)]
+            if spaces[0].temporary and spaces[0].owner != request.owner:
+                raise NotFound("knowledge.no_space")
         return spaces, sum(space.documents for space in spaces)
 
 
@@ -119,12 +152,12 @@ class DatabaseContext:
         """Write a query, run it, hand over the rows; an honest reply when no query could be written."""
         database = self._databases.get(request.source)
         engine = self._sql_engine()
-        if is_chinese(request.question) and "zh" not in engine.info.languages:
+        question = request.asked or request.question
+        yield from _tell(question, request)
+        if is_chinese(question) and "zh" not in engine.info.languages:
             reply = text("chat.sql_only_english", request.language, model=engine.info.name)
             return Context("rows", "database", database.name, reply=reply)
-        outcome = yield from answer_with_sql(
-            self._prompts, engine, database, request.question, request.language, cancel
-        )
+        outcome = yield from answer_with_sql(self._prompts, engine, database, question, request.language, cancel)
         if outcome.table is None:
             return _no_query(request, database, outcome)
         yield Rows(outcome.sql, outcome.table)
@@ -151,16 +184,25 @@ class Route:
 class AutoContext:
     """Lets the router choose among the other sources, then is that source."""
 
-    def __init__(self, sources: Mapping[Mode, ContextSource], route: Callable[[ChatRequest], "Route"]) -> None:
+    def __init__(
+        self,
+        sources: Mapping[Mode, ContextSource],
+        route: Callable[[ChatRequest], "Route"],
+        follow_ups: FollowUps | None = None,
+    ) -> None:
         self._sources = sources
         self._route = route
+        self._follow_ups = follow_ups
 
     def gather(self, request: ChatRequest, history: Sequence[Message], cancel: Event) -> Gather:
-        """Choose, say so, and gather as the chosen mode does."""
+        """Choose by the whole question, say so, and gather as the chosen mode does."""
+        asked = request.question
+        if self._follow_ups:
+            asked = yield from self._follow_ups.whole(asked, history, request.language, cancel)
         yield Step("route")
-        route = self._route(request)
+        route = self._route(replace(request, question=asked))
         yield Routed(route.mode)
-        routed = replace(request, mode=route.mode, source=route.source)
+        routed = replace(request, mode=route.mode, source=route.source, asked=asked)
         return (yield from self._sources[route.mode].gather(routed, history, cancel))
 
 
@@ -182,6 +224,27 @@ def _search(knowledge: KnowledgeBase, space: str, question: str, top_k: int) -> 
         return knowledge.search(space, question, top_k)
     except KnowledgeIndexError:
         return []
+
+
+def _tell(asked: str, request: ChatRequest) -> Iterator[ChatEvent]:
+    """Say so when another question than the typed one is looked up."""
+    if asked and asked != request.question:
+        yield Rewritten(asked)
+
+
+def _not_covered(request: ChatRequest, found: Retrieval) -> Context:
+    # Rounded down, so that a score just below the limit is not shown as equal to it.
+    best = max(0, int(found.best * 100)) / 100
+    facts = {"best": f"{best:.2f}", "needed": f"{found.needed:.2f}"}
+    return Context(
+        "documents",
+        "documents",
+        request.source,
+        near_misses=found.near_misses,
+        best=found.best,
+        needed=found.needed,
+        reply=text("chat.not_covered", request.language, **facts),
+    )
 
 
 def rows_as_text(table: ResultTable) -> str:

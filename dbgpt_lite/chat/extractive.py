@@ -17,6 +17,7 @@ from typing import Literal, Protocol
 from dbgpt_lite.chat.help_pages import HELP_RULE, HelpEntry, help_entries, nearest_help
 from dbgpt_lite.chat.quoting import CALIBRATION, Calibration, Quote, Selection, select
 from dbgpt_lite.knowledge.words import is_chinese
+from dbgpt_lite.llm.estimate import estimate_tokens
 from dbgpt_lite.messages import EngineInfo, Message, Passage, Prompt, ResultTable, Sampling, Usage
 from dbgpt_lite.texts import Language, text
 
@@ -28,7 +29,6 @@ CELL_LENGTH = 80
 CACHED_VECTORS = 4096  # 1.5 KB each: sentences of passages that are asked about again
 
 _PIECE = re.compile(r"\s*(?:[\u3400-\u9fff]|[^\s\u3400-\u9fff]+)[，。！？；：、”]*\s*")
-_HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]")
 _HAN_BREAK = re.compile(r"(?<=[\u3001-\u9fff\uff00-\uffef])\s*\n\s*(?=[\u3001-\u9fff\uff00-\uffef])")
 _MARKDOWN = re.compile(r"([\\`*_~<>\[\]$|#])")
 _LIST_START = re.compile(r"^(\d+)(?=[.)])|^(?=[-+])")
@@ -66,9 +66,8 @@ class ExtractiveEngine:
         return sum(self.count_text(message.content) for message in messages)
 
     def count_text(self, text: str) -> int:
-        """A rough count, as nothing is tokenized here: one a Chinese character, one for four other characters."""
-        han = len(_HAN.findall(text))
-        return han + (len(text) - han + 3) // 4
+        """An estimate: nothing is tokenized here."""
+        return estimate_tokens(text)
 
     def candidates(self, prompt: Prompt, count: int, max_tokens: int, cancel: threading.Event) -> list[str]:
         """None: there is nothing to draw from."""
@@ -111,6 +110,11 @@ class ExtractiveEngine:
     def select(self, question: str, passages: Sequence[Passage]) -> Selection:
         """The sentences of `passages` that answer `question` (see quoting.select)."""
         return select(question, passages, lambda texts: self._vectors.similarities(question, texts))
+
+    def near(self, sentence: str, others: Sequence[str]) -> list[float]:
+        """Cosine of a sentence with each of `others`, all as passages."""
+        said, *vectors = self._vectors.passages([sentence, *others])
+        return [sum(map(mul, said, vector)) for vector in vectors]
 
     def nearest_help(self, question: str) -> tuple[HelpEntry, float]:
         """The nearest entry of the help pages and its score; HELP_RULE says which score means that it answers."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from dbgpt_lite.knowledge.words import is_chinese, sentences, words
+from dbgpt_lite.knowledge.words import is_chinese, sentences, stem, words
 from dbgpt_lite.messages import Passage
 from dbgpt_lite.texts import Language
 
@@ -107,21 +107,11 @@ def select(question: str, passages: Sequence[Passage], similarities: Similaritie
 @lru_cache(maxsize=4096)
 def terms(text: str) -> frozenset[str]:
     """The words of `text` for comparing: English ones without endings; Chinese ones with their characters and pairs."""
-    found = {_stem(word) for word in words(text)}
+    found = {stem(word) for word in words(text)}
     for run in _HAN_RUN.findall(text):
         found.update(run)
         found.update(run[place : place + 2] for place in range(len(run) - 1))
     return frozenset(found)
-
-
-def _stem(word: str) -> str:
-    """`word` without a common English ending; the same for question and sentence is all that matters."""
-    if not word.isascii() or not word.isalpha():
-        return word
-    for ending, instead in (("ies", "y"), ("ing", ""), ("ed", ""), ("es", ""), ("ly", ""), ("s", ""), ("e", "")):
-        if word.endswith(ending) and len(word) - len(ending) >= 3:
-            return word[: -len(ending)] + instead
-    return word
 
 
 def _candidates(passages: Sequence[Passage]) -> Iterator[_Candidate]:

@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from dbgpt_lite.chat.budget import Fitted, Material, fit
-from dbgpt_lite.chat.citations import cite, drop_unknown_markers
+from dbgpt_lite.chat.citations import Checked, check
 from dbgpt_lite.chat.context import Context, ContextSource, Gather
+from dbgpt_lite.chat.markers import without_markers
+from dbgpt_lite.chat.support import Near
 from dbgpt_lite.errors import Busy, Cancelled, DbgptError, TooLarge, UserError
 from dbgpt_lite.knowledge.words import is_chinese
 from dbgpt_lite.llm.engine import Engine
@@ -21,7 +23,9 @@ from dbgpt_lite.messages import (
     Done,
     Message,
     Mode,
+    Passage,
     Prompt,
+    Rewritten,
     SqlAttempt,
     SqlTried,
     Step,
@@ -49,11 +53,14 @@ class ChatService:
         engine: Callable[[], Engine],
         sources: Mapping[Mode, ContextSource],
         prompts: Prompts,
+        near: Near | None = None,
     ) -> None:
+        """`near` compares sentences by meaning, for citations in other words than the passage's."""
         self._store = store
         self._engine = engine
         self._sources = sources
         self._prompts = prompts
+        self._near = near
         self._running: dict[tuple[str, str], threading.Event] = {}
         self._lock = threading.Lock()
 
@@ -69,7 +76,7 @@ class ChatService:
             raise TooLarge("chat.question_too_long", length=len(request.question), limit=MAX_QUESTION)
         with self._claim(request, cancel):
             question = _StoredQuestion(self._store, request)
-            turn = _Turn(self._engine(), request, cancel)
+            turn = _Turn(self._engine(), request, cancel, self._near)
             try:
                 yield from self._answer(turn, question.history)
             except GeneratorExit:
@@ -115,8 +122,8 @@ class ChatService:
         info = turn.engine.info
         material = Material(
             self._prompts.get(turn.context.task, request.language),
-            request.question,
-            tuple(message for message in history if message.role != "system"),
+            turn.asked or request.question,
+            tuple(_said(message) for message in history if message.role != "system"),
             turn.context.passages,
             turn.context.variables,
             instructions="\n\n".join(message.content for message in history if message.role == "system"),
@@ -139,6 +146,11 @@ class ChatService:
         # A caller who keeps the conversation may ask many things at once.
         place = request.conversation or secrets.token_hex(8)
         return _Claim(self._running, self._lock, (request.owner, place), cancel)
+
+
+def _said(message: Message) -> Message:
+    """An earlier turn for the prompt: the markers of its answer mean other passages than those of now."""
+    return replace(message, content=without_markers(message.content)) if message.role == "assistant" else message
 
 
 def language_of(question: str, otherwise: Language) -> Language:
@@ -198,6 +210,7 @@ class _Turn:
     engine: Engine
     request: ChatRequest
     cancel: threading.Event
+    near: Near | None = None
     context: Context | None = None
     fitted: Fitted | None = None
     usage: Usage = field(default_factory=Usage)
@@ -205,9 +218,10 @@ class _Turn:
     stopped: bool = False
     started: float = field(default_factory=time.monotonic)
     attempts: tuple[SqlAttempt, ...] = ()
+    asked: str = ""
 
     def noting(self, gather: Gather) -> Gather:
-        """Pass `gather` on and keep the queries it tried, for an answer that fails before there is a context."""
+        """Pass `gather` on and keep what it told, for an answer that fails before there is a context."""
         while True:
             try:
                 event = next(gather)
@@ -216,6 +230,8 @@ class _Turn:
                 return context
             if isinstance(event, SqlTried):
                 self.attempts += (event.attempt,)
+            elif isinstance(event, Rewritten):
+                self.asked = event.question
             yield event
 
     def prompt(self) -> Prompt:
@@ -225,7 +241,7 @@ class _Turn:
         return Prompt(
             self.context.task,
             self.fitted.messages,
-            self.request.question,
+            self.asked or self.request.question,
             self.request.language,
             self.fitted.passages,
             sql=self.context.sql,
@@ -236,14 +252,15 @@ class _Turn:
         """Everything known about the answer so far."""
         context = self.context or Context("", self.request.mode, self.request.source)
         passages = self.fitted.passages if self.fitted and context.mode == "documents" else ()
-        text = drop_unknown_markers(self.text, passages)
+        checked = self._checked(passages, finished=not (stopped or error))
+        refused = bool(passages) and not (checked.citations or stopped or error) and self.engine.info.kind == "builtin"
         return Answer(
-            text,
+            checked.text,
             context.mode,
             self.engine.info.name,
             context.source,
-            citations=cite(text, passages),
-            passages=passages,
+            citations=checked.citations,
+            passages=() if refused else passages,
             attempts=self.attempts,
             sql=context.sql,
             table=context.table,
@@ -251,7 +268,18 @@ class _Turn:
             ledger=self.fitted.ledger if self.fitted else context.ledger,
             stopped=stopped,
             error=error,
+            asked=self.asked,
+            unsupported=() if refused else checked.unsupported,
+            # The built-in assistant quotes or refuses: without a quote, what it looked at came near and no more.
+            near_misses=passages if refused else context.near_misses,
+            best=context.best,
+            needed=context.needed,
         )
+
+    def _checked(self, passages: tuple[Passage, ...], finished: bool) -> Checked:
+        """The text with the citations that hold; nobody waits for the second look at an answer that was stopped."""
+        question = f"{self.request.question} {self.asked}"
+        return check(self.text, passages, question, self.near if finished else None)
 
 
 class _StoredQuestion:

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,9 @@ from dbgpt_lite.knowledge.records import Document, Space
 
 Ids = NDArray[np.int64]
 
+# Rows of vectors that are held beside what is made of them: 15 MB at 384 dimensions.
+_BLOCK = 10_000
+
 
 @dataclass(frozen=True, slots=True)
 class VectorRows:
@@ -22,22 +26,25 @@ class VectorRows:
     vectors: Vectors
 
 
-def vector_rows(cursor: sqlite3.Cursor) -> VectorRows:
-    """Ids and vectors of a query, in blocks: the bytes of a large space are never all held beside its vectors."""
-    ids: list[int] = []
-    blocks: list[Vectors] = []
-    while rows := cursor.fetchmany(10_000):
-        ids.extend(row[0] for row in rows)
+def vector_blocks(cursor: sqlite3.Cursor) -> Iterator[VectorRows]:
+    """Ids and vectors of a query, a block at a time: the vectors of a large space need never all be held."""
+    while rows := cursor.fetchmany(_BLOCK):
         half = np.frombuffer(b"".join(row[1] for row in rows), dtype=np.float16)
-        blocks.append(half.reshape(len(rows), -1).astype(np.float32))
-    vectors = np.concatenate(blocks) if blocks else np.zeros((0, 0), dtype=np.float32)
-    return VectorRows(np.array(ids, dtype=np.int64), vectors)
+        ids = np.fromiter((row[0] for row in rows), dtype=np.int64, count=len(rows))
+        yield VectorRows(ids, half.reshape(len(rows), -1).astype(np.float32))
 
 
-def space_of(row: tuple[str, str, int, int, int, int]) -> Space:
+def joined(blocks: Sequence[VectorRows]) -> VectorRows:
+    """Several blocks as one."""
+    if not blocks:
+        return VectorRows(np.zeros(0, dtype=np.int64), np.zeros((0, 0), dtype=np.float32))
+    return VectorRows(np.concatenate([b.ids for b in blocks]), np.concatenate([b.vectors for b in blocks]))
+
+
+def space_of(row: tuple[str, str, int, int, int, int, str, int, int]) -> Space:
     """A space from its row."""
-    id_, name, readonly, hidden, chunks, documents = row
-    return Space(id_, name, documents, chunks, bool(readonly), bool(hidden))
+    id_, name, readonly, hidden, chunks, temporary, owner, documents, pending = row
+    return Space(id_, name, documents, chunks, bool(readonly), bool(hidden), bool(temporary), owner, pending)
 
 
 def document_of(row: tuple[object, ...]) -> Document:

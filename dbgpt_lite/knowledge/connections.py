@@ -20,6 +20,7 @@ class Connections:
         self._path = path
         self._pool: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
         self._writing = threading.Lock()
+        self._mine = threading.local()
         self._closed = False
 
     def close(self) -> None:
@@ -40,9 +41,19 @@ class Connections:
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """A connection inside one write transaction, committed unless the block raises."""
+        """A connection inside one write transaction, committed unless the block raises.
+
+        Within another `writing` of the same thread it is a part of that one: it is undone alone when it raises, and
+        is on disk when the outer one ends.
+        """
+        outer: sqlite3.Connection | None = getattr(self._mine, "db", None)
+        if outer is not None:
+            with _part(outer):
+                yield outer
+            return
         with self._writing, self.connection() as db:
             db.execute("BEGIN IMMEDIATE")
+            self._mine.db = db
             try:
                 yield db
                 db.execute("COMMIT")
@@ -50,6 +61,8 @@ class Connections:
                 if db.in_transaction:
                     db.execute("ROLLBACK")
                 raise
+            finally:
+                self._mine.db = None
 
     @contextmanager
     def connection(self) -> Iterator[sqlite3.Connection]:
@@ -75,3 +88,17 @@ class Connections:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
         return connection
+
+
+@contextmanager
+def _part(db: sqlite3.Connection) -> Iterator[None]:
+    """A savepoint. SQLite ends the whole transaction by itself when the disk is full; then none is left to undo."""
+    db.execute("SAVEPOINT part")
+    try:
+        yield
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK TO part")
+            db.execute("RELEASE part")
+        raise
+    db.execute("RELEASE part")

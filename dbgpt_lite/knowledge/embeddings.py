@@ -15,19 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dbgpt_lite.errors import ModelError
+from dbgpt_lite.knowledge.token_count import TokenCounter
 from dbgpt_lite.model_loading import ONE_AT_A_TIME
 from dbgpt_lite.texts import Language
 
 if TYPE_CHECKING:
     import torch
     from sentence_transformers import SentenceTransformer
-    from tokenizers import Tokenizer
 
 Kind = Literal["query", "passage"]
 Vectors = NDArray[np.float32]
 
 # One batch is what a waiting query has to sit through, so it stays small: 16 chunks are 0.2 to 0.7 s on two cores.
 BATCH = 16
+# A GPU takes less time for these than a processor for those.
+GPU_BATCH = 256
+# What fails with so few texts fails with any.
+SMALLEST_BATCH = 4
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +87,7 @@ class Embedder:
     """
 
     def __init__(self, model_folder: str = "", device: str = "auto") -> None:
-        self._model_folder = model_folder
+        self.model_folder = model_folder
         self._device = device
         self._turns = _Turns()
         self._loading = threading.Lock()
@@ -92,7 +96,7 @@ class Embedder:
     @cached_property
     def folder(self) -> Path:
         """The model's folder, checked to be a sentence-transformers or transformers model."""
-        folder = Path(self._model_folder) if self._model_folder else _embedded_folder()
+        folder = Path(self.model_folder) if self.model_folder else _embedded_folder()
         if not folder.is_dir():
             raise ModelError("knowledge.embedder_missing", name=folder.name)
         if not (folder / "modules.json").is_file() and not (folder / "config.json").is_file():
@@ -102,7 +106,7 @@ class Embedder:
     @property
     def name(self) -> str:
         """Name of the model."""
-        return self.folder.name if self._model_folder else "all-MiniLM-L6-v2"
+        return self.folder.name if self.model_folder else "all-MiniLM-L6-v2"
 
     @property
     def facts(self) -> EmbedderFacts:
@@ -132,28 +136,39 @@ class Embedder:
         found = [value for value in (limit, positions) if isinstance(value, int)]
         return (min(found) if found else 512) - 2
 
+    @cached_property
+    def batch(self) -> int:
+        """Texts that go through the model at once, by its device."""
+        return GPU_BATCH if resolve_device(self._device).startswith("cuda") else BATCH
+
     def count(self, text: str) -> int:
         """Tokens of `text`, without the model's own marks. Needs the tokenizer only, not the model."""
-        return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        return self._counter.count(text)
 
     def embed(self, texts: Sequence[str], kind: Kind = "passage") -> Vectors:
         """Unit vectors, float32 of shape (len(texts), dimension), in the order of `texts`.
 
-        Works in batches of similar length; between two of them a waiting query goes first.
+        Works in batches of similar length, in tokens; between two of them a waiting query goes first.
         """
         if not texts:
             return np.zeros((0, self.dimension), dtype=np.float32)
         prefix = self.facts.query if kind == "query" else self.facts.passage
-        order = sorted(range(len(texts)), key=lambda position: -len(texts[position]))
+        order = list(range(len(texts)))
+        if len(texts) > self.batch:
+            order.sort(key=lambda position: -self.count(texts[position]))
         vectors: Vectors | None = None
-        for first in range(0, len(order), BATCH):
-            rows = order[first : first + BATCH]
+        for first in range(0, len(order), self.batch):
+            rows = order[first : first + self.batch]
             batch = self._embed_batch([prefix + texts[row] for row in rows], kind)
             if vectors is None:
                 vectors = np.empty((len(texts), batch.shape[1]), dtype=np.float32)
             vectors[rows] = batch
         assert vectors is not None
         return vectors
+
+    def another(self, model_folder: str) -> "Embedder":
+        """An embedder of another model on the same device."""
+        return Embedder(model_folder, self._device)
 
     def close(self) -> None:
         """Free the model; the next use loads it again."""
@@ -168,15 +183,18 @@ class Embedder:
                     texts, batch_size=len(texts), convert_to_numpy=True, show_progress_bar=False, prompt=""
                 )
         except RuntimeError as error:
-            # Out of memory is one of torch's RuntimeErrors.
-            logger.error("embedding failed: %s", type(error).__name__)
-            raise ModelError("knowledge.embedding_failed", name=self.name) from error
-        vectors = np.asarray(raw, dtype=np.float32)
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        return np.asarray(vectors / np.maximum(norms, 1e-12), dtype=np.float32)
+            # Out of memory is one of torch's RuntimeErrors; half the texts may fit.
+            failure = error
+        else:
+            return _unit(np.asarray(raw, dtype=np.float32))
+        logger.error("embedding %d texts failed: %s", len(texts), type(failure).__name__)
+        if len(texts) <= SMALLEST_BATCH:
+            raise ModelError("knowledge.embedding_failed", name=self.name) from failure
+        half = len(texts) // 2
+        return np.concatenate([self._embed_batch(texts[:half], kind), self._embed_batch(texts[half:], kind)])
 
     @cached_property
-    def _tokenizer(self) -> "Tokenizer":
+    def _counter(self) -> TokenCounter:
         from tokenizers import Tokenizer
 
         file = self.folder / "tokenizer.json"
@@ -185,7 +203,7 @@ class Embedder:
         tokenizer = Tokenizer.from_file(str(file))
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        return tokenizer
+        return TokenCounter(tokenizer)
 
     def _load(self) -> "SentenceTransformer":
         with self._loading:
@@ -196,15 +214,15 @@ class Embedder:
     def _load_model(self) -> "SentenceTransformer":
         from sentence_transformers import SentenceTransformer
 
-        device = _resolve_device(self._device)
+        device = resolve_device(self._device)
         try:
-            with ONE_AT_A_TIME, _quiet_progress_bars():
+            with ONE_AT_A_TIME, quiet_progress_bars():
                 return SentenceTransformer(
                     str(self.folder),
                     device=device,
                     local_files_only=True,
                     trust_remote_code=False,
-                    model_kwargs={"dtype": _dtype(device), "use_safetensors": True},
+                    model_kwargs={"dtype": weights_dtype(device), "use_safetensors": True},
                 )
         except Exception as error:
             logger.warning("embedding model %s did not load: %s", self.name, type(error).__name__)
@@ -249,8 +267,14 @@ class _Turns:
         return self._passed >= self.PASSES or not self._first_waiting
 
 
+def _unit(vectors: Vectors) -> Vectors:
+    """The vectors at length 1."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(norms, 1e-12), dtype=np.float32)
+
+
 @contextmanager
-def _quiet_progress_bars() -> Iterator[None]:
+def quiet_progress_bars() -> Iterator[None]:
     """transformers draws a bar for every model; this one loads in a second and belongs in no log."""
     from transformers.utils import logging as transformers_logging
 
@@ -284,7 +308,7 @@ def _json(file: Path) -> dict[str, object]:
     return content if isinstance(content, dict) else {}
 
 
-def _resolve_device(device: str) -> str:
+def resolve_device(device: str) -> str:
     import torch
 
     if device == "auto":
@@ -294,7 +318,7 @@ def _resolve_device(device: str) -> str:
     return device
 
 
-def _dtype(device: str) -> "torch.dtype":
+def weights_dtype(device: str) -> "torch.dtype":
     """bfloat16 where the hardware multiplies it (twice to three times as fast, cosine 0.9999 to float32)."""
     import torch
 

@@ -1,7 +1,9 @@
-"""Uploads -> searchable documents, a batch at a time: memory stays bounded and a killed process loses one batch."""
+"""Uploads -> kept bytes and pending documents; indexing.py makes those searchable.
+
+All files of an upload are kept and entered before the first is indexed, so a killed process loses none of them.
+"""
 
 import hashlib
-import logging
 import os
 import secrets
 import sqlite3
@@ -9,46 +11,22 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 
 from dbgpt_lite.errors import Cancelled, DocumentError, TooLarge, UserError
 from dbgpt_lite.knowledge.catalog import Catalog
-from dbgpt_lite.knowledge.embeddings import BATCH, Embedder
-from dbgpt_lite.knowledge.lexical import index_words
-from dbgpt_lite.knowledge.loaders import READERS, load, suffix
+from dbgpt_lite.knowledge.catalog_documents import Arrival
+from dbgpt_lite.knowledge.embeddings import Embedder
+from dbgpt_lite.knowledge.indexing import Indexer, IngestLimits, Task, check, storage_failed
+from dbgpt_lite.knowledge.loaders import READERS, suffix
 from dbgpt_lite.knowledge.locks import FolderLock
 from dbgpt_lite.knowledge.names import file_name
-from dbgpt_lite.knowledge.records import Chunk, Document, IngestProgress, Upload
-from dbgpt_lite.knowledge.splitter import split
+from dbgpt_lite.knowledge.records import IngestProgress, Upload
 from dbgpt_lite.knowledge.vector_store import sync_folder
 
 COPY_BLOCK = 1 << 20
-# Chunks between two stored batches, two looks at the cancel event and two progress reports.
-STAGE_BATCH = 2 * BATCH
 LOCK_POLL_S = 0.2
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class IngestLimits:
-    """Bounds of an upload and shape of the chunks, in tokens of the embedder."""
-
-    chunk_tokens: int
-    chunk_overlap: int
-    max_file_bytes: int
-    max_files: int
-
-
-@dataclass(frozen=True, slots=True)
-class StoredFile:
-    """The kept copy of an upload."""
-
-    document_id: str
-    path: Path
-    sha256: str
-    size: int
 
 
 class Ingestor:
@@ -59,42 +37,76 @@ class Ingestor:
 
     def __init__(self, catalog: Catalog, embedder: Embedder, files: Path, locks: Path, limits: IngestLimits) -> None:
         self._catalog = catalog
-        self._embedder = embedder
         self._files = files
         self._lock_files = locks
         self._limits = limits
+        self._indexer = Indexer(catalog, embedder, limits, self.path)
         self._locks: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
 
     def ingest(self, space_id: str, uploads: Sequence[Upload], cancel: threading.Event) -> Iterator[IngestProgress]:
-        """Index the uploads one after the other; a file that fails is reported and the others go on.
+        """Take the uploads in; a file that fails is reported and the others go on.
 
         Raises TooLarge for too many files, NotFound for the space, and Cancelled once `cancel` is set: finished files
-        stay, the one at work is taken back. Closing the generator instead leaves that one to `resume`.
+        stay, the others are taken back. Closing the generator instead leaves those to `resume`.
         """
-        if len(uploads) > self._limits.max_files:
-            raise TooLarge("knowledge.too_many_files", limit=self._limits.max_files, files=len(uploads))
+        tasks: list[Task] = []
+        try:
+            yield from self.receive(space_id, uploads, cancel, tasks)
+            yield from self.index(space_id, tasks, cancel)
+        except Cancelled:
+            self._take_back(space_id, tasks)
+            raise
+
+    def receive(
+        self, space_id: str, uploads: Sequence[Upload], cancel: threading.Event, tasks: list[Task]
+    ) -> Iterator[IngestProgress]:
+        """Keep the bytes of the uploads and append a task for each to index; reports those that come to an end here.
+
+        Waits for no lock. Raises TooLarge, NotFound, Cancelled; what was appended until then is pending.
+        """
+        self.check_number(uploads)
         self._catalog.space(space_id)
-        for number, upload in enumerate(uploads, start=1):
-            progress = IngestProgress(file_name(upload.name), number, len(uploads))
-            yield progress
-            yield from self._reported(progress, self._upload(space_id, upload, progress, cancel))
+        for number, (upload, name) in enumerate(zip(uploads, distinct_names(uploads), strict=True), start=1):
+            progress = IngestProgress(name, number, len(uploads))
+            try:
+                yield from self._receive_one(space_id, upload, progress, cancel, tasks)
+            except UserError as error:
+                yield replace(progress, state="failed", error=error)
+            except (OSError, sqlite3.Error) as error:
+                yield replace(progress, state="failed", error=storage_failed(error))
+
+    def index(self, space_id: str, tasks: Sequence[Task], cancel: threading.Event) -> Iterator[IngestProgress]:
+        """Make received files searchable, once no other writer is at work on the space. Raises Cancelled."""
+        if tasks:
+            with self.writer(space_id, cancel):
+                yield from self._indexer.run(space_id, tasks, cancel)
 
     def resume(self, space_id: str, cancel: threading.Event) -> Iterator[IngestProgress]:
         """Finish the documents of a space that an interrupted process left pending, from where they stopped.
 
-        One that another process is at work on is left out. Raises Cancelled once `cancel` is set; what is unfinished
-        then stays pending, since the kept bytes are the only copy.
+        A space that another process is at work on is left out. Raises Cancelled once `cancel` is set; what is
+        unfinished then stays pending, since the kept bytes are the only copy.
         """
-        waiting = [document for document in self._catalog.documents(space_id) if document.status == "pending"]
-        for number, document in enumerate(waiting, start=1):
-            progress = IngestProgress(document.name, number, len(waiting))
-            yield from self._reported(progress, self._resume_one(space_id, document.id, progress, cancel))
+        with self.writer(space_id, cancel, wait=False) as taken:
+            if taken:
+                self._catalog.stop_documents(space_id, False)
+                found = [document for document in self._catalog.documents(space_id) if document.status == "pending"]
+                tasks = [
+                    Task(document.id, IngestProgress(document.name, number, len(found)), document.size)
+                    for number, document in enumerate(reversed(found), start=1)
+                ]
+                yield from self._indexer.run(space_id, tasks, cancel)
 
     @property
     def max_files(self) -> int:
         """Most files one call may bring."""
         return self._limits.max_files
+
+    def check_number(self, uploads: Sequence[Upload]) -> None:
+        """Raise TooLarge for more files than one call may bring."""
+        if len(uploads) > self._limits.max_files:
+            raise TooLarge("knowledge.too_many_files", limit=self._limits.max_files, files=len(uploads))
 
     def path(self, space_id: str, document_id: str) -> Path:
         """Where the bytes of a document are kept. Both ids must come from the catalogue, never from a client."""
@@ -119,56 +131,32 @@ class Ingestor:
         finally:
             lock.release()
 
-    def _reported(self, progress: IngestProgress, steps: Iterator[IngestProgress]) -> Iterator[IngestProgress]:
-        """The steps of one file; its error becomes its last report."""
-        try:
-            yield from steps
-        except UserError as error:
-            yield replace(progress, state="failed", error=error)
-        except (OSError, sqlite3.Error) as error:
-            logger.error("a document could not be stored: %s", type(error).__name__)
-            yield replace(progress, state="failed", error=DocumentError("knowledge.storage_failed"))
-
-    def _upload(
-        self, space_id: str, upload: Upload, progress: IngestProgress, cancel: threading.Event
+    def _receive_one(
+        self, space_id: str, upload: Upload, progress: IngestProgress, cancel: threading.Event, tasks: list[Task]
     ) -> Iterator[IngestProgress]:
-        if suffix(progress.file) not in READERS:
-            raise DocumentError(
-                "knowledge.unknown_type", suffix=suffix(progress.file) or "?", known=" ".join(sorted(READERS))
-            )
-        stored = self._store(space_id, upload, cancel)
+        ending = suffix(progress.file)
+        if ending not in READERS:
+            raise DocumentError("knowledge.unknown_type", suffix=ending or "?", known=" ".join(sorted(READERS)))
+        arrival = self._store(space_id, upload, progress.file, cancel)
+        path = self.path(space_id, arrival.document_id)
         try:
-            with self.writer(space_id, cancel):
-                document_id = self._enter(space_id, stored, progress.file)
-                if document_id is None:
-                    yield replace(progress, state="duplicate")
-                    return
-                yield from self._new(space_id, document_id, progress, cancel)
-        finally:
-            if not self._is_known(space_id, stored.document_id):
-                stored.path.unlink(missing_ok=True)
-
-    def _new(
-        self, space_id: str, document_id: str, progress: IngestProgress, cancel: threading.Event
-    ) -> Iterator[IngestProgress]:
-        """Index a document that has just come; its owner still has the file, so stopping takes it back."""
-        try:
-            yield from self._index(space_id, document_id, progress, cancel)
-        except Cancelled:
-            with suppress(UserError):
-                self._catalog.delete_document(space_id, document_id)
-            self.path(space_id, document_id).unlink(missing_ok=True)
+            entered = self._catalog.enter(space_id, arrival)
+        except BaseException:
+            path.unlink(missing_ok=True)
             raise
+        for document_id in entered.removed:
+            self.path(space_id, document_id).unlink(missing_ok=True)
+        if not entered.new and not entered.ready:
+            # An earlier attempt has the same bytes; should they have been lost, here they are.
+            path.replace(self.path(space_id, entered.document_id))
+        elif entered.ready:
+            path.unlink(missing_ok=True)
+        if entered.ready or any(task.document_id == entered.document_id for task in tasks):
+            yield replace(progress, state="duplicate", replaced=bool(entered.removed))
+        else:
+            tasks.append(Task(entered.document_id, progress, arrival.size, entered.new))
 
-    def _resume_one(
-        self, space_id: str, document_id: str, progress: IngestProgress, cancel: threading.Event
-    ) -> Iterator[IngestProgress]:
-        with self.writer(space_id, cancel, wait=False) as taken:
-            if taken and self._catalog.document(space_id, document_id).status == "pending":
-                yield progress
-                yield from self._index(space_id, document_id, progress, cancel)
-
-    def _store(self, space_id: str, upload: Upload, cancel: threading.Event) -> StoredFile:
+    def _store(self, space_id: str, upload: Upload, name: str, cancel: threading.Event) -> Arrival:
         """Copy the upload under a generated id, hashing it on the way; never more than the limit is read."""
         document_id = secrets.token_hex(8)
         target = self.path(space_id, document_id)
@@ -186,96 +174,34 @@ class Ingestor:
                 copy.flush()
                 os.fsync(copy.fileno())
             sync_folder(target.parent)
+            if not size:
+                raise DocumentError("knowledge.empty_file")
         except BaseException:
-            target.unlink(missing_ok=True)
+            with suppress(OSError):
+                target.unlink(missing_ok=True)
             raise
-        if not size:
-            target.unlink()
-            raise DocumentError("knowledge.empty_file")
-        return StoredFile(document_id, target, digest.hexdigest(), size)
+        return Arrival(document_id, name, digest.hexdigest(), size, upload.encoding, upload.source)
 
-    def _enter(self, space_id: str, stored: StoredFile, name: str) -> str | None:
-        """Id of the document to index; None when the space holds these bytes already."""
-        known = self._catalog.document_with_hash(space_id, stored.sha256)
-        if known is None:
-            self._catalog.add_document(space_id, stored.document_id, name, stored.sha256, stored.size)
-            return stored.document_id
-        if known.status == "ready":
-            return None
-        stored.path.replace(self.path(space_id, known.id))
-        self._catalog.restart_document(known.id, name)
-        return known.id
-
-    def _is_known(self, space_id: str, document_id: str) -> bool:
-        with suppress(UserError):
-            return bool(self._catalog.document(space_id, document_id))
-        return False
-
-    def _index(
-        self, space_id: str, document_id: str, progress: IngestProgress, cancel: threading.Event
-    ) -> Iterator[IngestProgress]:
-        """Read, split, embed and publish one entered document; the caller holds the writer lock."""
-        try:
-            yield from self._publish(space_id, self._catalog.document(space_id, document_id), progress, cancel)
-        except UserError as error:
-            self._catalog.fail_document(document_id, error)
-            raise
-        except (Cancelled, OSError, sqlite3.Error):
-            # Stopped, or the machine's trouble, not the file's: it stays pending and can be resumed.
-            raise
-        except Exception as error:
-            logger.error("a document could not be indexed: %s", type(error).__name__)
-            failure = DocumentError("knowledge.index_failed")
-            self._catalog.fail_document(document_id, failure)
-            raise failure from error
-
-    def _publish(
-        self, space_id: str, document: Document, progress: IngestProgress, cancel: threading.Event
-    ) -> Iterator[IngestProgress]:
-        check(cancel)
-        path = self.path(space_id, document.id)
-        if not path.is_file():
-            raise DocumentError("knowledge.file_gone")
-        loaded = load(path, document.name, lambda: check(cancel))
-
-        def count(text: str) -> int:
-            check(cancel)
-            return self._embedder.count(text)
-
-        chunk_tokens = min(self._limits.chunk_tokens, self._embedder.max_tokens)
-        chunks = split(loaded, count, chunk_tokens, self._limits.chunk_overlap)
-        done = self._resumable(document.id, chunks)
-        while done < len(chunks):
-            yield replace(progress, state="embedding", chunks_done=done, chunks_total=len(chunks))
-            check(cancel)
-            batch = chunks[done : done + STAGE_BATCH]
-            self._stage(document.id, batch)
-            done += len(batch)
-        check(cancel)
-        self._catalog.publish(space_id, document.id, loaded.pages, loaded.encoding, self._embedder.identity)
-        yield replace(progress, state="done", chunks_done=done, chunks_total=done)
-
-    def _resumable(self, document_id: str, chunks: Sequence[Chunk]) -> int:
-        """Chunks staged by an earlier attempt that fit this one; what does not fit is dropped."""
-        staged = self._catalog.staged(document_id, self._embedder.identity)
-        if staged == [(chunk.start, chunk.end) for chunk in chunks[: len(staged)]]:
-            return len(staged)
-        self._catalog.unstage(document_id)
-        return 0
-
-    def _stage(self, document_id: str, chunks: Sequence[Chunk]) -> None:
-        texts = [embedded_text(chunk.heading, chunk.text) for chunk in chunks]
-        vectors = self._embedder.embed(texts, "passage")
-        indexed = [replace(chunk, words=index_words(text)) for chunk, text in zip(chunks, texts, strict=True)]
-        self._catalog.stage(document_id, indexed, vectors, self._embedder.identity)
+    def _take_back(self, space_id: str, tasks: Sequence[Task]) -> None:
+        """Remove what this upload has entered and not finished; its owner still has the files."""
+        for task in tasks:
+            with suppress(UserError, OSError, sqlite3.Error):
+                if task.new and self._catalog.document(space_id, task.document_id).status == "pending":
+                    self._catalog.delete_document(space_id, task.document_id)
+                    self.path(space_id, task.document_id).unlink(missing_ok=True)
 
 
-def embedded_text(heading: str, text: str) -> str:
-    """What the indexes see of a chunk: its heading says what it is about."""
-    return f"{heading}\n{text}" if heading else text
-
-
-def check(cancel: threading.Event) -> None:
-    """Raise Cancelled once the event is set."""
-    if cancel.is_set():
-        raise Cancelled
+def distinct_names(uploads: Sequence[Upload]) -> list[str]:
+    """The names to show. Of two files of one upload neither replaces the other: the second of a name gets a number."""
+    names: list[str] = []
+    taken: set[str] = set()
+    for upload in uploads:
+        wanted = name = file_name(upload.name)
+        number = 1
+        while name in taken:
+            number += 1
+            path = PurePosixPath(wanted)
+            name = str(path.with_name(f"{path.stem} ({number}){path.suffix}"))
+        taken.add(name)
+        names.append(name)
+    return names

@@ -45,11 +45,15 @@ class Section:
 
 @dataclass(frozen=True)
 class LoadedDocument:
-    """The text of a file. Offsets of chunks count in `text`, the sections joined by blank lines."""
+    """The text of a file. Offsets of chunks count in `text`, the sections joined by blank lines.
+
+    undecodable: places that did not decode in the encoding somebody chose; each is a U+FFFD in the text.
+    """
 
     sections: tuple[Section, ...]
     encoding: str = ""
     pages: int = 0
+    undecodable: int = 0
 
     @cached_property
     def text(self) -> str:
@@ -103,9 +107,9 @@ class Sections:
         """Whether the current section has no text yet."""
         return not any(line.strip() for line in self._lines)
 
-    def document(self, encoding: str = "", pages: int = 0) -> LoadedDocument:
+    def document(self, encoding: str = "", pages: int = 0, undecodable: int = 0) -> LoadedDocument:
         self.end()
-        return LoadedDocument(tuple(self.sections), encoding, pages)
+        return LoadedDocument(tuple(self.sections), encoding, pages, undecodable)
 
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f\ufeff\ufffe\uffff\ud800-\udfff]")
@@ -116,5 +120,5 @@ def _clean(text: str) -> str:
     text = re.sub(r"\r\n?|\f|\x85|\u2028|\u2029", "\n", text)
     text = _CONTROL.sub("", text)
     text = re.sub(r"[ \t\u00a0\u3000]{9,}", " " * 8, text)
-    text = re.sub(r"[^\S\n]+\n", "\n", text)
+    text = re.sub(r"(?<![^\S\n])[^\S\n]+\n", "\n", text)
     return re.sub(r"\n{3,}", "\n\n", text).strip()

@@ -61,6 +61,20 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             tokenize="porter unicode61 remove_diacritics 2 tokenchars '-._/+&@#'"
         )""",
     ),
+    (
+        "ALTER TABLE spaces ADD COLUMN temporary INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE spaces ADD COLUMN owner TEXT NOT NULL DEFAULT ''",
+        # Where the model of a past embedder lies, so that its spaces answer until they are embedded anew.
+        "CREATE TABLE embedders (identity TEXT PRIMARY KEY, folder TEXT NOT NULL)",
+        "ALTER TABLE documents ADD COLUMN source TEXT NOT NULL DEFAULT ''",
+        # The encoding its owner chose; `encoding` is the one it was read with.
+        "ALTER TABLE documents ADD COLUMN chosen TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE documents ADD COLUMN stopped INTEGER NOT NULL DEFAULT 0",
+        # The order of uploads: of two files of one name the later one replaces the earlier, whatever the clock says.
+        "ALTER TABLE documents ADD COLUMN sequence INTEGER NOT NULL DEFAULT 0",
+        "UPDATE documents SET sequence = rowid",
+        "CREATE INDEX documents_by_name ON documents(space, name)",
+    ),
 )
 
 

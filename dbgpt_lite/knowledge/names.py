@@ -1,8 +1,8 @@
 """Names that users choose. They are only ever shown: no path is made from one."""
 
+import hashlib
 import re
 import unicodedata
-from pathlib import PurePosixPath
 
 from dbgpt_lite.errors import UserError
 
@@ -19,12 +19,23 @@ def space_name(name: str) -> str:
 
 
 def file_name(name: str) -> str:
-    """The last part of a file's name for display, without control or direction characters, its suffix kept."""
-    tidy = _printable(re.split(r"[/\\]", unicodedata.normalize("NFKC", name))[-1]).lstrip(".")
+    """A file's name for display, without control or direction characters, its suffix kept.
+
+    A file of a folder keeps its way there ("plans/2026.md"); of a way that climbs or begins at a root, the last part.
+    """
+    tidy = "/".join(part.lstrip(".") for part in map(_printable, relative_parts(unicodedata.normalize("NFKC", name))))
     if len(tidy) > MAX_FILE_NAME:
-        ending = PurePosixPath(tidy).suffix[:16]
-        tidy = tidy[: MAX_FILE_NAME - len(ending)] + ending
-    return tidy or "document"
+        # A file replaces another of its name, so two long names must not be cut to the same one.
+        head, digest = tidy[:40], hashlib.sha256(tidy.encode()).hexdigest()[:8]
+        tidy = f"{head}…{digest}…{tidy[len(head) + len(digest) + 2 - MAX_FILE_NAME :]}"
+    return tidy.strip("/") or "document"
+
+
+def relative_parts(name: str) -> list[str]:
+    """The parts of a relative way in any system's notation; only the last one of any other."""
+    parts = re.split(r"[/\\]", name)
+    plain = all(part.strip(". ") and not part.startswith(".") for part in parts) and ":" not in parts[0]
+    return parts if plain else parts[-1:]
 
 
 def _printable(text: str) -> str:

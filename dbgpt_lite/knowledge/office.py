@@ -1,197 +1,157 @@
-"""Readers of xlsx, docx and pptx files, fenced against files that are small on disk and huge when read."""
+"""Readers of docx and pptx files."""
 
 import re
-import zipfile
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from dbgpt_lite.errors import DocumentError, TooLarge
+from dbgpt_lite.knowledge import office_fences
 from dbgpt_lite.knowledge.loaded import Check, LoadedDocument, Sections, never, watched
+from dbgpt_lite.knowledge.office_fences import Fences, check_zip
 from dbgpt_lite.knowledge.tables import table_lines
 
-if TYPE_CHECKING:
-    from docx.table import Table
-
-MAX_EXPANDED_BYTES = 100_000_000
-# Tags (each "<" of the unpacked parts): trees of docx and pptx take 100 to 150 bytes of memory for each.
-MAX_TAGS = 5_000_000
-MAX_PARAGRAPHS = 200_000
-# Of a row, and of the whole file (rows count too, so that empty ones end).
-MAX_COLUMNS = 1_000
-MAX_CELLS = 2_000_000
-
-_SCAN_BLOCK = 1 << 20
-_OLE_MAGIC = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
-
-
-@dataclass
-class _Fences:
-    """Counts what a file brings. Raises DocumentError beyond the limits."""
-
-    paragraphs: int = 0
-    cells: int = 0
-
-    def paragraph(self) -> None:
-        self.paragraphs += 1
-        if self.paragraphs > MAX_PARAGRAPHS:
-            raise DocumentError("knowledge.too_many_paragraphs", limit=f"{MAX_PARAGRAPHS:,}")
-
-    def row(self, cells: int) -> None:
-        """A row of so many cells."""
-        if cells > MAX_COLUMNS:
-            raise DocumentError("knowledge.too_many_columns", limit=f"{MAX_COLUMNS:,}")
-        self.cells += 1 + cells
-        if self.cells > MAX_CELLS:
-            raise DocumentError("knowledge.too_many_cells", limit=f"{MAX_CELLS:,}")
-
-
-def read_xlsx(path: Path, check: Check = never) -> LoadedDocument:
-    import openpyxl
-
-    _check_zip(path, check)
-    sections, fences = Sections(), _Fences()
-    # openpyxl judges a path by its suffix, and stored files have none.
-    with path.open("rb") as stream, closing(openpyxl.load_workbook(stream, read_only=True, data_only=True)) as book:
-        for sheet in book.worksheets:
-            # The stored size of a sheet may be a lie of a billion empty cells; without it rows end at their last cell.
-            sheet.reset_dimensions()
-            # openpyxl pads a row up to its last cell, so one cell in column XFD would cost 16,384.
-            sheet._get_row = _filled
-            sections.heading(1, sheet.title)
-            for line in table_lines(_sheet_rows(watched(sheet.iter_rows(values_only=True), check), fences)):
-                sections.line(line)
-    return sections.document()
-
-
-def _filled(
-    row: Sequence[dict[str, Any]], min_col: int = 1, max_col: int | None = None, values_only: bool = True
-) -> tuple[object, ...]:
-    """A row's values up to the last that is not empty; at most MAX_COLUMNS + 1, which the fence then refuses."""
-    filled = [(cell["column"], cell["value"]) for cell in row if cell["value"] is not None]
-    width = max((column for column, _ in filled), default=0)
-    values: list[object] = [None] * min(width, MAX_COLUMNS + 1)
-    for column, value in filled:
-        if 0 < column <= len(values):
-            values[column - 1] = value
-    return tuple(values)
-
-
-def _sheet_rows(rows: Iterable[Sequence[object]], fences: _Fences) -> Iterator[list[str]]:
-    for row in rows:
-        fences.row(len(row))
-        yield [_cell(value) for value in row]
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value).removesuffix(" 00:00:00")
-
-
-def _check_zip(path: Path, check: Check) -> None:
-    """Refuse what is not a whole zip file, or unpacks to more than MAX_EXPANDED_BYTES or MAX_TAGS.
-
-    zipfile never reads more of an entry than the size it declares, so the declared sizes can be trusted.
-    """
-    with path.open("rb") as stream:
-        magic = stream.read(len(_OLE_MAGIC))
-    if magic == _OLE_MAGIC:
-        raise DocumentError("knowledge.encrypted_or_old_office")
-    with zipfile.ZipFile(path) as archive:
-        if sum(entry.file_size for entry in archive.infolist()) > MAX_EXPANDED_BYTES:
-            raise TooLarge("knowledge.expands_too_much", limit=MAX_EXPANDED_BYTES // 1_000_000)
-        tags = 0
-        for block in _xml_blocks(archive):
-            check()
-            tags += block.count(b"<")
-            if tags > MAX_TAGS:
-                raise DocumentError("knowledge.too_many_elements", limit=f"{MAX_TAGS:,}")
-
-
-def _xml_blocks(archive: zipfile.ZipFile) -> Iterator[bytes]:
-    """The unpacked parts in blocks, without the pictures."""
-    for entry in archive.infolist():
-        if entry.filename.lower().endswith((".png", ".jpg", ".jpeg", ".gif", ".emf", ".wmf", ".mp4")):
-            continue
-        with archive.open(entry) as part:
-            while block := part.read(_SCAN_BLOCK):
-                yield block
+_W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
+_MC = "{http://schemas.openxmlformats.org/markup-compatibility/2006}"
+# Second copies of shapes, and text that was deleted or moved away.
+_NOT_SHOWN = (f"{_MC}Fallback", f"{_W}del", f"{_W}moveFrom")
+# Wrappers: content controls, tracked insertions, custom tags.
+_WRAPPERS = frozenset(_W + name for name in ("sdt", "sdtContent", "ins", "moveTo", "customXml", "smartTag"))
+_SIGNS = {f"{_W}tab": "\t", f"{_W}br": "\n", f"{_W}cr": "\n", f"{_W}noBreakHyphen": "-"}
+_NOTES = ("/footnotes", "/endnotes")
 
 
 def read_docx(path: Path, check: Check = never) -> LoadedDocument:
+    """Paragraphs and tables under their headings, also those inside content controls and boxes; then the notes."""
     import docx
-    from docx.table import Table
 
-    _check_zip(path, check)
-    sections, fences = Sections(), _Fences()
+    check_zip(path, check)
+    document = docx.Document(str(path))
+    sections, fences = Sections(), Fences()
     levels: dict[str | None, int] = {}
-    for block in watched(docx.Document(str(path)).iter_inner_content(), check):
-        if isinstance(block, Table):
+    _take_out(document.element.body, check)
+    for block in watched(_blocks(document.element.body, ("p", "tbl")), check):
+        if block.tag == f"{_W}tbl":
             for line in table_lines(watched(_docx_rows(block, fences), check)):
                 sections.line(line)
             sections.line("")
             continue
         fences.paragraph()
-        text = block.text
+        text = _paragraph_text(block)
         # Looking up a style searches all styles, so it is done once for each id, not for each paragraph.
-        style = block._p.style
+        style = block.style
         if style not in levels:
-            levels[style] = _heading_level(block.style.name if block.style is not None else "")
+            levels[style] = _heading_level(document, block)
         if levels[style] and text.strip():
             sections.heading(levels[style], text)
         else:
             # Word's paragraphs are what blank lines are in plain text.
             sections.line(text + "\n")
-    document = sections.document()
-    return document if document.sections else sections.headings_only()
+    for note in watched(_notes(document), check):
+        fences.paragraph()
+        sections.line(note + "\n")
+    loaded = sections.document()
+    return loaded if loaded.sections else sections.headings_only()
 
 
-def _docx_rows(table: "Table", fences: _Fences) -> Iterator[list[str]]:
+def _take_out(body: Any, check: Check) -> None:
+    for element in watched(list(body.iter(*_NOT_SHOWN)), check):
+        parent = element.getparent()
+        if parent is not None:
+            parent.remove(element)
+
+
+def _blocks(element: Any, names: tuple[str, ...]) -> Iterator[Any]:
+    """The children of these names, also those inside wrappers, in order; no table of contents."""
+    wanted = {_W + name for name in names}
+    waiting = [iter(element)]
+    while waiting:
+        child = next(waiting[-1], None)
+        if child is None:
+            waiting.pop()
+        elif child.tag in wanted:
+            yield child
+        elif child.tag in _WRAPPERS and not _is_contents(child):
+            waiting.append(iter(child))
+
+
+def _is_contents(wrapper: Any) -> bool:
+    gallery = wrapper.find(f"{_W}sdtPr/{_W}docPartObj/{_W}docPartGallery")
+    return gallery is not None and gallery.get(f"{_W}val") == "Table of Contents"
+
+
+def _paragraph_text(paragraph: Any) -> str:
+    """All words of a paragraph, those of links, insertions and boxes too."""
+    parts = []
+    for element in paragraph.iter(f"{_W}t", f"{_W}p", *_SIGNS):
+        if element.tag == f"{_W}t":
+            parts.append(element.text or "")
+        elif element.tag == f"{_W}p":
+            parts.append("\n" if parts else "")
+        else:
+            # Tab stops of the paragraph's properties have the tag of a tab.
+            parts.append(_SIGNS[element.tag] if element.getparent().tag == f"{_W}r" else "")
+    return "".join(parts)
+
+
+def _docx_rows(table: Any, fences: Fences) -> Iterator[list[str]]:
     """The texts of the rows; a merged cell counts in each column and row it covers.
 
     ``row.cells`` does the same, but follows a merge upwards anew for each row and believes any width.
     """
     above: list[str] = []
-    for tr in table._tbl.tr_lst:
-        row = [""] * min(tr.grid_before, MAX_COLUMNS + 1)
-        for tc in tr.tc_lst:
+    widest = office_fences.MAX_COLUMNS + 1
+    for tr in _blocks(table, ("tr",)):
+        row = [""] * min(tr.grid_before, widest)
+        for tc in _blocks(tr, ("tc",)):
             if tc.vMerge == "continue":
                 text = above[len(row)] if len(row) < len(above) else ""
             else:
-                text = "\n".join(_paragraph_texts(tc, fences))
-            row.extend([text] * min(tc.grid_span, MAX_COLUMNS + 1))
-            if len(row) > MAX_COLUMNS:
+                text = "\n".join(_cell_texts(tc, fences))
+            row.extend([text] * min(tc.grid_span, widest))
+            if len(row) >= widest:
                 break
         fences.row(len(row))
         above = row
         yield row
 
 
-def _paragraph_texts(tc: Any, fences: _Fences) -> Iterator[str]:
-    for paragraph in tc.p_lst:
+def _cell_texts(tc: Any, fences: Fences) -> Iterator[str]:
+    """The paragraphs of a cell; a table inside it reads as its cells one after the other."""
+    for paragraph in tc.iter(f"{_W}p"):
         fences.paragraph()
-        yield paragraph.text
+        if next(paragraph.iterancestors(f"{_W}txbxContent"), None) is None:
+            yield _paragraph_text(paragraph)
 
 
-def _heading_level(style: str | None) -> int:
+def _heading_level(document: Any, paragraph: Any) -> int:
     """Word's built-in styles: "Title" and "Heading 1" to "Heading 9"; 0 for any other."""
-    if style == "Title":
+    from docx.text.paragraph import Paragraph
+
+    style = Paragraph(paragraph, document._body).style
+    name = (style.name if style is not None else "") or ""
+    if name == "Title":
         return 1
-    found = re.fullmatch(r"[Hh]eading (\d)", style or "")
+    found = re.fullmatch(r"[Hh]eading (\d)", name)
     return int(found[1]) if found else 0
 
 
+def _notes(document: Any) -> Iterator[str]:
+    """Foot- and endnotes."""
+    from docx.oxml import parse_xml
+
+    for relation in document.part.rels.values():
+        if not relation.is_external and relation.reltype.endswith(_NOTES):
+            for paragraph in parse_xml(relation.target_part.blob).iter(f"{_W}p"):
+                yield _paragraph_text(paragraph)
+
+
 def read_pptx(path: Path, check: Check = never) -> LoadedDocument:
+    """A section a slide, its number as the page, its title as the heading; the speaker's notes follow its text."""
     import pptx
 
-    _check_zip(path, check)
+    check_zip(path, check)
     slides = pptx.Presentation(str(path)).slides
-    sections, fences = Sections(), _Fences()
+    sections, fences = Sections(), Fences()
     for page, slide in enumerate(slides, start=1):
         check()
         title = slide.shapes.title
@@ -207,7 +167,7 @@ def read_pptx(path: Path, check: Check = never) -> LoadedDocument:
     return sections.document(pages=len(slides))
 
 
-def _shape_texts(shapes: Iterable[Any], title: Any, fences: _Fences) -> Iterator[str]:
+def _shape_texts(shapes: Iterable[Any], title: Any, fences: Fences) -> Iterator[str]:
     waiting = list(shapes)[::-1]
     while waiting:
         shape = waiting.pop()
@@ -220,9 +180,10 @@ def _shape_texts(shapes: Iterable[Any], title: Any, fences: _Fences) -> Iterator
             yield shape.text_frame.text
         elif getattr(shape, "has_table", False):
             yield from table_lines(_pptx_rows(shape.table, fences))
+            yield ""
 
 
-def _pptx_rows(table: Any, fences: _Fences) -> Iterator[list[str]]:
+def _pptx_rows(table: Any, fences: Fences) -> Iterator[list[str]]:
     """The texts of the rows; ``table.rows`` would search the table anew for each."""
     for tr in table._tbl.tr_lst:
         row = [tc.text for tc in tr.tc_lst]

@@ -1,263 +1,200 @@
-"""FAISS index of one space: exact inner product over unit vectors (IndexIDMap2 over IndexFlatIP).
+"""FAISS index of one space, a cache of the catalogue.
 
-The index is a cache of the catalogue. Its file carries a JSON manifest; a file that is missing, damaged, stale or of
-another embedder is brought up to date or rebuilt from the catalogue, never trusted. There is no pickle.
+Readers hold a snapshot that never changes and no lock. What is added stands in a small exact index beside the big one,
+what is deleted is a set of ids that no search returns; both are folded in, and a larger space gets another kind of
+index, by a thread in the background that swaps the result in while the old one answers.
 """
 
-import hashlib
-import json
 import logging
-import os
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
-
-from dbgpt_lite.errors import KnowledgeIndexError
-from dbgpt_lite.knowledge.catalog import Catalog, Version
-from dbgpt_lite.knowledge.catalog_rows import VectorRows
+from dbgpt_lite.errors import Cancelled, KnowledgeIndexError
+from dbgpt_lite.knowledge.builder import Builder, IndexOptions, is_loose, wanted_kind
+from dbgpt_lite.knowledge.catalog import Catalog
 from dbgpt_lite.knowledge.embeddings import Vectors
+from dbgpt_lite.knowledge.index_files import IndexFiles, sync_folder, write_durably
+from dbgpt_lite.knowledge.snapshot import Fetch, Snapshot
+from dbgpt_lite.knowledge.vector_index import Hit
 
-if TYPE_CHECKING:
-    import faiss
-
-FORMAT = 1
+__all__ = ["Hit", "IndexOptions", "VectorStore", "sync_folder", "write_durably"]
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What an index file holds; sha256 is of the whole file, generation is the catalogue's."""
-
-    format: int
-    embedder: str
-    dimension: int
-    count: int
-    generation: int
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A chunk and the cosine of its vector to the question's."""
-
-    id: int
-    score: float
-
-
 class VectorStore:
-    """Vectors of one space; `folder` holds ``<space_id>.faiss`` and ``<space_id>.json``.
+    """Vectors of one space; the files are named after it in `folder`. Many threads may search and refresh at once."""
 
-    Many threads may search at once; a change waits for them and shows itself whole.
-    """
-
-    def __init__(self, folder: Path, space_id: str, catalog: Catalog) -> None:
-        self._file = folder / f"{space_id}.faiss"
-        self._manifest = folder / f"{space_id}.json"
+    def __init__(self, folder: Path, space_id: str, catalog: Catalog, options: IndexOptions | None = None) -> None:
+        self._options = options or IndexOptions()
         self._space_id = space_id
         self._catalog = catalog
-        self._lock = _ReadWriteLock()
-        self._refreshing = threading.Lock()
-        self._index: faiss.IndexIDMap2 | None = None
-        self._generation = 0
-        self._saved_generation = 0
-        self._embedder = ""
+        self._files = IndexFiles(folder, space_id, self._options.splitter)
+        self._cancel = threading.Event()
+        self._builder = Builder(catalog, space_id, self._options, self._cancel)
+        # Whoever changes the snapshot holds the first, whoever writes files the second; nobody holds one to search.
+        self._changing = threading.Lock()
+        self._saving = threading.Lock()
+        self._snapshot: Snapshot | None = None
+        self._saved: Snapshot | None = None
         self._opened = False
+        self._thread: threading.Thread | None = None
+        self._failed_at = 0
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """What a search would use just now; None before the first."""
+        return self._snapshot
+
+    @property
+    def build_seconds(self) -> dict[str, float]:
+        """What the parts of the last trained index took."""
+        return dict(self._builder.seconds)
 
     def search(self, query: Vectors, embedder: str, limit: int) -> list[Hit]:
-        """The chunks nearest to `query` (float32, shape (dimension,)), best first.
+        """The chunks nearest to `query` (unit vector, float32, shape (dimension,)), best first; scores are cosines.
 
         Raises KnowledgeIndexError when the space was made with another embedder, NotFound when it is gone.
         """
-        import faiss
-
-        self.refresh(embedder)
-        with self._lock.reading():
-            if self._index is None or not self._index.ntotal:
-                return []
-            # With two OpenMP threads a single query gets slower; the setting is each thread's own.
-            faiss.omp_set_num_threads(1)
-            scores, ids = self._index.search(query.reshape(1, -1), min(limit, self._index.ntotal))
-        return [Hit(int(id_), float(score)) for id_, score in zip(ids[0], scores[0], strict=True) if id_ >= 0]
+        snapshot = self._current(embedder, wait=False)
+        return snapshot.search(query, limit, self._fetch(embedder)) if limit > 0 else []
 
     def vectors(self, ids: Sequence[int]) -> dict[int, Vectors]:
-        """The stored unit vectors, float32 of shape (dimension,), of those `ids` that are in the index."""
-        found: dict[int, Vectors] = {}
-        with self._lock.reading():
-            if self._index is not None:
-                for id_ in ids:
-                    # FAISS raises RuntimeError for an id that it does not hold.
-                    with suppress(RuntimeError):
-                        found[id_] = np.asarray(self._index.reconstruct(int(id_)), dtype=np.float32)
-        return found
+        """The stored unit vectors, float32 of shape (dimension,), of those `ids` that are in the space."""
+        embedder = self._catalog.version(self._space_id).embedder
+        rows = self._catalog.vectors_of(self._space_id, ids, embedder)
+        return dict(zip(rows.ids.tolist(), rows.vectors, strict=True))
 
     def refresh(self, embedder: str) -> None:
         """Bring the index to the state of the catalogue. Cheap when nothing changed."""
-        version = self._catalog.version(self._space_id)
-        if version.embedder not in ("", embedder):
-            raise KnowledgeIndexError("knowledge.other_embedder", made_with=version.embedder.split("@")[0])
-        if self._opened and version.generation == self._generation:
-            return
-        with self._refreshing:
-            self._open(embedder)
-            self._catch_up(embedder)
+        self._current(embedder, wait=True)
 
     def save(self) -> None:
-        """Write the index beside the old one, force it to disk, then swap; then the same for its manifest."""
-        import faiss
-
-        with self._refreshing, self._lock.reading():
-            if self._index is None or self._generation == self._saved_generation:
+        """Write what changed. It is a cache: failing costs time later, nothing else, and is only logged."""
+        with self._saving:
+            snapshot = self._snapshot
+            if snapshot is None or snapshot is self._saved:
                 return
-            content = faiss.serialize_index(self._index).tobytes()
-            manifest = Manifest(
-                FORMAT, self._embedder, self._index.d, self._index.ntotal, self._generation, _sha256(content)
-            )
-            write_durably(self._file, content)
-            write_durably(self._manifest, json.dumps(asdict(manifest), indent=1).encode())
-            self._saved_generation = self._generation
+            try:
+                if snapshot.base is None:
+                    self._files.remove()
+                elif not self._files.write(snapshot, self._fetch(snapshot.embedder)):
+                    return
+            except (OSError, RuntimeError, ValueError) as error:
+                logger.warning("the index of space %s was not saved: %s", self._space_id, error)
+                return
+            self._saved = snapshot
+
+    def settle(self) -> None:
+        """Wait for the thread in the background."""
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    def close(self) -> None:
+        """Stop the thread in the background and save."""
+        self._cancel.set()
+        self.settle()
+        self.save()
 
     def forget(self) -> None:
         """Remove the files; for a space that was deleted."""
-        with self._refreshing, self._lock.writing():
-            self._index, self._generation, self._opened = None, 0, False
-            self._file.unlink(missing_ok=True)
-            self._manifest.unlink(missing_ok=True)
+        self._cancel.set()
+        self.settle()
+        with self._changing, self._saving:
+            self._snapshot = self._saved = None
+            self._files.remove()
 
-    def _open(self, embedder: str) -> None:
-        if self._opened:
-            return
-        self._opened = True
+    def _fetch(self, embedder: str) -> Fetch:
+        return lambda ids: self._catalog.vectors_of(self._space_id, ids.tolist(), embedder)
+
+    def _current(self, embedder: str, wait: bool) -> Snapshot:
+        """The snapshot of the present state; without `wait`, the last one while another thread makes the next."""
+        version = self._catalog.version(self._space_id)
+        if version.embedder not in ("", embedder):
+            raise _other_embedder(version.embedder)
+        snapshot = self._snapshot
+        usable = snapshot is not None and snapshot.embedder == embedder
+        if snapshot is not None and usable and snapshot.generation == version.generation:
+            return snapshot
+        if not self._changing.acquire(blocking=wait or not usable):
+            assert snapshot is not None
+            return snapshot
         try:
-            manifest = Manifest(**json.loads(self._manifest.read_text(encoding="utf-8")))
-            index = self._read(manifest, embedder)
-        except FileNotFoundError:
-            return
-        except Exception as error:
-            logger.warning("the index of space %s is rebuilt: %s", self._space_id, error)
-            return
-        self._index, self._embedder = index, manifest.embedder
-        self._generation = self._saved_generation = manifest.generation
+            return self._brought_up(embedder)
+        finally:
+            self._changing.release()
 
-    def _read(self, manifest: Manifest, embedder: str) -> "faiss.IndexIDMap2":
-        import faiss
+    def _brought_up(self, embedder: str) -> Snapshot:
+        snapshot = self._snapshot
+        if not self._opened:
+            self._opened = True
+            snapshot = self._saved = self._files.read(embedder, self._fetch(embedder))
+        if snapshot is None or snapshot.embedder != embedder:
+            snapshot = self._builder.whole(embedder)
+        snapshot = self._snapshot = self._caught_up(snapshot)
+        if snapshot.embedder != embedder:
+            # Switched between two looks at the catalogue: this question was embedded by the one before.
+            raise _other_embedder(snapshot.embedder)
+        self._tend(snapshot)
+        return snapshot
 
-        if manifest.format != FORMAT or manifest.embedder != embedder:
-            raise ValueError("made with another embedder or version")
-        content = self._file.read_bytes()
-        if _sha256(content) != manifest.sha256:
-            raise ValueError("the file is not what its manifest describes")
-        index = faiss.deserialize_index(np.frombuffer(content, dtype=np.uint8))
-        if not isinstance(index, faiss.IndexIDMap2) or (index.d, index.ntotal) != (manifest.dimension, manifest.count):
-            raise ValueError("the index does not fit its manifest")
-        return index
-
-    def _catch_up(self, embedder: str) -> None:
-        version, rows = self._catalog.vectors_since(self._space_id, self._generation)
-        if version.generation == self._generation:
-            return
-        if version.generation < self._generation or (self._embedder and self._embedder != embedder):
-            version, rows = self._rebuild_rows()
-        with self._lock.writing():
-            self._add(rows)
-            self._remove_gone(version)
-            complete = (self._index.ntotal if self._index is not None else 0) == version.chunks
-            self._generation, self._embedder = version.generation, embedder
-        if not complete:
+    def _caught_up(self, snapshot: Snapshot) -> Snapshot:
+        """A state brought to the catalogue's by what was published and deleted since."""
+        old, embedder = snapshot.generation, snapshot.embedder
+        with self._catalog.vectors_since(self._space_id, old) as (version, blocks):
+            if version.generation == old and snapshot.count == version.chunks:
+                return snapshot
+            if snapshot.base is None or version.chunks <= self._options.small or version.generation < old:
+                return self._builder.whole(embedder)
+            if version.embedder != embedder:
+                return self._builder.whole(version.embedder)
+            for rows in blocks:
+                snapshot = snapshot.with_rows(rows)
+        snapshot = snapshot.at(version.generation)
+        if snapshot.count == version.chunks:
+            return snapshot
+        visible = self._catalog.visible_ids(self._space_id, version.generation)
+        snapshot = snapshot.with_only(visible)
+        if snapshot.count != len(visible):
             logger.warning("the index of space %s is rebuilt: it does not fit the catalogue", self._space_id)
-            version, rows = self._rebuild_rows()
-            with self._lock.writing():
-                self._index = None
-                self._add(rows)
-                self._generation = version.generation
+            return self._builder.whole(embedder)
+        return snapshot
 
-    def _rebuild_rows(self) -> tuple[Version, VectorRows]:
-        with self._lock.writing():
-            self._index, self._generation = None, 0
-        return self._catalog.vectors_since(self._space_id, 0)
-
-    def _add(self, rows: VectorRows) -> None:
-        import faiss
-
-        if not len(rows.ids):
+    def _tend(self, snapshot: Snapshot) -> None:
+        """Begin in the background what keeps search quick, unless it is under way or failed at this size."""
+        if self._cancel.is_set() or (self._thread is not None and self._thread.is_alive()):
             return
-        if self._index is None:
-            self._index = faiss.IndexIDMap2(faiss.IndexFlatIP(rows.vectors.shape[1]))
-        self._index.add_with_ids(rows.vectors, rows.ids)
-
-    def _remove_gone(self, version: Version) -> None:
-        import faiss
-
-        if self._index is None or self._index.ntotal == version.chunks:
+        if snapshot.count <= 1.1 * self._failed_at:
             return
-        have = faiss.vector_to_array(self._index.id_map)
-        gone = np.setdiff1d(have, self._catalog.visible_ids(self._space_id, version.generation))
-        self._index.remove_ids(faiss.IDSelectorBatch(gone))
+        if kind := wanted_kind(snapshot, self._options):
+            self._start(lambda: self._builder.rebuilt(kind))
+        elif is_loose(snapshot):
+            self._start(lambda: self._builder.folded(snapshot))
 
+    def _start(self, build: Callable[[], Snapshot]) -> None:
+        # No daemon: a thread that is inside FAISS while the interpreter goes away takes the process down with it.
+        self._thread = threading.Thread(target=self._swap, args=(build,), name="index-builder")
+        self._thread.start()
 
-class _ReadWriteLock:
-    """Many readers or one writer; a waiting writer goes before new readers."""
-
-    def __init__(self) -> None:
-        self._condition = threading.Condition()
-        self._readers = 0
-        self._writing = False
-        self._writers_waiting = 0
-
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        with self._condition:
-            self._condition.wait_for(lambda: not self._writing and not self._writers_waiting)
-            self._readers += 1
+    def _swap(self, build: Callable[[], Snapshot]) -> None:
+        """Put what `build` makes in the place of the present snapshot, brought to the state of that moment."""
         try:
-            yield
-        finally:
-            with self._condition:
-                self._readers -= 1
-                self._condition.notify_all()
-
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        with self._condition:
-            self._writers_waiting += 1
-            self._condition.wait_for(lambda: not self._writing and not self._readers)
-            self._writers_waiting -= 1
-            self._writing = True
-        try:
-            yield
-        finally:
-            with self._condition:
-                self._writing = False
-                self._condition.notify_all()
+            made = build()
+            with self._changing:
+                present = self._snapshot
+                if present is None or present.embedder != made.embedder:
+                    return
+                self._snapshot = self._caught_up(made)
+            self.save()
+        except Cancelled:
+            return
+        except Exception:
+            # The old index goes on answering.
+            logger.exception("the index of space %s could not be built", self._space_id)
+            self._failed_at = self._snapshot.count if self._snapshot is not None else 0
 
 
-def write_durably(file: Path, content: bytes) -> None:
-    """Replace `file` so that a crash at any moment leaves the old content or the new, never a mixture."""
-    temporary = file.with_name(file.name + ".new")
-    with temporary.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(file)
-    sync_folder(file.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Force a folder's entries to disk (where the system can open a folder)."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def _other_embedder(embedder: str) -> KnowledgeIndexError:
+    return KnowledgeIndexError("knowledge.other_embedder", made_with=embedder.split("@")[0])

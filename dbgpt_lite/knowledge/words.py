@@ -7,7 +7,7 @@ import logging
 import re
 import unicodedata
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -82,6 +82,17 @@ def bigrams(text: str) -> list[str]:
     """Neighbouring pairs of Chinese characters in order, none across other characters."""
     runs = re.findall(rf"[{_HAN}]+", unicodedata.normalize("NFKC", text))
     return [run[position : position + 2] for run in runs for position in range(len(run) - 1)]
+
+
+@lru_cache(maxsize=20_000)
+def stem(word: str) -> str:
+    """`word` without a common English ending; the same for question and text is all that matters."""
+    if not word.isascii() or not word.isalpha():
+        return word
+    for ending, instead in (("ies", "y"), ("ing", ""), ("ed", ""), ("es", ""), ("ly", ""), ("s", ""), ("e", "")):
+        if word.endswith(ending) and len(word) - len(ending) >= 3:
+            return word[: -len(ending)] + instead
+    return word
 
 
 def _tokens(text: str) -> Iterator[str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from dbgpt_lite.errors import Cancelled, ModelError, TooLarge, UserError
 from dbgpt_lite.llm.answer import Answer
+from dbgpt_lite.llm.estimate import estimate_tokens
 from dbgpt_lite.llm.sse import EventReader, Refused, ServerAddress
 from dbgpt_lite.messages import EngineInfo, Message, Prompt, Sampling, Usage
 
@@ -185,16 +186,6 @@ class RemoteEngine:
             return TooLarge("llm.server_context", server=self._server, window=self._window)
         names = {401: "server_key", 403: "server_key", 404: "server_not_found", 429: "server_busy", 503: "server_busy"}
         return ModelError(f"llm.{names.get(status, 'server_refused')}", server=self._server, status=status)
-
-
-def estimate_tokens(text: str) -> int:
-    """Tokens of a text without its tokenizer, meant to be high: 1.5 for a letter outside ASCII, 1 for 3 ASCII bytes.
-
-    English averages 4 to 4.5 characters a token and SQL about 3; Chinese 0.6 to 1.5 tokens a character, the high end
-    for vocabularies with few Chinese entries (Llama 2).
-    """
-    wide = sum(1 for letter in text if ord(letter) > 127)
-    return -(-(len(text) - wide) // 3) + -(-wide * 3 // 2)
 
 
 def _context_length(entry: Mapping[str, Any]) -> int:

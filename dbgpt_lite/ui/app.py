@@ -8,12 +8,14 @@ from markupsafe import Markup
 from dbgpt_lite.errors import NotFound
 from dbgpt_lite.messages import MODES
 from dbgpt_lite.texts import Language
-from dbgpt_lite.ui.bridge import QUIET, Bridge, telling
+from dbgpt_lite.ui.bridge import QUIET, Bridge, fact, telling
 from dbgpt_lite.ui.chat_page import ChatPage
 from dbgpt_lite.ui.data_page import DataPage
 from dbgpt_lite.ui.fence import FencedBlocks
 from dbgpt_lite.ui.i18n import say
 from dbgpt_lite.ui.icons import icon
+from dbgpt_lite.ui.intake import Intake
+from dbgpt_lite.ui.jobs_view import activity
 from dbgpt_lite.ui.knowledge_page import KnowledgePage
 from dbgpt_lite.ui.models_page import ModelsPage
 from dbgpt_lite.ui.session import Reader, reader_of
@@ -46,18 +48,20 @@ class _Page:
     def __init__(self, services: "Services") -> None:
         self._services = services
         self.bridge = Bridge()
+        self.intake = Intake(services)
         with gr.Row(elem_id="shell"):
             with gr.Column(elem_id="sidebar"):
                 self.head = gr.HTML("", elem_id="sidebar-head", js_on_load=None, apply_default_css=False)
                 self.search = gr.Textbox("", elem_id="search", container=False, lines=1, max_lines=1)
                 self.list = gr.HTML("", elem_id="conversations", js_on_load=None, apply_default_css=False)
+                self.activity = gr.HTML("", elem_id="activity", js_on_load=None, apply_default_css=False)
                 self.navigation = gr.HTML("", elem_id="navigation", js_on_load=None, apply_default_css=False)
             with gr.Column(elem_id="main"):
                 with gr.Row(elem_id="topbar"):
                     self.menu = gr.HTML("", elem_id="menu", js_on_load=None, apply_default_css=False)
                     self.badge = gr.HTML("", elem_id="badge", js_on_load=None, apply_default_css=False)
-                self.chat = ChatPage(services, self.bridge)
-                self.knowledge = KnowledgePage(services, self.bridge)
+                self.chat = ChatPage(services, self.bridge, self.intake)
+                self.knowledge = KnowledgePage(services, self.bridge, self.intake)
                 self.data = DataPage(services, self.bridge)
                 self.models = ModelsPage(services, self.bridge, self.badge)
                 self.settings = SettingsPage(services, self.bridge)
@@ -71,17 +75,25 @@ class _Page:
         self.settings.wire()
         chat = self.chat
         shown: list[Any] = [self.head, self.search, self.list, self.navigation, self.menu, self.badge]
-        shown += [chat.conversation, chat.thread, chat.mode, *chat.source.both]
+        shown += [self.activity, chat.conversation, chat.thread, *chat.chosen]
         words: list[Any] = [chat.ask, chat.send, chat.stop, chat.attach, chat.tuning, chat.tuning_note]
         words += [
             chat.temperature,
             chat.max_tokens,
             chat.foot,
             self.knowledge.upload,
+            self.knowledge.ways,
             self.data.sql,
             self.data.hint,
             self.data.run,
         ]
+        looks = [self.knowledge.space, chat.attached]
+        self.bridge.on(
+            "poll",
+            telling(self._services.settings, self._poll),
+            looks,
+            [self.activity, *self.knowledge.shown, *chat.chosen],
+        )
         blocks.load(
             telling(self._services.settings, self._load), chat.conversation, shown + words,
             js="() => [window.dbgpt.opened()]", **QUIET,
@@ -95,7 +107,8 @@ class _Page:
             opened = self._services.store.get(reader.owner, conversation) if conversation else None
         except NotFound:
             opened = None
-        identity, mode, source = (opened.id, opened.mode, opened.source) if opened else ("", "auto", "")
+        identity = opened.id if opened else ""
+        mode, *chosen = self.chat.restored(opened, reader) if opened else self.chat.choice("auto", reader)
         modes = [(say(f"mode_{mode}", language), mode) for mode in MODES]
         return (
             head(language),
@@ -104,12 +117,28 @@ class _Page:
             navigation(reader),
             _menu(language),
             self.models.badge(language),
+            self._activity(reader),
             identity,
             self.chat.page(identity, reader),
             gr.update(choices=modes, value=mode, label=say("mode", language)),
-            *self.chat.sources(mode, language, source),
+            *chosen,
             *self._words(reader),
         )
+
+    def _poll(self, space: str, attached: str, event: gr.EventData, request: gr.Request) -> tuple[Any, ...]:
+        """What background work has changed on this page. `beat` goes back with it, so that the page knows."""
+        reader = reader_of(request, self._services.settings)
+        return (
+            self._activity(reader, fact(event, "beat")),
+            *self.knowledge.polled(space, event, request),
+            *self.chat.polled(attached, reader),
+        )
+
+    def _activity(self, reader: Reader, beat: str = "") -> Markup:
+        """The line of what is being indexed; throw-away files have their own place."""
+        spaces = self._services.knowledge.spaces()
+        mark = Markup('<i class="mark" data-beat="{}"></i>').format(beat)
+        return mark + activity(*self.intake.running(spaces), reader.language)
 
     def _foot(self) -> str:
         """Whether questions stay here depends on who answers them."""
@@ -131,6 +160,7 @@ class _Page:
             gr.update(label=say("max_tokens", language), info=say("max_tokens_info", language)),
             Markup("<p>{}</p>").format(say(self._foot(), language)),
             gr.update(label=say("upload_here", language, limit=limit)),
+            self.knowledge.words(language),
             gr.update(placeholder=say("sql_placeholder", language), label="SQL"),
             Markup("<p>{}</p>").format(say("sql_hint", language)),
             say("run", language),
@@ -139,7 +169,7 @@ class _Page:
 
 def _menu(language: Language) -> Markup:
     """Opens the sidebar where it is hidden; words that page.js shows travel as data."""
-    words = ("cancel", "drop_here", "still_answering", "save", "jump_down")
+    words = ("cancel", "drop_here", "still_answering", "save", "jump_down", "drop_knowledge")
     data = Markup(" ").join(
         Markup('data-{}="{}"').format(name.replace("_", "-"), say(name, language)) for name in words
     )

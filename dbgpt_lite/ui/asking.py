@@ -29,7 +29,6 @@ class Shown:
     """New contents of the components that an answer changes; gr.skip() leaves one alone."""
 
     ask: Any
-    attachments: Any
     mode: Any
     conversation: Any
     thread: Any
@@ -38,7 +37,7 @@ class Shown:
 
     def outputs(self) -> tuple[Any, ...]:
         """In the order of the components."""
-        return self.ask, self.attachments, self.mode, self.conversation, self.thread, self.live, self.conversations
+        return self.ask, self.mode, self.conversation, self.thread, self.live, self.conversations
 
 
 class Asking:
@@ -97,7 +96,7 @@ class Asking:
         mode = asked.mode if show_mode else skip
         # A draft stays in the box when the question came from elsewhere.
         clear = "" if from_box else skip
-        yield Shown(clear, clear, mode, conversation, self._earlier(asked, reader), shown, skip).outputs()
+        yield Shown(clear, mode, conversation, self._earlier(asked, reader), shown, skip).outputs()
         run = self._services.chat.run(asked)
         listed = False
         try:
@@ -106,14 +105,14 @@ class Asking:
                 rows = self.conversations(reader) if grown and not listed else skip
                 listed = listed or grown is not None
                 drawn = live(grown, conversation, reader.language) if grown else skip
-                yield Shown(skip, skip, skip, skip, skip, drawn, rows).outputs()
+                yield Shown(skip, skip, skip, skip, drawn, rows).outputs()
         except UserError as error:
             # The store keeps a failed question with its error; one that was to replace an answer leaves no trace,
             # and one refused before its first event was never stored: it goes back into the box.
             if asked.replaces is not None or not listed:
                 toast(error.render(reader.language))
             if asked.replaces is None and not listed:
-                yield Shown(asked.question, skip, skip, skip, skip, skip, skip).outputs()
+                yield Shown(asked.question, skip, skip, skip, skip, skip).outputs()
         finally:
             run.cancel()
 
@@ -129,7 +128,7 @@ class Asking:
     def _source(self, asked: ChatRequest) -> str:
         """The chosen source where it belongs to the mode: right after a change of mode the old one may still come."""
         known: dict[Mode, set[str]] = {
-            "documents": {space.id for space in self._services.knowledge.spaces()},
+            "documents": {space.id for space in self._services.knowledge.spaces(asked.owner)},
             "database": set(self._services.databases.names()),
         }
         return asked.source if asked.source in known.get(asked.mode, set()) else ""

@@ -13,13 +13,15 @@ SHOWN_PER_MODE = 2
 ORDER: tuple[Mode, ...] = ("documents", "database", "chat")
 
 
-def empty_page(questions: Mapping[Language, Mapping[Mode, Sequence[str]]], language: Language) -> Markup:
-    """`questions`: language -> mode -> example questions."""
+def empty_page(
+    questions: Mapping[Language, Mapping[Mode, Sequence[str]]], language: Language, conversation: str = ""
+) -> Markup:
+    """`questions`: language -> mode -> example questions. `conversation`: one that has files but no question yet."""
     asked = questions.get(language, {})
     groups = Markup("").join(_group(mode, asked[mode][:SHOWN_PER_MODE], language) for mode in ORDER if mode in asked)
     return Markup(
-        '<div class="empty" data-conversation=""><h1>{}</h1><p>{}</p><div class="examples">{}</div></div>'
-    ).format(say("greeting", language), say("greeting_more", language), groups)
+        '<div class="empty" data-conversation="{}"><h1>{}</h1><p>{}</p><div class="examples">{}</div></div>'
+    ).format(conversation, say("greeting", language), say("greeting_more", language), groups)
 
 
 def _group(mode: str, examples: Sequence[str], language: Language) -> Markup:

@@ -30,6 +30,10 @@ _PATHS: dict[str, str] = {
     "spark": "M12 4l1.8 5.2L19 11l-5.2 1.8L12 18l-1.8-5.2L5 11l5.2-1.8z",
     "upload": "M12 16V5M7 9l5-5 5 5M5 20h14",
     "back": "M15 6l-6 6 6 6",
+    "next": "M9 6l6 6-6 6",
+    "eraser": "M4 15l9-9a2 2 0 0 1 3 0l3 3a2 2 0 0 1 0 3l-8 8H8zM9 10l6 6M8 20h12",
+    "folder": "M3 6h6l2 3h10v10H3z",
+    "text": "M5 6h14M5 11h14M5 16h9",
     "globe": "M12 21a9 9 0 1 0 0-18 9 9 0 0 0 0 18ZM3 12h18M12 3c3 3 3 15 0 18M12 3c-3 3-3 15 0 18",
 }
 MODE_ICONS = {"auto": "spark", "chat": "chat", "documents": "book", "database": "database"}

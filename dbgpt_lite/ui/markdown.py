@@ -5,6 +5,7 @@ Syntax is CommonMark with tables and strikethrough, parsed by markdown-it-py (ht
 
 import re
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -21,10 +22,55 @@ _LANGUAGE = re.compile(r"[A-Za-z0-9+#._-]{1,20}")
 MAX_HIGHLIGHTED = 20_000
 
 
-def to_html(source: str, citations: Collection[int] = (), copy_label: str = "") -> Markup:
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """Sentences of the source to underline, and the hint that says why."""
+
+    sentences: tuple[str, ...] = ()
+    hint: str = ""
+
+
+def to_html(source: str, citations: Collection[int] = (), copy_label: str = "", flags: Flags | None = None) -> Markup:
     """Render `source`. Markers [n] with n in `citations` become buttons; `copy_label` names the copy buttons."""
-    environment = {"citations": frozenset(citations), "copy": copy_label}
-    return Markup(_parser().render(source, environment))
+    environment = {"citations": frozenset(citations), "copy": copy_label, "hint": flags.hint if flags else ""}
+    parser = _parser()
+    tokens = parser.parse(source, environment)
+    for sentence in flags.sentences if flags else ():
+        _flag(tokens, _shown(parser, sentence))
+    return Markup(parser.renderer.render(tokens, parser.options, environment))
+
+
+def _shown(parser: MarkdownIt, sentence: str) -> str:
+    """The characters a reader sees of a sentence of the source."""
+    return "".join(_letters(token)[0] for token in _leaves(parser.parseInline(sentence)))
+
+
+def _flag(tokens: Sequence[Token], sentence: str) -> None:
+    """Note in the text tokens which of their characters belong to `sentence`, at its first place not yet taken.
+
+    Each text token is marked by itself, so that emphasis or a link within the sentence stays whole.
+    """
+    wanted = "".join(sentence.split())
+    for block in tokens:
+        leaves = _leaves([block]) if wanted else []
+        letters = [(leaf, place) for leaf in leaves for place in _letters(leaf)[1]]
+        plain = "".join(leaf.content[place] for leaf, place in letters)
+        start = plain.find(wanted)
+        if start < 0:
+            continue
+        for leaf, place in letters[start : start + len(wanted)]:
+            leaf.meta.setdefault("flagged", set()).add(place)
+        return
+
+
+def _leaves(tokens: Sequence[Token]) -> list[Token]:
+    """The tokens that hold the text of inline tokens."""
+    return [child for token in tokens for child in token.children or () if child.type in ("text", "code_inline")]
+
+
+def _letters(token: Token) -> tuple[str, list[int]]:
+    """A token's text and the places of its characters that are not white space."""
+    return token.content, [place for place, letter in enumerate(token.content) if not letter.isspace()]
 
 
 def highlight(code: str, language: str) -> Markup:
@@ -67,12 +113,15 @@ class _Renderer(RendererHTML):
 
     def text(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
         """Plain text, with known markers as buttons."""
-        pieces = _MARKER.split(tokens[idx].content)
-        known: frozenset[int] = env["citations"]
-        shown = [escape(pieces[0])]
-        for number, after in zip(pieces[1::2], pieces[2::2], strict=True):
-            shown += [_citation(int(number)) if int(number) in known else escape(f"[{number}]"), escape(after)]
-        return str(Markup("").join(shown))
+        flagged = tokens[idx].meta.get("flagged")
+        if not flagged:
+            return str(_with_citations(tokens[idx].content, env["citations"]))
+        return str(_underlined(tokens[idx].content, flagged, env))
+
+    def code_inline(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
+        """Code within a sentence; whole or not at all underlined."""
+        shown = Markup("<code>{}</code>").format(tokens[idx].content)
+        return str(_hinted(shown, env) if tokens[idx].meta.get("flagged") else shown)
 
     def image(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
         """An image is its description: loading it would tell its server who reads."""
@@ -100,6 +149,26 @@ class _Renderer(RendererHTML):
     def table_close(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
         """End of the box."""
         return "</table></div>"
+
+
+def _with_citations(text: str, known: Collection[int]) -> Markup:
+    pieces = _MARKER.split(text)
+    shown = [escape(pieces[0])]
+    for number, after in zip(pieces[1::2], pieces[2::2], strict=True):
+        shown += [_citation(int(number)) if int(number) in known else escape(f"[{number}]"), escape(after)]
+    return Markup("").join(shown)
+
+
+def _underlined(text: str, flagged: Collection[int], env: Any) -> Markup:
+    first, last = min(flagged), max(flagged) + 1
+    inside = _hinted(_with_citations(text[first:last], env["citations"]), env)
+    return Markup("{}{}{}").format(
+        _with_citations(text[:first], env["citations"]), inside, _with_citations(text[last:], env["citations"])
+    )
+
+
+def _hinted(shown: Markup, env: Any) -> Markup:
+    return Markup('<span class="unsupported" title="{}">{}</span>').format(env["hint"], shown)
 
 
 def _citation(number: int) -> Markup:

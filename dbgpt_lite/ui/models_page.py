@@ -11,10 +11,10 @@ from dbgpt_lite.texts import Language
 from dbgpt_lite.ui.bridge import Bridge, fact, telling
 from dbgpt_lite.ui.i18n import say
 from dbgpt_lite.ui.icons import icon
-from dbgpt_lite.ui.knowledge_page import size
 from dbgpt_lite.ui.render import error_box
 from dbgpt_lite.ui.session import reader_of
 from dbgpt_lite.ui.sidebar import model_badge
+from dbgpt_lite.ui.spaces import size
 
 if TYPE_CHECKING:
     from dbgpt_lite.bootstrap import Services

@@ -50,7 +50,7 @@
   // Mode and source that the next new chat starts with.
   let chosen = null;
 
-  // --- Where we are: #/, #/c/<id>, #/knowledge, ...
+  // --- Where we are: #/, #/c/<id>, #/knowledge, #/knowledge/<space>, ...
   const place = () => location.hash.replace(/^#\/?/, "").split("/");
   const page = () => (PAGES.includes(place()[0]) ? place()[0] : "chat");
   const opened = () => (place()[0] === "c" ? place()[1] ?? "" : "");
@@ -61,7 +61,7 @@
     for (const link of document.querySelectorAll(".nav")) {
       currentIf(link, link.dataset.page === page());
     }
-    if (page() !== "chat") act(`show_${page()}`);
+    if (page() !== "chat") act(`show_${page()}`, { id: place()[1] ?? "" });
     else if (trigger && (opened() !== current() || (sought !== null && sought !== opened()))) seek();
     else if (chosen) act("new_chat", chosen);
     if (page() === "chat") chosen = null;
@@ -94,6 +94,14 @@
   function focusAsk() {
     // On a phone the keyboard would cover half the page.
     if (matchMedia("(pointer: fine)").matches && !$("dialog[open]")) setTimeout(() => $("#ask textarea")?.focus(), 0);
+  }
+
+  /** A space that was just made, or one that is gone: the address follows what is shown. */
+  function spaceShown() {
+    const head = $("#knowledge-top [data-view]");
+    if (!head || page() !== "knowledge") return;
+    const id = head.dataset.space ?? "";
+    if ((place()[1] ?? "") !== id) history.replaceState(null, "", id ? `#/knowledge/${id}` : "#/knowledge");
   }
 
   // --- What changed in the thread
@@ -165,8 +173,37 @@
     if (trigger && (nudge || (!document.hidden && (changing || (page() === "models" && beat % 5 === 0))))) trigger("model_status", {});
   }, 1000);
 
+  // --- Work in the background: look again every second while some is under way and somebody looks.
+  let beats = 0, looked = 0, pressing = false;
+  addEventListener("pointerdown", () => { pressing = true; }, true);
+  for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => { setTimeout(() => { pressing = false; }, 50); }, true);
+  function poll() {
+    // One question at a time; a reply that is lost is not waited for.
+    const told = beats === 0 || $("#activity .mark")?.dataset.beat === String(beats);
+    if (!trigger || (!told && performance.now() - looked < 5000)) return;
+    beats += 1;
+    looked = performance.now();
+    const [head, mark] = [$("#knowledge-top [data-view]"), $("#knowledge-progress .mark")];
+    const view = page() === "knowledge" ? head?.dataset.view ?? "" : "";
+    trigger("poll", { beat: String(beats), view, seen: mark?.dataset.seen ?? "" });
+  }
+  // What is pressed must not be drawn anew under the pointer.
+  setInterval(() => { if (!document.hidden && !pressing && $("[data-running]")) poll(); }, 1000);
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) poll(); });
+
   // --- Dialogs, notices, copying
-  function dialog({ title, value, ok, danger }) {
+  /** A field of a dialog: { name, label, kind: "text" | "url" | "area", optional, hint, value }. */
+  function field({ name, label, kind, optional, hint, value }) {
+    const input = document.createElement(kind === "area" ? "textarea" : "input");
+    Object.assign(input, { name, value: value ?? "", required: !optional, placeholder: hint ?? "" });
+    if (kind === "area") input.rows = 9; else input.maxLength = kind === "url" ? 2000 : 80;
+    // Not type=url: an address without its scheme is welcome.
+    if (kind === "url") { input.inputMode = "url"; input.autocapitalize = "off"; input.spellcheck = false; }
+    input.setAttribute("aria-label", label);
+    return input;
+  }
+  /** The values of the fields by name, null when the reader thinks better of it. */
+  function dialog({ title, fields = [], ok, danger }) {
     return new Promise((answer) => {
       const box = document.createElement("dialog");
       box.className = "ask-dialog";
@@ -175,13 +212,14 @@
       const text = document.createElement("p");
       text.textContent = title;
       form.append(text);
-      let input = null;
-      if (value !== undefined) {
-        input = document.createElement("input");
-        Object.assign(input, { value, maxLength: 80, required: true });
-        input.setAttribute("aria-label", title);
-        form.append(input);
-      }
+      const inputs = fields.map(field);
+      inputs.forEach((input, at) => {
+        if (fields.length === 1 || !fields[at].label) return form.append(input);
+        const label = document.createElement("label");
+        label.append(Object.assign(document.createElement("span"), { textContent: fields[at].label }), input);
+        form.append(label);
+      });
+      if (fields.some((one) => one.kind === "area")) box.classList.add("roomy");
       const no = Object.assign(document.createElement("button"), { type: "button", textContent: word("cancel"), className: "button plain cancel" });
       const yes = Object.assign(document.createElement("button"), { type: "submit", textContent: ok || word("save"), className: `button ok ${danger ? "danger" : ""}` });
       const row = document.createElement("div");
@@ -193,9 +231,12 @@
       no.onclick = () => close(null);
       box.oncancel = () => close(null);
       box.onclick = (event) => { if (event.target === box) close(null); };
-      form.onsubmit = () => close(input ? input.value.trim() || null : true);
+      form.onsubmit = () => {
+        const values = Object.fromEntries(inputs.map((input) => [input.name, input.value.trim()]));
+        close(inputs.some((input) => input.required && !values[input.name]) ? null : values);
+      };
       box.showModal();
-      input ? input.select() : (danger ? no : yes).focus();
+      inputs.length ? inputs[0].select() : (danger ? no : yes).focus();
     });
   }
 
@@ -295,18 +336,21 @@
   }
 
   async function press(button) {
-    const { action, confirm, prompt, ok, ...facts } = button.dataset;
+    const { action, confirm, prompt, ok, fields, ...facts } = button.dataset;
     const select = button.parentElement.querySelector("select[name]");
     if (select) facts[select.name] = select.value;
     if (action === "ask" && !mayAsk()) return;
-    if (confirm && !(await dialog({ title: confirm, ok, danger: action.startsWith("delete") }))) return;
+    if (confirm && !(await dialog({ title: confirm, ok, danger: /^(delete|empty)/.test(action) }))) return;
     if (prompt) {
-      const value = await dialog({ title: prompt, value: facts.value ?? "", ok });
-      if (value === null) return;
-      facts.value = value;
+      const asked = fields ? JSON.parse(fields) : [{ name: "value", label: prompt, value: facts.value }];
+      const values = await dialog({ title: prompt, fields: asked, ok });
+      if (values === null) return;
+      Object.assign(facts, values);
     }
     if (action === "open_conversation") return go(`#/c/${facts.id}`);
     if (action === "new_chat") return go("#/");
+    if (action === "show_knowledge") return go("#/knowledge");
+    if (action === "open_space" && !facts.page) return go(`#/knowledge/${facts.id}`);
     act(action, facts);
   }
 
@@ -320,7 +364,8 @@
     else if (on("#stop")) { root.classList.add("stopping"); act("stop", { conversation: running() }); }
     else if ((hit = on("[data-copy]"))) copy(hit);
     else if ((hit = on(".edit-question"))) edit(hit);
-    else if ((hit = on("[data-action]"))) press(hit);
+    else if ((hit = on(".add-folder"))) chooseFolder();
+    else if ((hit = on("[data-action]:not(form)"))) press(hit);
     else if ((hit = on(".citation"))) cite(hit);
     else if ((hit = on("[data-ask]"))) askAbout(hit.dataset.ask, hit.dataset.source);
     else if ((hit = on(".peek"))) peek(hit.dataset.table);
@@ -376,10 +421,25 @@
     if (event.key === "Escape") root.classList.remove("with-tuning", "with-sidebar");
   }, true);
 
-  // --- Choices: what is chosen goes into the hidden box that handlers read.
+  // --- Choices: what is chosen goes into the hidden box that handlers read, or to a handler of its own.
   document.addEventListener("change", (event) => {
-    if (event.target instanceof HTMLSelectElement && event.target.dataset.into) write(`#${event.target.dataset.into}`, event.target.value);
+    const box = event.target;
+    if (!(box instanceof HTMLSelectElement)) return;
+    if (box.dataset.into) { write(`#${box.dataset.into}`, box.value); otherSource(); }
+    if (box.dataset.change) act(box.dataset.change, { id: box.dataset.id, [box.name]: box.value });
   });
+  document.addEventListener("submit", (event) => {
+    const form = event.target.closest("form[data-action]");
+    if (!form) return;
+    event.preventDefault();
+    const { action, ...facts } = form.dataset;
+    act(action, { ...facts, ...Object.fromEntries(new FormData(form)) });
+  });
+  /** Files thrown into this chat that the next question will not ask are shown paler. */
+  function otherSource() {
+    const chips = $("#attachments [data-attached]");
+    chips?.classList.toggle("idle", held("#source-value") !== chips.dataset.attached);
+  }
   // A choice the reader has touched ignores its options' "selected"; the server's word counts.
   new MutationObserver((changes) => {
     // A notice of Gradio's says that what was asked did not come to be.
@@ -400,16 +460,49 @@
     input.files = bag.files;
     input.dispatchEvent(new Event("change", { bubbles: true }));
   }
+
+  // --- A folder: its files under their ways in it; other kinds than can be read are left out and counted.
+  function giveFolder(found) {
+    const button = $(".add-folder");
+    const kinds = button?.dataset.kinds.split(" ") ?? [];
+    const seen = found.filter(({ path }) => !path.split("/").some((part) => part.startsWith(".")));
+    const list = seen.filter(({ path }) => kinds.some((kind) => path.toLowerCase().endsWith(kind)));
+    if (list.length < seen.length) notice(button.dataset.leftOut.replace("{count}", seen.length - list.length));
+    give(list.map(({ file, path }) => new File([file], path, { type: file.type, lastModified: file.lastModified })));
+  }
+  function chooseFolder() {
+    const input = Object.assign(document.createElement("input"), { type: "file", multiple: true, webkitdirectory: true });
+    input.onchange = () => giveFolder([...input.files].map((file) => ({ file, path: file.webkitRelativePath || file.name })));
+    input.click();
+  }
+  /** The files of something dropped, however deep. */
+  async function inside(entry) {
+    if (entry.isFile) return [{ file: await new Promise((take, fail) => entry.file(take, fail)), path: entry.fullPath.replace(/^\//, "") }];
+    const reader = entry.createReader(), found = [];
+    // A reader hands out its entries a part at a time and ends with none.
+    for (;;) {
+      const part = await new Promise((take, fail) => reader.readEntries(take, fail));
+      if (!part.length) return found;
+      for (const one of part) found.push(...await inside(one));
+    }
+  }
+  async function dropped(event) {
+    const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+    const plain = [...event.dataTransfer.files];
+    if (!entries.some((entry) => entry.isDirectory)) return give(plain);
+    const found = await Promise.all(entries.map(inside));
+    giveFolder(found.flat());
+  }
   let depth = 0;
   const dropping = () => ["chat", "knowledge"].includes(page());
-  addEventListener("dragenter", (event) => { if (files(event) && dropping()) { depth += 1; root.classList.add("dropping"); } });
+  addEventListener("dragenter", (event) => { if (files(event) && dropping()) { depth += 1; root.classList.add("dropping"); $("#drop-hint").textContent = word(page() === "knowledge" ? "dropKnowledge" : "dropHere"); } });
   addEventListener("dragleave", () => { depth = Math.max(0, depth - 1); if (!depth) root.classList.remove("dropping"); });
   addEventListener("dragover", (event) => { if (files(event)) event.preventDefault(); });
   addEventListener("drop", (event) => {
     depth = 0; root.classList.remove("dropping");
     if (!files(event)) return;
     event.preventDefault(); event.stopImmediatePropagation();
-    if (dropping()) give([...event.dataTransfer.files]);
+    if (dropping()) dropped(event);
   }, true);
   addEventListener("paste", (event) => {
     const list = [...(event.clipboardData?.files ?? [])];
@@ -431,6 +524,9 @@
       document.body.append(drop);
       $("#composer").append(down);
       for (const id of ["#thread", "#live", "#conversations"]) watcher.observe($(id), { childList: true, subtree: true, characterData: true, attributes: true, attributeFilter: ["data-conversation"] });
+      new MutationObserver(spaceShown).observe($("#knowledge-top"), { childList: true, subtree: true });
+      new MutationObserver(() => setTimeout(otherSource, 60)).observe($("#composer"), { childList: true, subtree: true });
+      if (!("webkitdirectory" in HTMLInputElement.prototype)) root.classList.add("no-folders");
       // While it waits, Gradio keeps a hidden progress text in there.
       new MutationObserver(() => { if (!$("#sql-result .progress-text")) runs(false); })
         .observe($("#sql-result"), { childList: true, subtree: true, characterData: true });

@@ -15,6 +15,7 @@ from dbgpt_lite.messages import (
     Mode,
     Passage,
     ResultTable,
+    Rewritten,
     Routed,
     Rows,
     SqlAttempt,
@@ -27,7 +28,7 @@ from dbgpt_lite.texts import Language, text
 from dbgpt_lite.ui.figures import duration, figures
 from dbgpt_lite.ui.i18n import say
 from dbgpt_lite.ui.icons import MODE_ICONS, icon
-from dbgpt_lite.ui.markdown import code_block, to_html
+from dbgpt_lite.ui.markdown import Flags, code_block, to_html
 from dbgpt_lite.ui.tables import result_table
 
 EMPTY = Markup("")
@@ -40,6 +41,7 @@ class LiveTurn:
     question: str
     step: Step | None = None
     mode: Mode | None = None
+    asked: str = ""
     passages: tuple[Passage, ...] = ()
     attempts: tuple[SqlAttempt, ...] = ()
     sql: str = ""
@@ -53,6 +55,8 @@ class LiveTurn:
                 return replace(self, step=event)
             case Routed(mode):
                 return replace(self, mode=mode)
+            case Rewritten(asked):
+                return replace(self, asked=asked)
             case Found(passages):
                 return replace(self, passages=passages)
             case SqlTried(attempt):
@@ -83,7 +87,7 @@ def thread(messages: Sequence[StoredMessage], conversation: str, language: Langu
 
 def live(turn: LiveTurn, conversation: str, language: Language) -> Markup:
     """The turn being answered: what is done now, for how long, and what is there already."""
-    shown = EMPTY
+    shown = _asked(turn.asked, language)
     if turn.table is not None:
         shown += _query(turn.sql, language) + result_table(turn.table, language)
     if turn.text:
@@ -150,15 +154,18 @@ def _turn(question: StoredMessage, answered: StoredMessage | None, language: Lan
 
 def _answer(answer: Answer, question: int, stored: int, language: Language, last: bool) -> Markup:
     numbers = {citation.number for citation in answer.citations}
-    prose = to_html(answer.text, numbers, say("copy", language)) if answer.text else EMPTY
+    flags = Flags(answer.unsupported, say("unsupported", language))
+    prose = to_html(answer.text, numbers, say("copy", language), flags) if answer.text else EMPTY
     parts = [
         _mode_label(answer.mode, language),
+        _asked(answer.asked, language),
         _result(answer, stored, language),
         Markup('<div class="prose">{}</div>').format(prose) if prose else EMPTY,
         error_box(answer.error) if answer.error else EMPTY,
         Markup('<p class="stopped">{}</p>').format(say("stopped", language)) if answer.stopped else EMPTY,
         _attempts(answer, language),
         _sources(answer.citations, answer.passages, language),
+        _near_misses(answer.near_misses, language),
         _retry(question, language) if answer.error else _tools(answer, question, language, last),
     ]
     return EMPTY.join(parts)
@@ -166,6 +173,11 @@ def _answer(answer: Answer, question: int, stored: int, language: Language, last
 
 def _bubble(question: str) -> Markup:
     return Markup('<div class="question"><div class="bubble">{}</div></div>').format(question)
+
+
+def _asked(question: str, language: Language) -> Markup:
+    """The question as it was searched for, where that is not the typed one."""
+    return Markup('<p class="asked">{}</p>').format(say("asked", language, question=question)) if question else EMPTY
 
 
 def _mode_label(mode: Mode | None, language: Language) -> Markup:
@@ -234,6 +246,17 @@ def _sources(citations: Sequence[Citation], passages: Sequence[Passage], languag
     if not cited and not others:
         return EMPTY
     return Markup('<div class="sources">{}{}</div>').format(cited, others)
+
+
+def _near_misses(passages: Sequence[Passage], language: Language) -> Markup:
+    """What came closest to a question that the documents do not answer, folded; each opens like a source."""
+    if not passages:
+        return EMPTY
+    cards = EMPTY.join(passage_card(passage, n, "", language) for n, passage in enumerate(passages, 1))
+    title = say("near_misses_one" if len(passages) == 1 else "near_misses", language, count=len(passages))
+    return Markup(
+        '<div class="sources"><details class="near-misses fold"><summary>{}</summary>{}</details></div>'
+    ).format(title, cards)
 
 
 def _tools(answer: Answer, question: int, language: Language, last: bool) -> Markup:

@@ -1,118 +1,98 @@
-"""Files on their way into a knowledge space, with a line of progress for each."""
+"""Files on their way in: own copies of what a browser sent, pasted or named, removed once they are indexed."""
 
 import secrets
 import shutil
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from markupsafe import Markup
-
-from dbgpt_lite.knowledge.records import IngestProgress, Space, Upload
-from dbgpt_lite.texts import Language
-from dbgpt_lite.ui.i18n import say
-from dbgpt_lite.ui.icons import icon
+from dbgpt_lite.errors import UserError
+from dbgpt_lite.knowledge.names import relative_parts
+from dbgpt_lite.knowledge.records import Space, Upload
 
 if TYPE_CHECKING:
     from dbgpt_lite.knowledge.base import KnowledgeBase
 
-SHOW_EVERY_S = 0.1
 MAX_NAME = 60
-FINISHED = ("done", "failed", "duplicate")
+# Copies that a killed process left behind are removed at the next start once they are this old.
+LEFT_BEHIND_S = 24 * 3600
 
 
-def received(files: list[dict[str, Any]] | None) -> "UploadBatch":
+def received(files: list[dict[str, Any]] | None) -> tuple[Upload, ...]:
     """What an upload button has received, under the names their owner gave them.
 
     For events with ``preprocess=False``: Gradio would hand over shortened names and leave an empty file for each.
     """
     named = [(Path(file["path"]), own_name(file.get("orig_name") or file["path"])) for file in files or []]
-    return UploadBatch(tuple(Upload(_own_copy(path), name) for path, name in named))
+    return tuple(Upload(_own_copy(path), name) for path, name in named)
 
 
-def _own_copy(path: Path) -> Path:
-    """A second name for a received file. Gradio keeps one file for all who upload the same bytes at a time."""
-    folder = path.parent.parent / "received" / secrets.token_hex(16)
+def pasted(title: str, text: str) -> Upload:
+    """A pasted text as a file named after its title, else after its first line. Raises UserError for no text."""
+    if not text.strip():
+        raise UserError("ui.text_empty")
+    line = " ".join((title.strip() or text.strip().splitlines()[0]).replace("/", " ").split())[:MAX_NAME].strip()
+    path = fresh_folder() / "file"
+    path.write_text(text, encoding="utf-8")
+    return Upload(path, f"{line}.txt", encoding="utf-8")
+
+
+def fresh_folder() -> Path:
+    """A new folder of our own in the upload folder, under a name that nobody can guess."""
+    folder = _received() / secrets.token_hex(16)
     folder.mkdir(parents=True)
-    try:
-        (folder / "file").hardlink_to(path)
-    except OSError:
-        shutil.copyfile(path, folder / "file")
-    return folder / "file"
+    return folder
 
 
-@dataclass(frozen=True, slots=True)
-class UploadBatch:
-    """Files that have been received."""
+def discarding(uploads: Sequence[Upload]) -> Callable[[], None]:
+    """What removes our copies; Gradio's own go within the hour, and no route hands them out."""
 
-    uploads: tuple[Upload, ...]
-
-    def space(self, knowledge: "KnowledgeBase", chosen: str) -> Space:
-        """The chosen space, unless none is or it is read-only: then a new one, named from the first file."""
-        if chosen and not (space := knowledge.space(chosen)).readonly:
-            return space
-        stem = (Path(self.uploads[0].name).stem if self.uploads else "")[:MAX_NAME].strip() or "documents"
-        taken = {space.name for space in knowledge.spaces()}
-        names = (stem if number == 1 else f"{stem} {number}" for number in range(1, len(taken) + 2))
-        return knowledge.create(next(name for name in names if name not in taken))
-
-    def discard(self) -> None:
-        """Remove our copies; Gradio's own go within the hour, and no route hands them out."""
-        for upload in self.uploads:
+    def discard() -> None:
+        for upload in uploads:
             with suppress(OSError):
                 upload.path.unlink(missing_ok=True)
                 upload.path.parent.rmdir()
 
+    return discard
+
+
+def remove_left_behind() -> None:
+    """Remove copies that an earlier process was killed with."""
+    for folder in _received().glob("*"):
+        with suppress(OSError):
+            if time.time() - folder.stat().st_mtime > LEFT_BEHIND_S:
+                shutil.rmtree(folder)
+
 
 def own_name(path: str) -> str:
-    """The last part of a name as a browser sends it, whatever its system's separators."""
-    return path.replace("\\", "/").rsplit("/", 1)[-1] or "file"
+    """A name as a browser sends it, with the folders it was chosen with, whatever the system's separators."""
+    return "/".join(part for part in relative_parts(path) if part) or "file"
 
 
-def uploading(knowledge: "KnowledgeBase", space: str, batch: UploadBatch, language: Language) -> Iterator[Markup]:
-    """Take the files in, yielding the lines to show; leaving early stops the work."""
-    cancel = threading.Event()
-    count = len(batch.uploads)
-    lines = {number: IngestProgress(file.name, number, count) for number, file in enumerate(batch.uploads, 1)}
-    told = 0.0
+def space_for(knowledge: "KnowledgeBase", chosen: Space | None, uploads: Sequence[Upload]) -> Space:
+    """The chosen space, unless none is or it is read-only: then a new one, named from the first file."""
+    if chosen is not None and not chosen.readonly:
+        return chosen
+    first = uploads[0].name if uploads else ""
+    stem = (first.split("/")[0] if "/" in first else Path(first).stem)[:MAX_NAME].strip() or "documents"
+    taken = {space.name for space in knowledge.spaces()}
+    names = (stem if number == 1 else f"{stem} {number}" for number in range(1, len(taken) + 2))
+    return knowledge.create(next(name for name in names if name not in taken))
+
+
+def _received() -> Path:
+    from gradio.utils import get_upload_folder
+
+    return Path(get_upload_folder()) / "received"
+
+
+def _own_copy(path: Path) -> Path:
+    """A second name for a received file. Gradio keeps one file for all who upload the same bytes at a time."""
+    copy = fresh_folder() / "file"
     try:
-        yield progress_lines(list(lines.values()), language, started=0)
-        for progress in knowledge.ingest(space, batch.uploads, cancel):
-            lines[progress.file_number] = progress
-            if progress.state in FINISHED or time.monotonic() - told >= SHOW_EVERY_S:
-                told = time.monotonic()
-                yield progress_lines(list(lines.values()), language, started=progress.file_number)
-        yield progress_lines(list(lines.values()), language, started=count)
-    finally:
-        cancel.set()
-        batch.discard()
-
-
-def progress_lines(lines: list[IngestProgress], language: Language, started: int) -> Markup:
-    """One line a file; those after number `started` wait."""
-    busy = "busy" if any(line.state not in FINISHED for line in lines) else "finished"
-    rows = Markup("").join(_line(line, language, waiting=line.file_number > started) for line in lines)
-    return Markup('<ul class="uploads {}">{}</ul>').format(busy, rows)
-
-
-def _line(line: IngestProgress, language: Language, waiting: bool) -> Markup:
-    share = 100 * line.chunks_done / line.chunks_total if line.chunks_total else 0
-    share = 100 if line.state in ("done", "duplicate") else share
-    return Markup(
-        '<li class="upload" data-state="{}">{}<span class="file">{}</span><span class="state">{}</span>'
-        '<i class="bar"><i style="width:{}%"></i></i></li>'
-    ).format(
-        "waiting" if waiting else line.state, icon("file"), line.file, _state(line, language, waiting), f"{share:.0f}"
-    )
-
-
-def _state(line: IngestProgress, language: Language, waiting: bool) -> str:
-    if waiting:
-        return say("upload_waiting", language)
-    if line.error is not None:
-        return line.error.render(language)
-    return say(f"upload_{line.state}", language, done=line.chunks_done, total=line.chunks_total)
+        copy.hardlink_to(path)
+    except OSError:
+        shutil.copyfile(path, copy)
+    return copy

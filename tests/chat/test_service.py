@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -91,7 +92,40 @@ def test_documents_answer_is_streamed_cited_and_stored(tmp_path: Path) -> None:
     assert world.turns() == [("user", "How long?"), ("assistant", answer.text)]
     assert world.store.messages(ANA, world.conversation)[1].answer == answer
     prompt = world.engine.prompts[0]
-    assert "[1] returns.md, p. 2\nReturns within 30 days." in prompt.messages[-1].content
+    assert "[1] returns.md, p. 2\n<passage>\nReturns within 30 days.\n</passage>" in prompt.messages[-1].content
+
+
+def test_sentences_without_a_source_are_stored_with_the_answer(tmp_path: Path) -> None:
+    context = Context("documents", "documents", passages=PASSAGES)
+    world = World(tmp_path, "You have 90 days [1]. Batteries have six months (2).", context=context)
+    answer = done(list(world.chat.stream(world.request(mode="auto"))))
+    assert answer.text == "You have 90 days. Batteries have six months (2)."
+    assert answer.unsupported == ("You have 90 days.",)
+    assert answer.near_misses == ()
+    assert world.store.messages(ANA, world.conversation)[1].answer == answer
+
+
+def test_near_misses_are_stored_with_a_refusal(tmp_path: Path) -> None:
+    context = Context("documents", "documents", reply="Not here.", near_misses=PASSAGES, best=0.31, needed=0.45)
+    world = World(tmp_path, context=context)
+    answer = done(list(world.chat.stream(world.request(mode="auto"))))
+    assert (answer.near_misses, answer.best, answer.needed, answer.passages) == (PASSAGES, 0.31, 0.45, ())
+    assert world.store.messages(ANA, world.conversation)[1].answer == answer
+    assert world.engine.prompts == []
+
+
+def test_what_the_built_in_assistant_looked_at_came_near(tmp_path: Path) -> None:
+    world = World(tmp_path, "Not here.", context=Context("documents", "documents", passages=PASSAGES))
+    world.engine.info = replace(world.engine.info, kind="builtin")
+    answer = done(list(world.chat.stream(world.request(mode="auto"))))
+    assert (answer.near_misses, answer.passages) == (PASSAGES, ())
+
+
+def test_markers_of_earlier_answers_stay_out_of_the_prompt(tmp_path: Path) -> None:
+    world = World(tmp_path, "fine")
+    history = (Message("user", "a[1]?"), Message("assistant", "b [1][2]. `c[3]`"))
+    list(world.chat.stream(ChatRequest("", "c", "api", "chat", history=history)))
+    assert [m.content for m in world.engine.prompts[0].messages[-3:]] == ["a[1]?", "b. `c[3]`", "c"]
 
 
 def test_history_reaches_the_prompt(tmp_path: Path) -> None:

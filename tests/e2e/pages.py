@@ -43,6 +43,37 @@ def choose_mode(page: Page, mode: str) -> None:
 
 
 def upload(page: Page, *files: Path) -> None:
-    """Put files into the chat and wait until they are indexed and chosen."""
+    """Throw files into the chat and wait until they are indexed and chosen."""
     page.locator("#attach input[type=file], #composer input[type=file]").first.set_input_files([str(f) for f in files])
     expect(page.locator("#mode input[value=documents]")).to_be_checked(timeout=ANSWER_MS)
+    expect(page.locator(".chip[data-state=ready]")).to_have_count(len(files), timeout=ANSWER_MS)
+
+
+def new_space(page: Page, name: str) -> None:
+    """Make a space on the Knowledge page and leave it open."""
+    page.goto(page.url.split("#")[0] + "#/knowledge")
+    page.locator("#new-space").click()
+    page.locator("dialog input").fill(name)
+    page.locator("dialog .ok").click()
+    expect(page.locator("#knowledge-top h1")).to_have_text(name)
+
+
+def add(page: Page, *files: Path) -> None:
+    """Add files to the open space."""
+    with page.expect_file_chooser() as chooser:
+        page.locator("#space-upload").click()
+    chooser.value.set_files([str(f) for f in files])
+
+
+def searchable(page: Page, count: int) -> None:
+    """Wait until the open space has so many searchable documents and nothing runs."""
+    expect(page.locator(".document[data-status=ready]")).to_have_count(count, timeout=ANSWER_MS)
+    expect(page.locator("#knowledge-progress [data-running]")).to_have_count(0, timeout=ANSWER_MS)
+
+
+def ask_space(page: Page, question: str) -> Locator:
+    """Ask the open space; returns the answer."""
+    page.locator(".ask-here").click()
+    expect(page.locator("#mode input[value=documents]")).to_be_checked()
+    ask(page, question)
+    return last_answer(page)

@@ -81,7 +81,8 @@ def test_uploaded_pdf_and_docx_answer_with_citations(page: Page, report: Path, c
 def test_question_the_documents_do_not_answer_is_refused(page: Page) -> None:
     choose_mode(page, "documents")
     ask(page, "What is the boiling point of mercury?")
-    expect(last_answer(page)).to_contain_text(re.compile("do not contain", re.IGNORECASE))
+    expect(last_answer(page)).to_contain_text(re.compile("not in these documents|do not contain", re.IGNORECASE))
+    expect(last_answer(page).locator(".near-misses")).to_have_count(1)
     expect(last_answer(page).locator(".citation")).to_have_count(0)
 
 

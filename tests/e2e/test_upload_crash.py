@@ -1,4 +1,4 @@
-"""kill -9 while files are being indexed: finished files stay searchable, the rest can be added again."""
+"""kill -9 while files are being indexed: finished files stay searchable, and the rest is finished after the start."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import httpx
 from playwright.sync_api import Browser, expect
 
 from tests.e2e.conftest import App
-from tests.e2e.pages import ANSWER_MS, new_page
+from tests.e2e.pages import ANSWER_MS, add, new_page, new_space, searchable
 
 FILES = 30
 
@@ -17,27 +17,29 @@ def test_finished_files_survive(browser: Browser, tmp_path: Path) -> None:
         file = tmp_path / f"note-{number:02}.txt"
         lines = [f"Locker {number * 100 + n} holds item {n * 7 + number} of the collection." for n in range(200)]
         file.write_text(f"The keeper of note {number} is Keeper{number:02}.\n" + "\n".join(lines), encoding="utf-8")
-        files.append(str(file))
+        files.append(file)
     app = App(tmp_path / "data").start()
     page = next(opened := new_page(browser, app.url))
-    page.locator("#composer input[type=file]").first.set_input_files(files)
-    expect(page.locator("#attachments")).to_contain_text("note-03.txt", timeout=ANSWER_MS)
+    new_space(page, "Notes")
+    add(page, *files)
+    expect(page.locator(".document[data-status=ready]").first).to_be_visible(timeout=ANSWER_MS)
+    assert page.locator(".document[data-status=ready]").count() < FILES
+    address = page.url.split("#")[1]
     app.kill()
     app.start()
     try:
         models = httpx.get(f"{app.url}/v1/models", trust_env=False).json()["data"]
         spaces = [m["id"] for m in models if m["id"].startswith("dbgpt-lite/documents/")]
         assert len(spaces) == 2, "the sample space and the new one"
-        body = {
-            "model": spaces[-1],
-            "messages": [{"role": "user", "content": "Who is the keeper of note 0?"}],
-        }
+        body = {"messages": [{"role": "user", "content": "Who is the keeper of note 0?"}]}
         found = [
             httpx.post(f"{app.url}/v1/chat/completions", json={**body, "model": s}, timeout=60, trust_env=False).json()
             for s in spaces
         ]
         answers = [reply["choices"][0]["message"]["content"] for reply in found]
         assert any("Keeper00" in answer for answer in answers), answers
+        page.goto(f"{app.url}/#{address}")
+        searchable(page, FILES)
     finally:
         opened.close()
         app.stop()

@@ -9,6 +9,7 @@ import pytest
 from dbgpt_lite.knowledge.base import KnowledgeBase
 from dbgpt_lite.knowledge.embeddings import Embedder
 from dbgpt_lite.knowledge.records import IngestProgress, Upload
+from tests.knowledge.vector_space import VectorSpace
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +38,11 @@ def take_in(base: KnowledgeBase, tmp_path: Path) -> Callable[..., list[IngestPro
         return [report for report in reports if report.state in ("done", "failed", "duplicate")]
 
     return run
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Iterator[VectorSpace]:
+    """An empty space for made vectors."""
+    space = VectorSpace(tmp_path)
+    yield space
+    space.catalog.close()

@@ -10,8 +10,9 @@ import pytest
 
 from dbgpt_lite.errors import Cancelled, KnowledgeIndexError, NotFound, TooLarge, UserError
 from dbgpt_lite.knowledge.base import KnowledgeBase
-from dbgpt_lite.knowledge.embeddings import Embedder, Kind, Vectors
+from dbgpt_lite.knowledge.embeddings import Embedder
 from dbgpt_lite.knowledge.records import IngestProgress, Upload
+from tests.knowledge.fake_embedder import FakeEmbedder
 
 TakeIn = Callable[..., list[IngestProgress]]
 
@@ -25,17 +26,6 @@ Customers may return unopened goods within 30 days; the refund arrives five days
 The RX-200 scanner has a battery of 12,000 mAh.
 """
 LEAVE = "公司假期制度：员工每年享有十五天年假。\n小禾手机的售价为三千元。\n销售额由财务部每月公布。"
-
-
-class OtherEmbedder(Embedder):
-    """The real model under another identity, with its vectors turned round."""
-
-    @property
-    def identity(self) -> str:  # type: ignore[override]
-        return "other-model@1"
-
-    def embed(self, texts: list[str], kind: Kind = "passage") -> Vectors:  # type: ignore[override]
-        return super().embed(texts, kind)[:, ::-1].copy()
 
 
 def all_files(folder: Path) -> set[Path]:
@@ -70,7 +60,8 @@ def test_documents_say_what_they_are(base: KnowledgeBase, take_in: TakeIn) -> No
 
 def test_same_bytes_are_indexed_once_a_space(base: KnowledgeBase, take_in: TakeIn) -> None:
     first, second = base.create("one"), base.create("two")
-    assert [r.state for r in take_in(first.id, {"a.md": POLICY, "b.md": POLICY})] == ["done", "duplicate"]
+    reports = take_in(first.id, {"a.md": POLICY, "b.md": POLICY})
+    assert {report.file: report.state for report in reports} == {"a.md": "done", "b.md": "duplicate"}
     assert take_in(first.id, {"c.md": POLICY})[0].state == "duplicate"
     assert take_in(second.id, {"a.md": POLICY})[0].state == "done"
     assert len(base.documents(first.id)) == 1
@@ -78,7 +69,7 @@ def test_same_bytes_are_indexed_once_a_space(base: KnowledgeBase, take_in: TakeI
 
 def test_a_bad_file_fails_alone_and_can_come_again(base: KnowledgeBase, take_in: TakeIn, tmp_path: Path) -> None:
     space = base.create("s")
-    bad, good = take_in(space.id, {"bad.pdf": "no pdf", "good.md": POLICY})
+    bad, good = sorted(take_in(space.id, {"bad.pdf": "no pdf", "good.md": POLICY}), key=lambda report: report.file)
     assert (bad.state, good.state) == ("failed", "done")
     assert bad.error is not None
     assert bad.error.key == "knowledge.unreadable"
@@ -204,8 +195,10 @@ def test_stopping_keeps_what_is_finished(base: KnowledgeBase, tmp_path: Path) ->
     uploads = [Upload(tmp_path / "a", "a.md"), Upload(tmp_path / "b", "b.txt")]
 
     def stop_in_the_second() -> None:
+        done = set()
         for report in base.ingest(space.id, uploads, cancel):
-            if report.file == "b.txt" and report.chunks_done:
+            done |= {report.file} if report.state == "done" else set()
+            if "a.md" in done and report.file == "b.txt" and report.chunks_done:
                 cancel.set()
 
     with pytest.raises(Cancelled):
@@ -215,22 +208,23 @@ def test_stopping_keeps_what_is_finished(base: KnowledgeBase, tmp_path: Path) ->
     assert base.search(space.id, "refund", 1)[0].document == "a.md"
 
 
-def test_another_embedder_is_refused_until_the_space_is_re_embedded(
-    base: KnowledgeBase, take_in: TakeIn, tmp_path: Path
+def test_an_embedder_that_is_nowhere_is_refused_until_the_space_is_re_embedded(
+    base: KnowledgeBase, tmp_path: Path
 ) -> None:
-    space = base.create("s")
-    take_in(space.id, {"a.md": POLICY})
-    other = KnowledgeBase(tmp_path / "knowledge", OtherEmbedder(device="cpu"))
+    gone = KnowledgeBase(tmp_path / "knowledge", FakeEmbedder("gone"))
+    space = gone.create("s")
+    (tmp_path / "a").write_text(POLICY)
+    list(gone.ingest(space.id, [Upload(tmp_path / "a", "a.md")], threading.Event()))
+    gone.close()
     with pytest.raises(KnowledgeIndexError, match="another embedding model"):
-        other.search(space.id, "refund", 1)
-    with pytest.raises(KnowledgeIndexError):
-        list(other.ingest(space.id, [], threading.Event()))
-    reports = list(other.reembed(space.id, threading.Event()))
-    assert (reports[-1].state, reports[-1].chunks_done) == ("done", 3)
-    assert other.search(space.id, "When do I get my money back?", 1)[0].heading == "Policy › Refunds"
-    other.close()
-    with pytest.raises(KnowledgeIndexError):
         base.search(space.id, "refund", 1)
+    with pytest.raises(KnowledgeIndexError):
+        list(base.ingest(space.id, [], threading.Event()))
+    assert base.outdated() == [space.id]
+    reports = list(base.reembed(space.id, threading.Event()))
+    assert (reports[-1].state, reports[-1].chunks_done) == ("done", 3)
+    assert base.search(space.id, "When do I get my money back?", 1)[0].heading == "Policy › Refunds"
+    assert base.outdated() == []
 
 
 def test_two_processes_see_each_others_documents(

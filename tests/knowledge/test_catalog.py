@@ -19,6 +19,10 @@ def add(catalog: Catalog, space: str, document: str, *texts: str) -> None:
     catalog.stage(document, chunks, np.ones((len(texts), 4), dtype=np.float32) / 2, "e@1")
 
 
+def found(catalog: Catalog, space: str, question: str, limit: int) -> list[int]:
+    return [hit.id for hit in search_words(catalog, space, question, limit)]
+
+
 @pytest.fixture
 def catalog(tmp_path: Path) -> Catalog:
     return Catalog(tmp_path / "catalog.sqlite3")
@@ -40,13 +44,14 @@ def test_schema_version_and_newer_files(tmp_path: Path, catalog: Catalog) -> Non
 def test_staged_chunks_are_seen_by_nobody(catalog: Catalog) -> None:
     space = catalog.add_space("s")
     add(catalog, space, "d", "the red house", "the blue house")
-    assert search_words(catalog, space, "house", 9) == []
+    assert found(catalog, space, "house", 9) == []
     assert catalog.visible_ids(space, 99).size == 0
     assert catalog.passages(space, [1, 2]) == {}
     assert catalog.version(space).generation == 0
     catalog.publish(space, "d", 0, "", "e@1")
-    assert sorted(search_words(catalog, space, "house", 9)) == [1, 2]
-    version, rows = catalog.vectors_since(space, 0)
+    assert sorted(found(catalog, space, "house", 9)) == [1, 2]
+    with catalog.vectors_since(space, 0) as (version, blocks):
+        [rows] = blocks
     assert (version.generation, version.chunks, rows.ids.tolist(), rows.vectors.shape) == (1, 2, [1, 2], (2, 4))
 
 
@@ -56,7 +61,7 @@ def test_deleting_takes_words_and_vectors_along(catalog: Catalog) -> None:
         add(catalog, space, document, f"house {document}x")
         catalog.publish(space, document, 0, "", "e@1")
     catalog.delete_document(space, "a")
-    assert search_words(catalog, space, "house ax", 9) == [2]
+    assert found(catalog, space, "house ax", 9) == [2]
     catalog.delete_space(space)
     with catalog.reading() as db:
         for table in ("documents", "chunks", "vectors"):
@@ -96,7 +101,7 @@ def test_a_question_is_never_an_expression(catalog: Catalog, question: str) -> N
     space = catalog.add_space("s")
     add(catalog, space, "d", "my house")
     catalog.publish(space, "d", 0, "", "e@1")
-    assert search_words(catalog, space, question, 9) == ([1] if "house" in question else [])
+    assert found(catalog, space, question, 9) == ([1] if "house" in question else [])
 
 
 def test_codes_plurals_and_chinese_pairs_are_found(catalog: Catalog) -> None:
@@ -113,4 +118,4 @@ def test_codes_plurals_and_chinese_pairs_are_found(catalog: Catalog) -> None:
         ("小禾多少钱", 3),
         ("售价", 3),
     ):
-        assert search_words(catalog, space, question, 1) == [expected]
+        assert found(catalog, space, question, 1) == [expected]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dbgpt_lite.errors import ModelError
-from dbgpt_lite.knowledge.embeddings import BATCH, Embedder
+from dbgpt_lite.knowledge.embeddings import BATCH, GPU_BATCH, Embedder
 
 
 def test_unit_vectors_in_the_order_of_the_texts(embedder: Embedder) -> None:
@@ -126,3 +126,33 @@ def test_closing_and_using_again(tmp_path: Path, embedder: Embedder) -> None:
     again.close()
     assert np.allclose(again.embed(["text"]), first, atol=1e-6)
     assert config["hidden_size"] == again.dimension
+
+
+def test_the_batch_follows_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Embedder(device="cpu").batch == BATCH
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert Embedder(device="auto").batch == GPU_BATCH > BATCH
+
+
+def test_what_does_not_fit_the_memory_is_embedded_in_halves(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = Embedder(device="cpu")
+    whole, asked = small._load().encode, []
+
+    def encode(texts: list[str], **options: object) -> object:
+        asked.append(len(texts))
+        if len(texts) > 6:
+            raise RuntimeError("CUDA out of memory")
+        return whole(texts, **options)
+
+    monkeypatch.setattr(small._load(), "encode", encode)
+    texts = [f"text number {number}" for number in range(BATCH)]
+    vectors = small.embed(texts)
+    assert asked == [16, 8, 4, 4, 8, 4, 4]
+    assert float(vectors[11] @ small.embed([texts[11]])[0]) > 0.999
+
+    def broken(texts: list[str], **options: object) -> object:
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr(small._load(), "encode", broken)
+    with pytest.raises(ModelError):
+        small.embed(texts)

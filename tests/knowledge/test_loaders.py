@@ -17,7 +17,7 @@ from reportlab.pdfbase.cidfonts import UnicodeCIDFont
 from reportlab.pdfgen.canvas import Canvas
 
 from dbgpt_lite.errors import Cancelled, DocumentError, TooLarge, UserError
-from dbgpt_lite.knowledge import loaded, office
+from dbgpt_lite.knowledge import loaded, office_fences, webpage
 from dbgpt_lite.knowledge.loaders import READERS, load
 
 CHINESE = "公司年假制度：员工每年享有十五天年假。\n销售额由财务部每月公布。"
@@ -95,6 +95,38 @@ def test_pdf_pages_and_joined_lines(path: Path) -> None:
     assert "员工每年享有十五天年假" in document.sections[1].text
 
 
+def test_pdf_words_broken_at_the_end_of_a_line(path: Path) -> None:
+    lines = ["Use a medium-", "fine grind. The infor-", "mation about self-", "Made goods of X-", "200 is in Donau-",
+             "dampf and in well-", "zog, so well-zog."]  # fmt: skip
+    path.write_bytes(pdf_bytes([lines, ["A Donaudampf."]]))
+    text = load(path, "a.pdf").sections[0].text.replace("\n", " ")
+    assert text == (
+        "Use a medium-fine grind. The information about self-Made goods of X-200 is in Donaudampf and in well-zog, "
+        "so well-zog."
+    )
+
+
+def test_pdf_rows_of_a_table_stay_rows(path: Path) -> None:
+    lines = ["Region North 1,200 1,350 12.5%", "Region South 2,100 1,980 -5.7%", "Region East 900 1,020 13.3%"]
+    path.write_bytes(pdf_bytes([lines]))
+    assert load(path, "a.pdf").text.splitlines() == lines
+
+
+def test_pdf_bookmarks_are_headings(path: Path) -> None:
+    stream = io.BytesIO()
+    canvas = Canvas(stream)
+    for number, (title, level) in enumerate([("One", 0), ("Detail", 1), ("", 0), ("Two", 0)]):
+        if title:
+            canvas.bookmarkPage(str(number))
+            canvas.addOutlineEntry(title, str(number), level)
+        canvas.drawString(70, 700, f"Text {number}.")
+        canvas.showPage()
+    canvas.save()
+    path.write_bytes(stream.getvalue())
+    headings = [(section.page, section.heading) for section in load(path, "a.pdf").sections]
+    assert headings == [(1, "One"), (2, "One › Detail"), (3, "One › Detail"), (4, "Two")]
+
+
 def test_docx_headings_paragraphs_and_tables(path: Path) -> None:
     document = docx.Document()
     document.add_heading("员工手册", 0)
@@ -109,6 +141,73 @@ def test_docx_headings_paragraphs_and_tables(path: Path) -> None:
     [section] = load(path, "a.docx").sections
     assert section.heading == "员工手册 › Leave"
     assert section.text == "Fifteen days.\n\nCity: 北京; Days: 15"
+
+
+W14 = 'xmlns:mc="http://schemas.openxmlformats.org/markup-compatibility/2006"'
+
+
+def test_docx_text_wherever_word_keeps_it(path: Path) -> None:
+    box = "<w:r><w:pict><w:txbxContent><w:p><w:r><w:t>boxed</w:t></w:r></w:p></w:txbxContent></w:pict></w:r>"
+    contents = '<w:sdtPr><w:docPartObj><w:docPartGallery w:val="Table of Contents"/></w:docPartObj></w:sdtPr>'
+    docx_with(
+        path,
+        f"<w:sdt>{contents}<w:sdtContent>{paragraph('Leave ... 7')}</w:sdtContent></w:sdt>"
+        f"<w:sdt><w:sdtContent>{paragraph('controlled')}</w:sdtContent></w:sdt>"
+        "<w:p><w:ins><w:r><w:t>inserted</w:t></w:r></w:ins><w:del><w:r><w:delText>gone</w:delText></w:r></w:del>"
+        "<w:moveFrom><w:r><w:t>moved</w:t></w:r></w:moveFrom></w:p>"
+        f"<w:p><w:r><w:t>before</w:t></w:r>{box}<mc:AlternateContent {W14}><mc:Fallback>{box}</mc:Fallback>"
+        "</mc:AlternateContent></w:p>"
+        "<w:tbl><w:tr><w:tc><w:tbl><w:tr><w:tc><w:p><w:r><w:t>inner</w:t></w:r></w:p></w:tc></w:tr></w:tbl><w:p/>"
+        "</w:tc></w:tr></w:tbl>",
+    )
+    assert load(path, "a.docx").text.split() == ["controlled", "inserted", "before", "boxed", "inner"]
+
+
+def test_tables_with_titles_above_the_header(path: Path) -> None:
+    path.write_text("Prices 2024,,\nItem,Colour,Fee\nBook,red,2\nItem,Colour,Fee\nPen,blue,3\n")
+    assert load(path, "a.csv").text.splitlines() == [
+        "Prices 2024",
+        "Item: Book; Colour: red; Fee: 2",
+        "Item: Pen; Colour: blue; Fee: 3",
+    ]
+
+
+def test_xlsx_merged_hidden_and_calculated_cells(path: Path) -> None:
+    book = openpyxl.Workbook()
+    sheet = book.active
+    for row in (
+        ["Region", "Month", "Sum"],
+        ["North", "May", 0.1 + 0.2],
+        [None, "June", 4.0],
+        [None, None, None],
+        ["South", None, "=SUM(C2:C3)"],
+    ):
+        sheet.append(row)
+    sheet.merge_cells("A2:A4")
+    book.create_sheet("Internal").append(["secret list", "x"])
+    book["Internal"].sheet_state = "hidden"
+    book.save(path)
+    assert load(path, "a.xlsx").text.splitlines() == [
+        "Region: North; Month: May; Sum: 0.3",
+        "Region: North; Month: June; Sum: 4",
+        "Region: South; Sum: =SUM(C2:C3)",
+    ]
+
+
+def test_office_files_with_a_dtd_are_refused(path: Path) -> None:
+    stream = io.BytesIO()
+    openpyxl.Workbook().save(stream)
+    secret = path.with_name("secret")
+    secret.write_text("confidential")
+    dtd = f'<!DOCTYPE x [<!ENTITY e SYSTEM "{secret.as_uri()}">]>'
+    for encoding in ("utf-8", "utf-16"):
+        with zipfile.ZipFile(stream) as source, zipfile.ZipFile(path, "w") as target:
+            for name in source.namelist():
+                content = source.read(name)
+                if name == "xl/worksheets/sheet1.xml":
+                    content = (dtd + content.decode()).encode(encoding)
+                target.writestr(name, content)
+        assert key_of(lambda: load(path, "a.xlsx")) == "knowledge.unreadable"
 
 
 def test_xlsx_rows_read_alone(path: Path) -> None:
@@ -141,12 +240,49 @@ def test_html_without_its_scripts(path: Path) -> None:
     days</b>.</p><!-- hidden --><h2>费用</h2><table><tr><th>Item</th><th>Fee</th></tr><tr><td>Book</td><td>2</td></tr>
     </table><ul><li>One</li><li>Two</li></ul></body></html>"""
     path.write_text(page)
-    _, returns, fees = load(path, "a.html").sections
-    assert (returns.heading, returns.text) == ("Returns", "Within 30 days.")
-    assert fees.heading == "Returns › 费用"
+    returns, fees = load(path, "a.html").sections
+    assert (returns.heading, returns.text) == ("Shop › Returns", "Within 30 days.")
+    assert fees.heading == "Shop › Returns › 费用"
     assert fees.text.split() == "Item: Book; Fee: 2 One Two".split()
     assert "steal" not in load(path, "a.htm").text
     assert "hidden" not in load(path, "a.htm").text
+
+
+def test_html_main_text_without_the_frame_of_the_page(path: Path) -> None:
+    path.write_text(
+        """<title>Guide - Shop</title><script>if(a<!b){x="<!--"}</script>
+        <header><a>Home</a></header><nav>Menu<ul><li>Other</ul></nav><div role=navigation>crumbs</div>
+        <main><h1>Guide</h1><p>First <b>bold</b> part<br>second line<p>Two &amp; more
+        <ul><li>A<li>B<ul><li>deep</ul></ul>
+        <table><caption>Prices</caption><tr><th>Item<th>Fee<tr><td>Book<td>2<tr><td>Pen<td><table><tr><td>x<td>y
+        </table></table><h2>Code</h2><pre>def f():
+    return 1</pre><aside>Mind the gap</aside><p hidden>secret</p></main><p>Outside</p><footer>Imprint</footer>"""
+    )
+    guide, code = load(path, "a.html").sections
+    assert (guide.heading, code.heading) == ("Guide", "Guide › Code")
+    assert guide.text.split("\n\n") == [
+        "First bold part\nsecond line",
+        "Two & more",
+        "A\nB",
+        "deep",
+        "Prices\nItem: Book; Fee: 2\nItem: Pen; Fee: x | y",
+    ]
+    assert code.text == "def f():\n    return 1\n\nMind the gap"
+
+
+@pytest.mark.parametrize(
+    "piece", ["<!--", "<a ", "<div>", "<table><tr><td>", "<?", "<!D ", "<script>", "<title>", "&#9"]
+)
+def test_html_that_is_never_closed_takes_no_long_time(path: Path, piece: str) -> None:
+    path.write_text("text " + piece * 40_000)
+    with suppress(UserError):
+        assert "text" in load(path, "a.html").text
+
+
+def test_html_of_too_many_tags_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webpage, "MAX_TAGS", 100)
+    path.write_text("<p>" * 101)
+    assert key_of(lambda: load(path, "a.html")) == "knowledge.too_many_elements"
 
 
 def test_html_in_the_encoding_it_declares(path: Path) -> None:
@@ -205,7 +341,7 @@ def test_a_truncated_office_file_is_named(path: Path) -> None:
 def test_decompression_bombs_are_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("word/document.xml", b"0" * 3_000_000)
-    monkeypatch.setattr(office, "MAX_EXPANDED_BYTES", 2_000_000)
+    monkeypatch.setattr(office_fences, "MAX_EXPANDED_BYTES", 2_000_000)
     with pytest.raises(TooLarge, match="unpacks"):
         load(path, "a.docx")
     monkeypatch.setattr(loaded, "MAX_CHARACTERS", 1000)
@@ -215,7 +351,7 @@ def test_decompression_bombs_are_refused(path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_every_reader_answers_for_a_suffix() -> None:
-    assert {".txt", ".md", ".pdf", ".docx", ".html", ".csv", ".xlsx", ".pptx"} <= READERS.keys()
+    assert {".txt", ".md", ".pdf", ".docx", ".html", ".csv", ".xlsx", ".pptx"} <= READERS
 
 
 def docx_with(path: Path, body: str) -> None:
@@ -281,7 +417,7 @@ def test_docx_bombs_are_named(
     path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, body: str, key: str
 ) -> None:
     docx_with(path, paragraph("text") + body)
-    monkeypatch.setattr(office, limit, value)
+    monkeypatch.setattr(office_fences, limit, value)
     assert key_of(lambda: load(path, "a.docx")) == f"knowledge.{key}"
 
 
@@ -298,8 +434,8 @@ def test_docx_cells_merged_down_thousands_of_rows(path: Path) -> None:
 
 def test_xlsx_rows_end_at_their_last_filled_cell(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     widths: list[int] = []
-    real = office._Fences.row
-    monkeypatch.setattr(office._Fences, "row", lambda self, cells: widths.append(cells) or real(self, cells))
+    real = office_fences.Fences.row
+    monkeypatch.setattr(office_fences.Fences, "row", lambda self, cells: widths.append(cells) or real(self, cells))
     xlsx_with(
         path,
         "".join(f'<row r="{n}"><c r="B{n}"><v>{n}</v></c><c r="XFD{n}" s="0"/></row>' for n in range(1, 51)),
@@ -321,7 +457,7 @@ def test_xlsx_rows_end_at_their_last_filled_cell(path: Path, monkeypatch: pytest
 )
 def test_xlsx_bombs_are_named(path: Path, monkeypatch: pytest.MonkeyPatch, rows: str, key: str) -> None:
     xlsx_with(path, rows)
-    monkeypatch.setattr(office, "MAX_TAGS", 5000)
+    monkeypatch.setattr(office_fences, "MAX_TAGS", 5000)
     assert key_of(lambda: load(path, "a.xlsx")) == f"knowledge.{key}"
 
 
@@ -332,9 +468,9 @@ def test_pptx_bombs_are_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     deck.save(str(path))
     for limit, key in (("MAX_CELLS", "too_many_cells"), ("MAX_COLUMNS", "too_many_columns")):
         with monkeypatch.context() as patched:
-            patched.setattr(office, limit, 2)
+            patched.setattr(office_fences, limit, 2)
             assert key_of(lambda: load(path, "a.pptx")) == f"knowledge.{key}"
-    monkeypatch.setattr(office, "MAX_EXPANDED_BYTES", 10_000)
+    monkeypatch.setattr(office_fences, "MAX_EXPANDED_BYTES", 10_000)
     assert key_of(lambda: load(path, "a.pptx")) == "knowledge.expands_too_much"
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from dbgpt_lite.errors import Cancelled, ModelError, TooLarge
-from dbgpt_lite.llm.remote import RemoteEngine, estimate_tokens
+from dbgpt_lite.llm.estimate import estimate_tokens
+from dbgpt_lite.llm.remote import RemoteEngine
 from dbgpt_lite.messages import Message, Sampling
 from tests.llm.fake_server import FakeServer
 from tests.llm.tiny_models import answer_of, ask

@@ -6,17 +6,17 @@ shop, "cite" cites passages, "hostile" answers with every kind of markup; anythi
 
 import sqlite3
 import threading
-import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from fake_knowledge import HOSTILE, PASSAGES, FakeKnowledge
+
 from dbgpt_lite.chat.context import AutoContext, Context, Route
 from dbgpt_lite.chat.service import ChatService
 from dbgpt_lite.config import ROOT, Settings
-from dbgpt_lite.errors import DocumentError, ModelError, NotFound
-from dbgpt_lite.knowledge.records import Document, IngestProgress, Space, Upload
+from dbgpt_lite.errors import ModelError
 from dbgpt_lite.llm.manager import ModelFolder, ModelStatus
 from dbgpt_lite.messages import (
     ChatEvent,
@@ -25,7 +25,6 @@ from dbgpt_lite.messages import (
     Found,
     Message,
     Mode,
-    Passage,
     Prompt,
     Rows,
     Sampling,
@@ -38,7 +37,6 @@ from dbgpt_lite.prompts import Prompts
 from dbgpt_lite.sql.database import Databases
 from dbgpt_lite.store import ConversationStore
 
-HOSTILE = '<img src=x onerror="window.crossed=1"><script>window.crossed=1</script>'
 HOSTILE_ANSWER = (
     f"{HOSTILE} [click](javascript:window.crossed=1) ![pixel](http://127.0.0.1:1/pixel.png) "
     "${window.crossed=1} {{constructor}} `</code><img src=x onerror=window.crossed=1>` [1]\n\n"
@@ -65,13 +63,6 @@ def plan(sql: str) -> list[str]:
 > Measure before you tune. 先测量，再优化。
 
 See the [manual](https://sqlite.org/eqp.html) for more [2]."""
-PASSAGES = (
-    Passage(1, "The Drift lantern runs for 120 hours on its lowest setting.\nOn the highest it runs for 9 hours.", "d1",
-            "product-handbook.pdf", 3, "Drift lantern", score=0.81),
-    Passage(2, "潮汐电饭煲的快煮程序需要 28 分钟，标准程序需要 45 分钟。", "d2", "产品指南.pdf", 2, "潮汐电饭煲",
-            score=0.64),
-    Passage(3, f"A passage that holds {HOSTILE} and more.", "d3", f"{HOSTILE}.md", None, HOSTILE, score=0.4),
-)  # fmt: skip
 
 
 class ScriptedEngine:
@@ -168,95 +159,6 @@ class ScriptedSource:
         return Context(
             "rows", "database", database.name, variables=variables, attempts=(bad, good), sql=sql, table=table
         )
-
-
-class FakeKnowledge:
-    """Spaces in memory with KnowledgeBase's interface; a file named bad.* cannot be read."""
-
-    def __init__(self) -> None:
-        self._spaces = {
-            "s0": Space("s0", "Lanternfish Goods (sample)", 2, 41, readonly=True),
-            "s1": Space("s1", "合同与发票", 1, 3),
-        }
-        self._documents: dict[str, list[Document]] = {
-            "s0": [
-                Document("d1", "product-handbook.pdf", 182_400, 12, 30, "ready", added=1_790_000_000),
-                Document("d2", "产品指南.pdf", 98_000, 4, 11, "ready", added=1_790_000_000),
-            ],
-            "s1": [
-                Document("d3", f"{HOSTILE}.md", 1200, 0, 3, "ready", added=1_795_000_000),
-                Document("d4", "scan.pdf", 5_000_000, 8, status="failed",
-                         error=DocumentError("knowledge.scanned_pdf", pages=8), added=1_795_000_000),
-            ],
-        }  # fmt: skip
-        self.pause_s = 0.05
-
-    def spaces(self) -> list[Space]:
-        return list(self._spaces.values())
-
-    def space(self, space_id: str) -> Space:
-        if space_id not in self._spaces:
-            raise NotFound("knowledge.no_space")
-        return self._spaces[space_id]
-
-    def create(self, name: str) -> Space:
-        if any(space.name == name for space in self._spaces.values()):
-            raise DocumentError("knowledge.name_taken", name=name)
-        made = Space(f"s{len(self._spaces) + 10}", name)
-        self._spaces[made.id] = made
-        self._documents[made.id] = []
-        return made
-
-    def rename(self, space_id: str, name: str) -> Space:
-        self._spaces[space_id] = replace(self.space(space_id), name=name)
-        return self._spaces[space_id]
-
-    def delete(self, space_id: str) -> None:
-        self.space(space_id)
-        del self._spaces[space_id]
-
-    def documents(self, space_id: str) -> list[Document]:
-        self.space(space_id)
-        return list(self._documents[space_id])
-
-    def document(self, space_id: str, document_id: str) -> Document:
-        for document in self.documents(space_id):
-            if document.id == document_id:
-                return document
-        raise NotFound("knowledge.no_document")
-
-    def delete_document(self, space_id: str, document_id: str) -> None:
-        self.document(space_id, document_id)
-        self._documents[space_id] = [d for d in self._documents[space_id] if d.id != document_id]
-        self._count(space_id)
-
-    def chunks(self, space_id: str, document_id: str) -> list[Passage]:
-        self.document(space_id, document_id)
-        return list(PASSAGES)
-
-    def ingest(self, space_id: str, uploads: Sequence[Upload], cancel: threading.Event) -> Iterator[IngestProgress]:
-        for number, upload in enumerate(uploads, 1):
-            start = IngestProgress(upload.name, number, len(uploads))
-            assert upload.path.is_file()
-            yield start
-            time.sleep(self.pause_s)
-            if upload.name.startswith("bad"):
-                yield replace(start, state="failed", error=DocumentError("knowledge.no_text"))
-                continue
-            for done in range(0, 12, 4):
-                yield replace(start, state="embedding", chunks_done=done, chunks_total=12)
-                time.sleep(self.pause_s)
-            made = Document(
-                f"d{time.monotonic_ns()}", upload.name, upload.path.stat().st_size, 2, 12, "ready", added=time.time()
-            )
-            self._documents[space_id].insert(0, made)
-            self._count(space_id)
-            yield replace(start, state="done", chunks_done=12, chunks_total=12)
-
-    def _count(self, space_id: str) -> None:
-        ready = [d for d in self._documents[space_id] if d.status == "ready"]
-        space = self._spaces[space_id]
-        self._spaces[space_id] = replace(space, documents=len(ready), chunks=sum(d.chunks for d in ready))
 
 
 class FakeModels:

@@ -231,7 +231,7 @@ def test_hostile_answers_names_and_cells_are_text(visit: Visit) -> None:
         "hostile ${window.crossed=1} {{constructor.constructor('window.crossed=1')()}} "
         "<img src=x onerror=window.crossed=1>"
     )
-    page.locator(".others summary").first.click()
+    page.locator(".sources .fold summary").first.click()
     for card in page.locator(".passage summary").all():
         card.click()
     visit.ask("rows please")
@@ -263,76 +263,6 @@ def test_a_notice_with_markup_is_text(visit: Visit) -> None:
         visit.page.wait_for_selector("#new-space")
     expect(visit.page.locator(".toast-wrap")).to_contain_text("<img src=x")
     assert visit.page.evaluate(CROSSED)
-
-
-def test_files_given_to_the_chat_become_a_space_that_is_asked(visit: Visit, site: Site) -> None:
-    page = visit.page
-    files = [
-        {"name": "租约 2026.pdf", "mimeType": "application/pdf", "buffer": b"lease"},
-        {"name": "bad.pdf", "mimeType": "application/pdf", "buffer": b"no text"},
-    ]
-    page.set_input_files("#composer input[type=file]", files)
-    expect(page.locator("#attachments .upload[data-state=done]")).to_contain_text("租约 2026.pdf")
-    expect(page.locator("#attachments .upload[data-state=failed]")).to_contain_text("No text was found")
-    expect(page.locator("#mode label.selected")).to_have_text("Documents")
-    expect(page.locator("#source select option:checked")).to_have_text("租约 2026")
-    assert any(space.name == "租约 2026" for space in site.services.knowledge.spaces())
-    visit.ask("cite it")
-    expect(page.locator("#attachments .upload")).to_have_count(0)
-
-
-def test_files_that_cannot_be_read_leave_no_space_behind(visit: Visit, site: Site) -> None:
-    page = visit.page
-    before = site.services.knowledge.spaces()
-    file = {"name": "bad （终稿）.pdf", "mimeType": "application/pdf", "buffer": b"no text"}
-    page.set_input_files("#composer input[type=file]", file)
-    expect(page.locator("#attachments .upload[data-state=failed] .file")).to_have_text("bad （终稿）.pdf")
-    expect(page.locator("#mode label.selected")).to_have_text("Auto")
-    # The line is drawn a moment before the space is taken away again.
-    for _ in range(200):
-        if site.services.knowledge.spaces() == before:
-            break
-        page.wait_for_timeout(50)
-    assert site.services.knowledge.spaces() == before
-
-
-def test_a_dropped_file_is_taken(visit: Visit) -> None:
-    page = visit.page
-    bag = page.evaluate_handle(
-        "() => { const bag = new DataTransfer(); bag.items.add(new File(['x'], 'dropped.md')); return bag; }"
-    )
-    page.dispatch_event("#page-chat", "dragenter", {"dataTransfer": bag})
-    expect(page.locator("#drop-hint")).to_be_visible()
-    page.dispatch_event("#page-chat", "drop", {"dataTransfer": bag})
-    expect(page.locator("#drop-hint")).to_be_hidden()
-    expect(page.locator("#attachments .upload[data-state=done]")).to_contain_text("dropped.md")
-
-
-def test_spaces_are_made_filled_and_deleted(visit: Visit) -> None:
-    page = visit.page
-    visit.go("knowledge")
-    page.click("#new-space")
-    page.fill("dialog input", "Leases")
-    page.click("dialog .ok")
-    expect(page.locator("#knowledge-top h1")).to_have_text("Leases")
-    page.set_input_files(
-        "#knowledge-upload input[type=file]", {"name": "a.md", "mimeType": "text/plain", "buffer": b"x"}
-    )
-    expect(page.locator(".document b")).to_have_text(["a.md"])
-    expect(page.locator("#knowledge-top p")).to_have_text("1 document · 12 passages")
-    page.click(".document .open")
-    expect(page.locator(".chunk")).to_have_count(3)
-    page.click(".back")
-    page.click(".document .delete")
-    page.click("dialog .ok")
-    expect(page.locator(".page-empty")).to_be_visible()
-    page.click(".ask-here")
-    expect(page.locator("#source select option:checked")).to_have_text("Leases")
-    visit.go("knowledge")
-    page.locator(".space-card", has_text="Leases").click()
-    page.click("[data-action=delete_space]")
-    page.click("dialog .ok")
-    expect(page.locator(".space-card", has_text="Leases")).to_have_count(0)
 
 
 def test_ones_own_query_runs_behind_the_fences(visit: Visit) -> None:
@@ -438,6 +368,7 @@ def test_no_event_reads_a_file_of_the_host_or_fetches_an_address(
     number = event_of(visit, site.url, element, event)
     request = visit.page.context.request
     known = site.services.settings.data_dir / "store.db"
+    before = set(Path(get_upload_folder()).glob("*/passwd"))
     with HTTPServer(("127.0.0.1", 0), Listener) as listener:
         threading.Thread(target=listener.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{listener.server_port}/x.pdf"
@@ -457,7 +388,7 @@ def test_no_event_reads_a_file_of_the_host_or_fetches_an_address(
             assert "process_generating" not in stream, file
         listener.shutdown()
     assert Listener.asked == []
-    assert not list(Path(get_upload_folder()).glob("*/passwd"))
+    assert set(Path(get_upload_folder()).glob("*/passwd")) == before
 
 
 def test_no_event_is_public(visit: Visit, site: Site) -> None:

@@ -4,17 +4,16 @@ import csv
 import io
 import re
 from datetime import UTC, datetime
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from harmless import HOSTILE, Tags, check_harmless, passage
 from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
 
 from dbgpt_lite.config import Settings
 from dbgpt_lite.errors import ModelError
-from dbgpt_lite.knowledge.records import Document, IngestProgress, Space
 from dbgpt_lite.messages import (
     Answer,
     Citation,
@@ -22,8 +21,8 @@ from dbgpt_lite.messages import (
     Found,
     Ledger,
     LedgerLine,
-    Passage,
     ResultTable,
+    Rewritten,
     Routed,
     Rows,
     SqlAttempt,
@@ -34,65 +33,23 @@ from dbgpt_lite.messages import (
 )
 from dbgpt_lite.store import Conversation, StoredMessage
 from dbgpt_lite.texts import section_texts, variables
-from dbgpt_lite.ui import data_page, knowledge_page, models_page
+from dbgpt_lite.ui import data_page, models_page
 from dbgpt_lite.ui.asking import known_mode, paced
 from dbgpt_lite.ui.fence import files_are_uploads
 from dbgpt_lite.ui.figures import duration, figures
 from dbgpt_lite.ui.i18n import choose_language
-from dbgpt_lite.ui.markdown import highlight, to_html
+from dbgpt_lite.ui.markdown import Flags, highlight, to_html
 from dbgpt_lite.ui.render import LiveTurn, live, marked, passage_card, thread
 from dbgpt_lite.ui.session import Reader
 from dbgpt_lite.ui.settings_page import settings_tables, shown_value
 from dbgpt_lite.ui.sidebar import conversation_list, day_group
 from dbgpt_lite.ui.tables import SHOWN_ROWS, result_table, table_note, to_csv
-from dbgpt_lite.ui.uploads import own_name, progress_lines
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
-HOSTILE = "\"><img src=x onerror=alert(1)><script>alert(1)</script>'</details></template>"
-ALLOWED = {
-    "a", "article", "b", "blockquote", "br", "button", "code", "dd", "del", "details", "div", "dl", "dt", "em",
-    "figcaption", "figure", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr", "i", "li", "mark", "ol", "option", "p",
-    "path", "pre", "s", "section", "select", "small", "span", "strong", "summary", "svg", "table", "tbody", "td", "th",
-    "thead", "tr", "ul",
-}  # fmt: skip
-
-
-class Tags(HTMLParser):
-    """Every element and attribute a browser would make of some HTML, and its text."""
-
-    def __init__(self, markup: str) -> None:
-        super().__init__()
-        self.tags: set[str] = set()
-        self.attributes: list[tuple[str, str, str]] = []
-        self.text = ""
-        self.feed(str(markup))
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-def check_harmless(markup: str) -> Tags:
-    """No element or attribute that runs, loads or leads anywhere but to http(s)."""
-    seen = Tags(markup)
-    assert seen.tags <= ALLOWED, seen.tags - ALLOWED
-    for tag, name, value in seen.attributes:
-        assert not name.startswith("on"), (tag, name)
-        assert name not in ("src", "srcset", "srcdoc", "formaction", "action", "poster", "background"), (tag, name)
-        assert name != "href" or re.match(r"https?://|#/", value), value
-        assert name != "style" or re.fullmatch(r"width:[\d.]+%|text-align:(left|right|center)", value), value
-    return seen
 
 
 def stored(number: int, role: str, content: str, answer: Answer | None = None) -> StoredMessage:
     return StoredMessage(number, role, content, NOW, answer)
-
-
-def passage(**facts: object) -> Passage:
-    return Passage(**{"id": 1, "text": "One. Two.", "document_id": "d", "document": "a.pdf", **facts})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -158,6 +115,54 @@ def test_only_known_markers_become_citations() -> None:
     assert "x[1]" in html
 
 
+FLAGGED = Flags(("It **really** weighs `9` kg.", '- no"<b>', "船会游。"), 'No "source"')
+
+
+def test_a_sentence_without_a_source_is_underlined_and_markdown_stays_whole() -> None:
+    html = to_html("Fine [1]. It **really** weighs `9` kg. More.\n\n灯很亮。船会游。", {1}, "", FLAGGED)
+    seen = check_harmless(html)
+    marks = [value for tag, name, value in seen.attributes if (tag, name) == ("span", "title")]
+    assert marks == ['No "source"'] * 6
+    assert '<strong><span class="unsupported" title="No &#34;source&#34;">really</span></strong>' in html
+    assert '<span class="unsupported" title="No &#34;source&#34;"><code>9</code></span>' in html
+    assert '灯很亮。<span class="unsupported"' in html
+    assert 'class="citation"' in html
+    assert "More." in html
+    assert html.count("<p>") == html.count("</p>") == 2
+
+
+def test_a_flagged_sentence_in_lists_and_tables() -> None:
+    html = to_html("- one\n- two is 9\n\n| a | b |\n|---|---|\n| x | 8 |", (), "", Flags(("two is 9", "x | 8"), "?"))
+    assert '<li><span class="unsupported" title="?">two is 9</span></li>' in html
+    assert "<td>8</td>" in html
+    assert to_html("a\nb c", (), "", Flags(("a b",), "?")).count("unsupported") == 2
+
+
+@given(
+    st.text(alphabet=st.sampled_from("ab *_`[]()1|\n->#<\"'&\\"), max_size=60),
+    st.text(alphabet=st.sampled_from("ab *_`[]()1|<\"'&\\"), max_size=12),
+)
+def test_a_flag_changes_nothing_but_its_spans(source: str, sentence: str) -> None:
+    flagged = str(to_html(source, {1}, "", Flags((sentence, source[3:9]), HOSTILE)))
+    check_harmless(flagged)
+    bare = re.sub(r'<span class="unsupported" title="[^"]*">(.*?)</span>', r"\1", flagged, flags=re.DOTALL)
+    assert Tags(bare).text == Tags(to_html(source, {1})).text
+    assert flagged.count("<span") == flagged.count("</span>")
+
+
+def test_a_refusal_shows_what_came_near() -> None:
+    near = (passage(text=HOSTILE, score=0.31), passage(id=2, document=HOSTILE))
+    refusal = Answer(
+        "Not in these documents.", "documents", "m", near_misses=near, best=0.31, needed=0.45, asked=HOSTILE
+    )
+    html = thread([stored(1, "user", "q"), stored(2, "assistant", "a", refusal)], "c", "en")
+    seen = check_harmless(html)
+    assert html.count('class="passage"') == 2
+    assert '<details class="near-misses fold"><summary>The 2 passages that came closest</summary>' in html
+    assert f"Searched for: {HOSTILE}" in seen.text
+    assert html.count('class="asked"') == 1
+
+
 def test_code_is_coloured_and_escaped() -> None:
     assert '<span class="k">SELECT</span>' in highlight("SELECT 1", "sql")
     assert highlight("<b>", "no such language") == Markup("&lt;b&gt;")
@@ -200,6 +205,9 @@ def full_answer(**facts: object) -> Answer:
             4096, 512, (LedgerLine("system", 50), LedgerLine("passages", 300, 3, 2), LedgerLine(HOSTILE, 9))
         ),
         "error": "",
+        "asked": HOSTILE,
+        "unsupported": (HOSTILE, "Answer"),
+        "near_misses": (passage(text=HOSTILE),),
     }
     return Answer(**{**values, **facts})  # type: ignore[arg-type]
 
@@ -256,13 +264,15 @@ def test_a_live_turn_grows_with_its_events() -> None:
     turn = LiveTurn("q")
     table = ResultTable(("a",), ((1,),))
     events = [
-        Step("route"), Routed("database"), Step("sql_write", {"database": HOSTILE}), SqlTried(SqlAttempt("SELECT 1")),
+        Step("rewrite"), Rewritten(HOSTILE), Step("route"), Routed("database"),
+        Step("sql_write", {"database": HOSTILE}), SqlTried(SqlAttempt("SELECT 1")),
         Rows("SELECT 1", table), Found((passage(),)), Token("Hello "), Token("[1]"), Done(Answer("", "chat", ""), 1, 2),
     ]  # fmt: skip
     for event in events:
         turn = turn.after(event)
     assert turn.text == "Hello [1]"
     assert turn.mode == "database"
+    assert turn.asked == HOSTILE
     html = live(turn, HOSTILE, "en")
     check_harmless(html)
     assert 'class="citation"' in html
@@ -308,39 +318,6 @@ def test_the_list_of_conversations_is_harmless() -> None:
     rows = [Conversation(HOSTILE, HOSTILE, "auto", HOSTILE, NOW, NOW)]
     check_harmless(conversation_list(rows, Reader("o", "en"), now=NOW))
     check_harmless(conversation_list([], Reader("o", "en"), HOSTILE))
-
-
-def test_knowledge_is_harmless_and_samples_cannot_be_changed() -> None:
-    reader = Reader("o", "en")
-    error = ModelError("llm.no_folder", name=HOSTILE)
-    document = Document(HOSTILE, HOSTILE, 5_000_000, 3, 7, "failed", error, added=1_790_000_000)
-    own, sample = Space(HOSTILE, HOSTILE, 1, 7), Space("s", HOSTILE, readonly=True)
-    for space in (own, sample):
-        html = (
-            knowledge_page.space_cards([space], "en")
-            + knowledge_page.space_head(space, "en")
-            + knowledge_page.document_list([document], space, reader)
-        )
-        check_harmless(html)
-        assert ("delete_document" in html) is not space.readonly
-    check_harmless(knowledge_page.chunk_list([passage(text=HOSTILE, heading=HOSTILE)], "en"))
-    assert "and 20 more passages" in knowledge_page.chunk_list([passage()] * 320, "en")
-
-
-def test_upload_lines_tell_each_files_state() -> None:
-    lines = [
-        IngestProgress("a.md", 1, 4, 12, 12, "done"),
-        IngestProgress(HOSTILE, 2, 4, 3, 12, "embedding"),
-        IngestProgress("c.md", 3, 4, state="failed", error=ModelError("llm.no_folder", name=HOSTILE)),
-        IngestProgress("d.md", 4, 4),
-    ]
-    html = progress_lines(lines, "en", started=3)
-    text = check_harmless(html).text
-    assert "ready, 12 passages" in text
-    assert "3 of 12 passages" in text
-    assert "waiting" in text
-    assert "busy" in html
-    assert "finished" in progress_lines(lines[:1], "en", started=1)
 
 
 def test_schemas_and_models_are_harmless() -> None:
@@ -421,20 +398,6 @@ def test_only_files_of_the_upload_folder_may_be_named(tmp_path: Path) -> None:
     for path in refused:
         assert not files_are_uploads(["text", [{"path": path}]], folder), path
     assert not files_are_uploads([{"url": "http://example.com/a.md"}], folder)
-
-
-@pytest.mark.parametrize(
-    ("sent", "name"),
-    [
-        ("合同（终稿）.pdf", "合同（终稿）.pdf"),
-        ("../../x.pdf", "x.pdf"),
-        (r"C:\\d\\y.md", "y.md"),
-        ("/", "file"),
-        ("", "file"),
-    ],
-)
-def test_a_file_keeps_its_own_name(sent: str, name: str) -> None:
-    assert own_name(sent) == name
 
 
 def test_durations_read_well() -> None:

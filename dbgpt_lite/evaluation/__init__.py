@@ -1,0 +1,1 @@
+"""Exams that the project ships with, and the commands that ask them."""

@@ -1,0 +1,54 @@
+"""The start takes up what an earlier run has left, as jobs that the page can show."""
+
+import sqlite3
+import threading
+from pathlib import Path
+
+from dbgpt_lite.bootstrap import Services, build_services
+from dbgpt_lite.config import Settings
+from dbgpt_lite.knowledge.indexing import Task
+from dbgpt_lite.knowledge.records import Upload
+
+
+def services(folder: Path) -> Services:
+    return build_services(
+        Settings(data_dir=folder, sample_data=False, sql_model="", _env_file=None)  # type: ignore[call-arg]
+    )
+
+
+def left_pending(made: Services, space: str, file: Path) -> None:
+    """A file whose bytes are kept and that was never indexed, as a killed process leaves it."""
+    tasks: list[Task] = []
+    assert list(made.knowledge.receive(space, [Upload(file, file.name)], threading.Event(), tasks)) == []
+
+
+def test_a_start_finishes_uploads_and_removes_forgotten_files(tmp_path: Path) -> None:
+    (tmp_path / "note.txt").write_text("The keeper is called Ada.")
+    with services(tmp_path / "data") as made:
+        space = made.knowledge.create("notes").id
+        used, forgotten = (made.knowledge.create_temporary("ana", "note.txt").id for _ in range(2))
+        conversation = made.store.create("ana", "documents", used)
+        made.store.ask("ana", conversation.id, "Who is the keeper?")
+        for one in (space, used, forgotten):
+            left_pending(made, one, tmp_path / "note.txt")
+    with sqlite3.connect(tmp_path / "data" / "knowledge" / "catalog.sqlite3") as db:
+        db.execute("UPDATE spaces SET added = added - 100000")
+
+    with services(tmp_path / "data") as made:
+        made._take_up_jobs()
+        jobs = made.knowledge.jobs.of_space(space) + made.knowledge.jobs.of_space(used)
+        assert [made.knowledge.jobs.wait(job.id, 60).state for job in jobs] == ["done", "done"]
+        assert {found.id for found in made.knowledge.spaces("ana")} == {space, used}
+        assert made.knowledge.search(used, "Who is the keeper?", 1)[0].text == "The keeper is called Ada."
+        assert made.knowledge.interrupted() == []
+
+
+def test_closing_the_app_ends_its_jobs_without_losing_them(tmp_path: Path) -> None:
+    (tmp_path / "long.txt").write_text("\n\n".join(f"Paragraph {n} about topic {n}. " * 20 for n in range(400)))
+    with services(tmp_path / "data") as made:
+        space = made.knowledge.create("notes").id
+        left_pending(made, space, tmp_path / "long.txt")
+        made._take_up_jobs()
+    with services(tmp_path / "data") as made:
+        assert made.knowledge.interrupted() == [space]
+        assert made.knowledge.space(space).pending == 1
