@@ -79,6 +79,7 @@
     abandoned.delete(sought);
     // At once, so that a question typed before the server has replied goes where it belongs.
     write("#conversation", sought);
+    write("#attached", "");
     act(sought ? "open_conversation" : "new_chat", { id: sought, ...chosen });
     look(50);
   }
@@ -168,8 +169,11 @@
     beat += 1;
     const badge = $("#model-badge");
     const changing = badge?.dataset.state === "loading" || badge?.hasAttribute("data-preparing");
-    const nudge = nudges > 0 && beat % 2 === 0;
-    if (nudge) nudges -= 1;
+    const live = running();
+    // A reader who has pressed Stop is heard again until the answer has ended.
+    if (trigger && live !== null && root.classList.contains("stopping")) trigger("stop", { conversation: live });
+    const nudge = (nudges > 0 && beat % 2 === 0) || (live !== null && beat % 4 === 0);
+    if (nudges > 0 && beat % 2 === 0) nudges -= 1;
     if (trigger && (nudge || (!document.hidden && (changing || (page() === "models" && beat % 5 === 0))))) trigger("model_status", {});
   }, 1000);
 
@@ -361,7 +365,7 @@
     let hit;
     if (on("#run-sql")) runs(true);
     else if (on("#send")) send();
-    else if (on("#stop")) { root.classList.add("stopping"); act("stop", { conversation: running() }); }
+    else if (on("#stop")) { root.classList.add("stopping"); act("stop", { conversation: running() ?? current() }); }
     else if ((hit = on("[data-copy]"))) copy(hit);
     else if ((hit = on(".edit-question"))) edit(hit);
     else if ((hit = on(".add-folder"))) chooseFolder();
