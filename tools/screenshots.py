@@ -144,7 +144,7 @@ def knowledge_tour(browser: Browser, url: str, language: str, scheme: str, width
     shoot("k11-near-misses")
     page.goto(f"{url}/#/")
     page.set_input_files("#composer input[type=file]", _file(f"{words['title']}.md", words["text"].encode()))
-    page.wait_for_selector(".chips:not(.idle) .chip[data-state=ready]")
+    page.wait_for_selector(".chip[data-state=ready]")
     shoot("k12-thrown-in")
     page.goto(f"{url}/#/knowledge")
     page.locator(".space-card", has_text=f"{language}-{scheme}-{width}").click()

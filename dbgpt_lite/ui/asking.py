@@ -1,8 +1,8 @@
 """A question from the page to the chat service, and its answer as it grows back into the page."""
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -26,30 +26,25 @@ IDLE_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """New contents of the components that an answer changes; what is not given stays."""
+    """New contents of the components that an answer changes; gr.skip() leaves one alone."""
 
-    ask: Any = field(default_factory=gr.skip)
-    mode: Any = field(default_factory=gr.skip)
-    picker: Any = field(default_factory=gr.skip)
-    source: Any = field(default_factory=gr.skip)
-    conversation: Any = field(default_factory=gr.skip)
-    thread: Any = field(default_factory=gr.skip)
-    live: Any = field(default_factory=gr.skip)
-    conversations: Any = field(default_factory=gr.skip)
+    ask: Any
+    mode: Any
+    conversation: Any
+    thread: Any
+    live: Any
+    conversations: Any
 
     def outputs(self) -> tuple[Any, ...]:
         """In the order of the components."""
-        choice = self.mode, self.picker, self.source
-        return self.ask, *choice, self.conversation, self.thread, self.live, self.conversations
+        return self.ask, self.mode, self.conversation, self.thread, self.live, self.conversations
 
 
 class Asking:
     """Handlers that answer. Conversation ids come from the browser; the store checks whose they are."""
 
-    def __init__(self, services: "Services", sources: Callable[[ChatRequest, Reader], tuple[Any, Any]]) -> None:
-        """`sources`: what the picker shows for a request, and its value."""
+    def __init__(self, services: "Services") -> None:
         self._services = services
-        self._sources = sources
 
     def ask(
         self,
@@ -98,11 +93,10 @@ class Asking:
         turn = LiveTurn(asked.question)
         shown = live(turn, conversation, reader.language)
         skip = gr.skip()
-        mode, picker, source = (asked.mode, *self._sources(asked, reader)) if show_mode else (skip, skip, skip)
+        mode = asked.mode if show_mode else skip
         # A draft stays in the box when the question came from elsewhere.
         clear = "" if from_box else skip
-        earlier = self._earlier(asked, reader)
-        yield Shown(clear, mode, picker, source, conversation, earlier, shown).outputs()
+        yield Shown(clear, mode, conversation, self._earlier(asked, reader), shown, skip).outputs()
         run = self._services.chat.run(asked)
         listed = False
         try:
@@ -111,14 +105,14 @@ class Asking:
                 rows = self.conversations(reader) if grown and not listed else skip
                 listed = listed or grown is not None
                 drawn = live(grown, conversation, reader.language) if grown else skip
-                yield Shown(live=drawn, conversations=rows).outputs()
+                yield Shown(skip, skip, skip, skip, drawn, rows).outputs()
         except UserError as error:
             # The store keeps a failed question with its error; one that was to replace an answer leaves no trace,
             # and one refused before its first event was never stored: it goes back into the box.
             if asked.replaces is not None or not listed:
                 toast(error.render(reader.language))
             if asked.replaces is None and not listed:
-                yield Shown(asked.question).outputs()
+                yield Shown(asked.question, skip, skip, skip, skip, skip).outputs()
         finally:
             run.cancel()
 

@@ -6,7 +6,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from dbgpt_lite.errors import NotFound
-from dbgpt_lite.messages import MODES, Answer, ChatRequest
+from dbgpt_lite.messages import MODES, Answer
 from dbgpt_lite.store import Conversation
 from dbgpt_lite.ui.asking import Asking, known_mode
 from dbgpt_lite.ui.bridge import QUIET, SAVE_FILE, Bridge, fact, telling, telling_stream, toast
@@ -35,7 +35,7 @@ class ChatPage:
     def __init__(self, services: "Services", bridge: Bridge, intake: Intake) -> None:
         self._services = services
         self._bridge = bridge
-        self._asking = Asking(services, self._asked_sources)
+        self._asking = Asking(services)
         self._throwaway = ThrowAway(services, intake)
         with gr.Column(elem_id="page-chat", elem_classes="page"):
             with gr.Column(elem_id="scroll"):
@@ -87,13 +87,12 @@ class ChatPage:
             None, self.file, self.file, js=SAVE_FILE, **QUIET
         )
         picked = [self.mode, self.source.value, self.attached]
-        # Not "change": what the server sets comes with its sources, and a late reply to it would undo them.
-        self.mode.input(telling(settings, self._mode_changed), picked, self.source.both, **QUIET)
+        self.mode.change(telling(settings, self._mode_changed), picked, self.source.both, **QUIET)
 
     def _wire_asking(self, conversations: gr.HTML, search: gr.Textbox) -> None:
         settings, on, asking = self._services.settings, self._bridge.on, self._asking
         composer = [self.mode, self.source.value, self.conversation, self.temperature, self.max_tokens]
-        outputs = [self.ask, self.mode, *self.source.both, self.conversation, self.thread, self.live, conversations]
+        outputs = [self.ask, self.mode, self.conversation, self.thread, self.live, conversations]
         streams: Any = {"outputs": outputs, **QUIET, "concurrency_limit": None, "trigger_mode": "multiple"}
         answered = on("ask", telling_stream(settings, asking.ask), composer, **streams)
         shown = [self.thread, self.live, conversations]
@@ -216,10 +215,6 @@ class ChatPage:
         reader = self._reader(request)
         self._services.store.rename(reader.owner, fact(event, "id"), fact(event, "value"))
         return self.conversations(reader, search)
-
-    def _asked_sources(self, asked: ChatRequest, reader: Reader) -> tuple[Markup, str]:
-        attached = self._throwaway.of_conversation(reader.owner, asked.conversation)
-        return self.sources(asked.mode, reader, asked.source, attached)
 
     def _mode_changed(self, mode: str, source: str, attached: str, request: gr.Request) -> tuple[Markup, str]:
         return self.sources(mode, self._reader(request), source, attached)

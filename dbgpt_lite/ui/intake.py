@@ -8,7 +8,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -119,17 +119,10 @@ class Intake:
 
     # --- Jobs
 
-    def jobs(self, space_id: str, known: Collection[str] = (), ended: bool = False) -> list[Job]:
-        """What is to be told of a space's jobs: those at work, and those with failures that are not `known` otherwise.
-
-        `ended`: also the one just done.
-        """
+    def jobs(self, space_id: str, ended: bool = False) -> list[Job]:
+        """What is to be told of a space's jobs: those at work or with failures; `ended`: also those just done."""
         jobs = [job for job in self._services.knowledge.jobs.of_space(space_id) if job.id not in self._dismissed]
-        telling = [
-            job
-            for job in jobs
-            if not job.over or job.error or any(line.error and line.file not in known for line in job.files)
-        ]
+        telling = [job for job in jobs if not job.over or job.error or any(line.error for line in job.files)]
         last = [job for job in jobs[-1:] if ended and job not in telling]
         return telling + last
 

@@ -128,11 +128,11 @@ class KnowledgePage:
         """`ended`: also tell of the job that has just come to its end."""
         space, language = self._own(identity, reader), reader.language
         documents = self._services.knowledge.documents(identity)
-        known = {document.name for document in documents if document.status == "failed"}
-        jobs, fetches = self._intake.jobs(identity, known, ended), self._intake.fetches(identity)
+        jobs, fetches = self._intake.jobs(identity, ended), self._intake.fetches(identity)
         active = [job for job in jobs if not job.over]
         other = not space.readonly and bool(documents) and self._services.knowledge.needs_reembedding(identity)
         state = SpaceState(at_work(jobs), bool(active), other)
+        known = {document.name for document in documents if document.status == "failed"}
         seen = "/".join(map(str, (space.documents, space.chunks, len(documents), len(active), *state.at_work)))
         panel = jobs_panel(jobs, fetches, language, known)
         return (

@@ -79,7 +79,6 @@
     abandoned.delete(sought);
     // At once, so that a question typed before the server has replied goes where it belongs.
     write("#conversation", sought);
-    write("#attached", "");
     act(sought ? "open_conversation" : "new_chat", { id: sought, ...chosen });
     look(50);
   }

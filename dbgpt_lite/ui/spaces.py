@@ -240,7 +240,7 @@ def _document(document: Document, space: Space, reader: Reader, state: SpaceStat
         kind_tile(document.name),
         document.id,
         document.name,
-        Markup(" · ").join(part for part in _facts(document, reader) if part),
+        " · ".join(part for part in _facts(document, reader) if part),
         web_link(document.source) if document.source else "",
         _status(document, state, language),
         EMPTY if space.readonly else remove,
@@ -248,14 +248,14 @@ def _document(document: Document, space: Space, reader: Reader, state: SpaceStat
     )
 
 
-def _facts(document: Document, reader: Reader) -> tuple[Markup | str, ...]:
+def _facts(document: Document, reader: Reader) -> tuple[str, ...]:
     language = reader.language
     return (
         size(document.size),
         say("pages_one" if document.pages == 1 else "pages", language, count=document.pages) if document.pages else "",
         _passages(document.chunks, language) if document.chunks else "",
         document.encoding.upper(),
-        Markup("<time>{}</time>").format(_date(document.added, reader)) if document.added > 0 else "",
+        _date(document.added, reader),
     )
 
 
@@ -296,5 +296,7 @@ def _passages(count: int, language: Language) -> str:
 
 
 def _date(seconds: float, reader: Reader) -> str:
-    """The reader's date of a moment in seconds since 1970."""
+    """The reader's date of a moment in seconds since 1970; "" for none."""
+    if seconds <= 0:
+        return ""
     return (datetime.fromtimestamp(seconds, UTC) + timedelta(minutes=reader.zone)).strftime("%Y-%m-%d")

@@ -10,7 +10,7 @@ ALLOWED = {
     "a", "article", "b", "blockquote", "br", "button", "code", "dd", "del", "details", "div", "dl", "dt", "em",
     "figcaption", "figure", "form", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr", "i", "input", "label", "li",
     "mark", "ol", "option", "p", "path", "pre", "s", "section", "select", "small", "span", "strong", "summary", "svg",
-    "table", "tbody", "td", "th", "thead", "time", "tr", "ul",
+    "table", "tbody", "td", "th", "thead", "tr", "ul",
 }  # fmt: skip
 
 

@@ -329,16 +329,3 @@ def test_a_dropped_file_is_taken(visit: Visit) -> None:
     page.dispatch_event("#page-chat", "drop", {"dataTransfer": bag})
     expect(page.locator("#drop-hint")).to_be_hidden()
     expect(page.locator(".chip[data-state=ready]")).to_contain_text("dropped.md")
-
-
-def test_a_file_thrown_right_after_a_new_chat_is_what_is_asked(visit: Visit) -> None:
-    page = visit.page
-    page.locator("#mode input[value=documents]").check(force=True)
-    visit.ask("cite it")
-    for name in ("one.md", "two.md", "three.md"):
-        page.click("#new-chat")
-        expect(page.locator("#thread .empty")).to_be_visible()
-        throw(page, file(name))
-        expect(page.locator(".chip[data-state=ready] b")).to_have_text(name)
-        expect(page.locator("#source select option:checked")).to_have_text(f"{name} · this chat only")
-        expect(page.locator(".chips")).not_to_have_class(re.compile("idle"))
