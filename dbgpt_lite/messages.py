@@ -79,6 +79,7 @@ class Prompt:
 
     `messages` is the complete rendered conversation for a language model. The other fields are the same
     material unrendered: the built-in assistant quotes `passages` and words `table` without reading prose.
+    `grammar`: a Lark grammar that the answer must follow, where EngineInfo.constrained says so; "" for free text.
     """
 
     task: str
@@ -89,6 +90,7 @@ class Prompt:
     schema: str = ""
     sql: str = ""
     table: ResultTable | None = None
+    grammar: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,7 @@ class EngineInfo:
     context_length: tokens the engine can read and write together. kind: "builtin", "local" or "remote".
     device: where it computes, in words. languages: the languages it is able to read.
     sql_prompt: name of the prompt file for the SQL task; sql_dialect: the dialect it writes ("" = the connection's).
+    constrained: whether it obeys Prompt.grammar.
     """
 
     name: str
@@ -108,6 +111,7 @@ class EngineInfo:
     languages: tuple[Language, ...] = ("en", "zh")
     sql_prompt: str = "sql"
     sql_dialect: str = ""
+    constrained: bool = False
 
 
 @dataclass(frozen=True, slots=True)
