@@ -70,8 +70,9 @@ class ChatService:
         Raises UserError; the question is then stored without an answer, so that it can be retried.
         """
         cancel = cancel or threading.Event()
+        question = whole_characters(request.question)
         # The reader is answered in the language of the question, whatever that of the page.
-        request = replace(request, language=language_of(request.question, request.language))
+        request = replace(request, question=question, language=language_of(question, request.language))
         if len(request.question) > MAX_QUESTION:
             raise TooLarge("chat.question_too_long", length=len(request.question), limit=MAX_QUESTION)
         with self._claim(request, cancel):
@@ -151,6 +152,11 @@ class ChatService:
 def _said(message: Message) -> Message:
     """An earlier turn for the prompt: the markers of its answer mean other passages than those of now."""
     return replace(message, content=without_markers(message.content)) if message.role == "assistant" else message
+
+
+def whole_characters(text: str) -> str:
+    """The text with "?" for each half of a surrogate pair: JSON can carry one, neither UTF-8 nor a store can."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def language_of(question: str, otherwise: Language) -> Language:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from dbgpt_lite.errors import NotFound
+
 BUSY_TIMEOUT_MS = 30_000
 
 
@@ -75,6 +77,9 @@ class Connections:
             connection = self._connect()
         try:
             yield connection
+        except UnicodeEncodeError:
+            # SQLite holds UTF-8: an id with half of a surrogate pair in it, as JSON can carry, is nobody's.
+            raise NotFound("knowledge.no_space") from None
         finally:
             if self._closed:
                 connection.close()

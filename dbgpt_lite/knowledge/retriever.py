@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from dbgpt_lite.errors import Cancelled, KnowledgeIndexError
-from dbgpt_lite.knowledge.calibration import Asked, Calibration, evidence, language_of, learn
+from dbgpt_lite.knowledge.calibration import Calibration, evidence, language_of, learn
 from dbgpt_lite.knowledge.calibrator import Calibrator
 from dbgpt_lite.knowledge.catalog import Catalog
 from dbgpt_lite.knowledge.embeddings import Embedder, Vectors
@@ -220,13 +220,11 @@ class Retriever:
         index.refresh(self._embedder.identity)
         vectors = np.stack(list(index.vectors([passage.id for passage in sample.passages]).values()))
 
-        def ask(question: str, document: str, floor: Mapping[str, float]) -> Asked:
+        def ask(question: str, document: str, floor: Mapping[str, float]) -> float:
             if self.calibrator.closing:
                 raise Cancelled
-            found = list(self._of_space(space_id, self._query(question), CANDIDATES, Calibration(floor=floor)))
-            best = max((one.evidence for one in found), default=0.0)
-            outside = (one.evidence for one in found if one.passage.document_id != document)
-            return Asked(best, max(outside, default=0.0))
+            found = self._of_space(space_id, self._query(question), CANDIDATES, Calibration(floor=floor))
+            return max((one.evidence for one in found if one.passage.document_id != document), default=0.0)
 
         floor: dict[str, float] = {
             language: float(np.mean(self._embedder.embed(UNRELATED[language], "query") @ vectors.T))

@@ -256,3 +256,13 @@ def test_sampling_is_passed_on_within_the_window(tmp_path: Path) -> None:
 )
 def test_language_of_the_question(question: str, language: str) -> None:
     assert language_of(question, "zh") == language
+
+
+def test_half_a_character_in_a_question_breaks_nothing(tmp_path: Path) -> None:
+    world = World(tmp_path, "Thirty days.")
+    events = list(world.chat.stream(world.request("How \ud800long?")))
+    assert isinstance(events[-1], Done)
+    assert [message.content for message in world.store.messages(ANA, world.conversation)] == [
+        "How ?long?",
+        "Thirty days.",
+    ]

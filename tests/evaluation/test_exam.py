@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dbgpt_lite.errors import UserError
-from dbgpt_lite.evaluation.exam import ExamQuestion, LanguageExam, problems, read_exam
+from dbgpt_lite.evaluation.exam import SHIPPED, ExamQuestion, LanguageExam, problems, read_exam
 from dbgpt_lite.messages import Passage
 
 SMALL = Path(__file__).resolve().parent.parent / "fixtures" / "retrieval_exam"
@@ -70,3 +70,14 @@ def test_a_passage_answers_only_from_the_right_section() -> None:
         Passage(1, "It is red paint.", "d", "a.md", heading="Title › One"),
     ):
         assert not question.is_answered_by(other)
+
+
+def test_the_shipped_exam_is_large_enough_and_sound() -> None:
+    exams = read_exam(SHIPPED)
+    assert [exam.language for exam in exams] == ["en", "zh"]
+    for exam in exams:
+        assert problems(exam) == []
+        assert sum(question.answerable for question in exam.questions) >= 150
+        assert sum(not question.answerable for question in exam.questions) >= 40
+    assert sum(len(exam.questions) for exam in exams) >= 300
+    assert sum(1 for exam in exams for _ in exam.sections()) >= 2000

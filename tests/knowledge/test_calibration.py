@@ -10,7 +10,7 @@ import pytest
 
 from dbgpt_lite.errors import NotFound, UserError
 from dbgpt_lite.knowledge.base import KnowledgeBase
-from dbgpt_lite.knowledge.calibration import LEAST, PRIOR, Asked, Calibration, evidence, learn
+from dbgpt_lite.knowledge.calibration import FORMAT, LEAST, PRIOR, Calibration, evidence, learn
 from dbgpt_lite.knowledge.calibrator import Calibrator
 from dbgpt_lite.knowledge.catalog import Version
 from dbgpt_lite.knowledge.embeddings import Embedder, EmbedderFacts, Kind, Vectors
@@ -51,7 +51,9 @@ class Narrow(Embedder):
 
 def test_evidence_is_between_nought_and_one() -> None:
     assert evidence(0.4, 0.8, readable=True) == pytest.approx(0.6)
-    assert evidence(0.4, 0.8, readable=False) == 0.8
+    # An answer in other words than the question's is as near as it is.
+    assert evidence(0.6, 0.1, readable=True) == 0.6
+    assert 0.6 < evidence(0.0, 0.8, readable=False) < evidence(0.4, 0.8, readable=False) < 0.8
     known = Calibration(floor={"en": 0.7})
     assert known.near(0.7, "en") == known.near(0.2, "en") == 0
     assert known.near(0.85, "en") == pytest.approx(0.5)
@@ -59,25 +61,26 @@ def test_evidence_is_between_nought_and_one() -> None:
     assert known.near(0.4, "zh") == 0.4
 
 
-def learned(best: float, outside: float, unrelated: float, readable: bool = True) -> Calibration:
+def learned(outside: float, unrelated: float, readable: bool = True) -> Calibration:
     passages = [
         Passage(n, f"The old harbour master number {n} keeps forty ropes and seven boats there.", f"d{n}", "a")
         for n in range(8)
     ]
 
-    def ask(question: str, document: str, floor: object) -> Asked:
-        return Asked(best, outside) if document else Asked(unrelated, unrelated)
+    def ask(question: str, document: str, floor: object) -> float:
+        return outside if document else unrelated
 
     return learn(Version(3, 8, "e@1"), passages, {"en": 0.1}, lambda language: readable, ask)
 
 
-def test_the_cut_lies_between_both_kinds_of_questions() -> None:
-    low = learned(best=0.9, outside=0.2, unrelated=0.2)
-    high = learned(best=0.9, outside=0.4, unrelated=0.4)
-    assert 0.2 < low.needed["en"] < high.needed["en"] < 0.9
+def test_a_space_that_says_much_to_everything_is_asked_for_more() -> None:
+    low, high = learned(outside=0.1, unrelated=0.1), learned(outside=0.4, unrelated=0.4)
+    assert 0.1 < low.needed["en"] < high.needed["en"] < 0.6
     assert high.needed["en"] > 0.4
-    # No English question of its own can be made in Chinese, and a space that shares nothing still asks for something.
-    assert learned(0.9, 0.0, 0.0, readable=False).needed["zh"] == LEAST
+    # Both kinds of questions count: those of others, and its own with their document left out.
+    assert low.needed["en"] <= learned(outside=0.4, unrelated=0.1).needed["en"] <= high.needed["en"]
+    # A space that shares nothing still asks for something.
+    assert learned(0.0, 0.0, readable=False).needed["zh"] == LEAST
     assert low.needed_for("en", True) == low.needed["en"]
     assert Calibration().needed_for("zh", False) == PRIOR[False]
     assert (low.embedder, low.generation, low.chunks, low.floor) == ("e@1", 3, 8, {"en": 0.1})
@@ -179,7 +182,7 @@ def test_it_survives_a_restart_and_damage(calibrator: Calibrator, tmp_path: Path
     assert reopened().needed == {"en": 0.4}
     whole = file.read_text(encoding="utf-8")
     changed = [whole[:40], "[]", "{}", "null", whole.replace("0.4", '"0.4"'), whole.replace("0.4", "7.5")]
-    changed += [whole.replace('"format": 1', '"format": 2'), whole.replace('"chunks"', '"chunk"'), "\x00\xff"]
+    changed += [whole.replace(f'"format": {FORMAT}', '"format": 1'), whole.replace('"chunks"', '"chunk"'), "\x00\xff"]
     for content in changed:
         file.write_text(content, encoding="utf-8")
         assert reopened() == Calibration(), content
