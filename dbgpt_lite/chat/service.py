@@ -70,9 +70,9 @@ class ChatService:
         Raises UserError; the question is then stored without an answer, so that it can be retried.
         """
         cancel = cancel or threading.Event()
-        question = whole_characters(request.question)
+        request = replace(request, question=whole_characters(request.question))
         # The reader is answered in the language of the question, whatever that of the page.
-        request = replace(request, question=question, language=language_of(question, request.language))
+        request = replace(request, language=language_of(request.question, request.language))
         if len(request.question) > MAX_QUESTION:
             raise TooLarge("chat.question_too_long", length=len(request.question), limit=MAX_QUESTION)
         with self._claim(request, cancel):
