@@ -1,4 +1,4 @@
-"""The command line's knowledge commands: space list|create|rename|empty|delete|reembed, and ingest.
+"""The command line's knowledge commands: ingest, and space with its actions.
 
 Ctrl-C stops an ingestion between two batches: finished files stay, and the rest waits for ``ingest --resume``.
 """
@@ -19,7 +19,7 @@ from dbgpt_lite.texts import text, time_left
 
 if TYPE_CHECKING:
     from dbgpt_lite.bootstrap import Services
-    from dbgpt_lite.knowledge.records import Job, Space, Upload
+    from dbgpt_lite.knowledge.records import Document, Job, Space, Upload
 
 DEFAULT_SPACE = "My documents"
 LOOK_S = 0.2
@@ -52,6 +52,9 @@ def add_commands(add: Add, services: Open) -> None:
         ("empty", _empty, "remove all documents of a space", ("name", "--yes")),
         ("delete", _delete, "remove a space with all its documents", ("name", "--yes")),
         ("reembed", _reembed, "embed a space anew after a change of EMBEDDING_MODEL", ("name",)),
+        ("documents", _documents, "list the documents of a space", ("name",)),
+        ("passages", _passages, "print the passages of a document", ("name", "document")),
+        ("remove", _remove, "remove one document from a space", ("name", "document")),
     ):
         sub = actions.add_parser(name, help=help, description=help)
         sub.set_defaults(command=partial(command, services))
@@ -223,6 +226,42 @@ def _delete(open_services: Open, options: argparse.Namespace) -> int:
         services.knowledge.delete(space.id)
         print(text("app.deleted", space=space.name))
     return 0
+
+
+def _documents(open_services: Open, options: argparse.Namespace) -> int:
+    with open_services() as services:
+        for document in services.knowledge.documents(find_space(services, options.name).id):
+            facts = {"passages": f"{document.chunks:,}", "encoding": document.encoding or "-"}
+            state = text(f"app.document_{document.status}", reason=str(document.error or ""), **facts)
+            print(f"{document.id}  {document.name}  ({state})")
+    return 0
+
+
+def _passages(open_services: Open, options: argparse.Namespace) -> int:
+    with open_services() as services:
+        space = find_space(services, options.name)
+        document = _document(services, space, options.document)
+        for number, passage in enumerate(services.knowledge.chunks(space.id, document.id), 1):
+            place = " · ".join(part for part in (f"p. {passage.page}" if passage.page else "", passage.heading) if part)
+            print(f"[{number}] {place}\n{passage.text}\n")
+    return 0
+
+
+def _remove(open_services: Open, options: argparse.Namespace) -> int:
+    with open_services() as services:
+        space = find_space(services, options.name)
+        document = _document(services, space, options.document)
+        services.knowledge.delete_document(space.id, document.id)
+        print(text("app.removed", name=document.name, space=space.name))
+    return 0
+
+
+def _document(services: "Services", space: "Space", name: str) -> "Document":
+    """A document by its id or its name. Raises NotFound."""
+    for document in services.knowledge.documents(space.id):
+        if name in (document.id, document.name):
+            return document
+    raise NotFound("knowledge.no_document")
 
 
 def _reembed(open_services: Open, options: argparse.Namespace) -> int:

@@ -103,6 +103,12 @@ def test_spaces_are_made_renamed_emptied_and_deleted(data: Path, tmp_path: Path)
     assert run(data, "space", "rename", "Coast", "Shore").returncode == 0
     assert "Shore  (1 documents, 1 passages)" in run(data, "space", "list").stdout
     assert "nothing to do" in run(data, "space", "reembed", "Shore").stdout
+    assert "a.md  (1 passages, utf-8)" in run(data, "space", "documents", "Shore").stdout
+    assert "The lighthouse has 112 steps." in run(data, "space", "passages", "Shore", "a.md").stdout
+    assert run(data, "space", "remove", "Shore", "b.md").returncode == 1
+    assert "was removed from" in run(data, "space", "remove", "Shore", "a.md").stdout
+    assert "a.md" not in run(data, "space", "documents", "Shore").stdout
+    assert run(data, "ingest", str(tmp_path / "a.md"), "--space", "Shore").returncode == 0
     kept = run(data, "space", "empty", "Shore", stdin="n\n")
     assert kept.returncode == 1
     assert "1 documents" in kept.stdout

@@ -109,6 +109,7 @@ def knowledge_tour(browser: Browser, url: str, language: str, scheme: str, width
     expect(page.locator(".banner")).to_be_visible(timeout=30_000)
     shoot("k3-stopped")
     page.click("[data-action=resume_space]")
+    page.wait_for_selector("#knowledge-progress [data-running]")
     expect(page.locator("#knowledge-progress [data-running]")).to_have_count(0, timeout=240_000)
     page.set_input_files("#knowledge-upload input[type=file]", _file("合同.txt", CONTRACT.encode("gb18030")))
     page.wait_for_selector(".preview")
