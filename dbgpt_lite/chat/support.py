@@ -49,6 +49,12 @@ _DENIAL = re.compile(
     r"|(?:没有|未|并未|无)(?:提到|提及|说明|包含|涉及|给出|相关|找到|规定|记载)",
     re.IGNORECASE,
 )
+# Where another claim begins. A comma alone also stands between the things that are not mentioned.
+_CLAIM = re.compile(
+    r"[;；]|\b(?:but|however|although|though|whereas)\b|,\s*and\s+(?=(?:the|it|they|this|these|you|we|a|an|all|its|their)\b)"
+    r"|但是?|不过|然而|[，,](?:而|并)且?",
+    re.IGNORECASE,
+)
 _GOES_ON = re.compile(
     r"^\s*(?:[-*+•|]|\d+[.)]|(?:it|they|this|these|that|he|she)\b|它|这|该|其|前者|后者)", re.IGNORECASE
 )
@@ -128,8 +134,9 @@ def supports(sentence: str, known: Evidence, near: Near | None = None) -> bool:
         return True
     said = plain(sentence)
     if _DENIAL.search(said):
-        # "The documents do not mention X" rests on what is not there.
-        return True
+        # "The documents do not mention X" rests on what is not there; "but the warranty lasts ten years" does not.
+        claims = [part for part in _CLAIM.split(said) if terms(part) and not _DENIAL.search(part)]
+        return all(supports(claim, known, near) for claim in claims)
     if not facts_hold(said, known):
         return False
     if is_chinese(said) != is_chinese(known.text) and not _shares_writing(said, known):

@@ -105,6 +105,9 @@ class Calibrator:
                 self.forget(space_id)
             except (UserError, sqlite3.Error) as error:
                 logger.info("space %s was not calibrated: %s", space_id, type(error).__name__)
+            except Exception:
+                # One space that cannot be learned must not keep all others from it.
+                logger.exception("space %s was not calibrated", space_id)
 
     def _file(self, space_id: str) -> Path:
         return self._folder / f"{space_id}.json"

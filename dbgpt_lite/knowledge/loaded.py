@@ -11,6 +11,9 @@ from dbgpt_lite.errors import TooLarge
 # Far above any document people read, far below what fills the memory.
 MAX_CHARACTERS = 20_000_000
 
+# A heading is stored and embedded with each of its chunks.
+MAX_HEADING = 200
+
 # Lines, rows or paragraphs between two looks at whether the reading was stopped.
 WATCH_EVERY = 256
 
@@ -72,12 +75,17 @@ class LoadedDocument:
 
 @dataclass
 class Sections:
-    """Collects sections, cleaned, and stops a document that grows beyond MAX_CHARACTERS."""
+    """Collects sections, cleaned, and stops a document that grows beyond MAX_CHARACTERS.
 
+    keep_bare: a heading with nothing under it is text of its own; not so for names of sheets and bookmarks.
+    """
+
+    keep_bare: bool = True
     sections: list[Section] = field(default_factory=list)
     characters: int = 0
     _path: list[str] = field(default_factory=list)
     _lines: list[str] = field(default_factory=list)
+    _is_bare: bool = False
 
     def line(self, text: str) -> None:
         """Add a line (or a block of them) under the current heading."""
@@ -87,21 +95,31 @@ class Sections:
         self._lines.append(text)
 
     def heading(self, level: int, title: str) -> None:
-        """Start a section; level counts from 1."""
+        """Start a section; level counts from 1. What is too long for a heading is its first line instead."""
         self.end()
+        if level <= len(self._path):
+            self._end_bare()
         title = " ".join(title.split())
-        self._path = [*self._path[: level - 1], *[""] * (level - 1 - len(self._path)), title]
+        shown = title if len(title) <= MAX_HEADING else title[: MAX_HEADING - 1] + "…"
+        self._path = [*self._path[: level - 1], *[""] * (level - 1 - len(self._path)), shown]
+        self._is_bare = bool(title)
+        if shown != title:
+            self.line(title)
 
     def end(self, page: int | None = None) -> None:
         """Finish the current section."""
         text, self._lines = _clean("\n".join(self._lines)), []
         if text:
-            self.sections.append(Section(text, page, " › ".join(part for part in self._path if part)))
+            self.sections.append(Section(text, page, _joined(self._path)))
+            self._is_bare = False
 
-    def headings_only(self) -> LoadedDocument:
-        """A document of the headings under which no text stood."""
-        path = [part for part in self._path if part]
-        return LoadedDocument((Section("\n".join(path)),) if path else ())
+    def _end_bare(self) -> None:
+        """Keep the words of a heading that has neither text nor another heading under it."""
+        if self._is_bare and self.keep_bare:
+            title = _clean(self._path[-1])
+            if title:
+                self.sections.append(Section(title, None, _joined(self._path[:-1])))
+        self._is_bare = False
 
     def is_blank(self) -> bool:
         """Whether the current section has no text yet."""
@@ -109,7 +127,12 @@ class Sections:
 
     def document(self, encoding: str = "", pages: int = 0, undecodable: int = 0) -> LoadedDocument:
         self.end()
+        self._end_bare()
         return LoadedDocument(tuple(self.sections), encoding, pages, undecodable)
+
+
+def _joined(path: list[str]) -> str:
+    return " › ".join(part for part in path if part)
 
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f\ufeff\ufffe\uffff\ud800-\udfff]")

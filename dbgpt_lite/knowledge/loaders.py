@@ -5,6 +5,7 @@ import io
 from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 from dbgpt_lite.errors import DbgptError, DocumentError, TooLarge
 from dbgpt_lite.knowledge.encodings import decode
@@ -62,11 +63,21 @@ def read_text(path: Path, check: Check = never, encoding: str = "") -> LoadedDoc
 
 def read_csv(path: Path, check: Check = never, encoding: str = "") -> LoadedDocument:
     decoded = decode(path.read_bytes(), encoding=encoding)
+    delimiter = _delimiter(decoded.text)
+    try:
+        sections = _csv_sections(decoded.text, delimiter, csv.QUOTE_MINIMAL, check)
+    except csv.Error:
+        # A quotation mark that is never closed makes one cell of the rest, which the csv module refuses.
+        sections = _csv_sections(decoded.text, delimiter, csv.QUOTE_NONE, check)
+    return sections.document(decoded.encoding, undecodable=decoded.undecodable)
+
+
+def _csv_sections(text: str, delimiter: str, quoting: Literal[0, 3], check: Check) -> Sections:
     sections = Sections()
-    rows = csv.reader(io.StringIO(decoded.text, newline=""), delimiter=_delimiter(decoded.text))
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting)
     for line in table_lines(watched(rows, check)):
         sections.line(line)
-    return sections.document(decoded.encoding, undecodable=decoded.undecodable)
+    return sections
 
 
 def _delimiter(text: str) -> str:

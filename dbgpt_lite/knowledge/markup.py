@@ -25,8 +25,7 @@ def read_markdown(path: Path, check: Check = never, encoding: str = "") -> Loade
             sections.heading(len(heading[1]), heading[2])
         else:
             sections.line(line)
-    document = sections.document(decoded.encoding, undecodable=decoded.undecodable)
-    return document if document.sections else sections.headings_only()
+    return sections.document(decoded.encoding, undecodable=decoded.undecodable)
 
 
 def declared_encoding(content: bytes) -> str:

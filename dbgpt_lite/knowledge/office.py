@@ -49,8 +49,7 @@ def read_docx(path: Path, check: Check = never) -> LoadedDocument:
     for note in watched(_notes(document), check):
         fences.paragraph()
         sections.line(note + "\n")
-    loaded = sections.document()
-    return loaded if loaded.sections else sections.headings_only()
+    return sections.document()
 
 
 def _take_out(body: Any, check: Check) -> None:
@@ -151,7 +150,7 @@ def read_pptx(path: Path, check: Check = never) -> LoadedDocument:
 
     check_zip(path, check)
     slides = pptx.Presentation(str(path)).slides
-    sections, fences = Sections(), Fences()
+    sections, fences = Sections(keep_bare=False), Fences()
     for page, slide in enumerate(slides, start=1):
         check()
         title = slide.shapes.title

@@ -22,8 +22,11 @@ _OVERLAP = 32
 _OLE_MAGIC = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 # Office formats have no DTD (ECMA-376 part 2, 9.1.4); its entities could read files or grow without end.
 _DTD = re.compile(rb"<!(?:DOCTYPE|ENTITY)", re.IGNORECASE)
-# The libraries follow no entity anyway; a printer's settings (.bin) may be a property list with a DTD of its own.
+# A printer's settings (.bin) may be a property list with a DTD of Apple's, which declares no entity. Names of other
+# parts say nothing: a sheet may be called anything.
+_ENTITY = re.compile(rb"<!ENTITY", re.IGNORECASE)
 _XML = (".xml", ".rels")
+_MARKUP_BEGINS = (b"<", b"\xef\xbb\xbf<", b"\xfe\xff", b"\xff\xfe", b"\x00<")
 _PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".emf", ".wmf", ".mp4")
 
 
@@ -66,19 +69,21 @@ def check_zip(path: Path, check: Check) -> None:
             tags += block.count(b"<", len(block) - new)
             if tags > MAX_TAGS:
                 raise DocumentError("knowledge.too_many_elements", limit=f"{MAX_TAGS:,}")
+            forbidden = _DTD if name.endswith(_XML) else _ENTITY
             # UTF-16 writes each letter with a zero byte.
-            if name.endswith(_XML) and _DTD.search(block.replace(b"\x00", b"") if b"\x00" in block else block):
+            if forbidden.search(block.replace(b"\x00", b"") if b"\x00" in block else block):
                 raise zipfile.BadZipFile("a part has a DTD")
 
 
 def _blocks(archive: zipfile.ZipFile) -> Iterator[tuple[str, bytes, int]]:
     """The unpacked parts in blocks, without the pictures: name of the part, the end of the block before with this one,
-    and the length of this one."""
+    and the length of this one. What is called a picture and begins like markup is none."""
     for entry in archive.infolist():
-        if entry.filename.lower().endswith(_PICTURES):
-            continue
+        picture = entry.filename.lower().endswith(_PICTURES)
         with archive.open(entry) as part:
             last = b""
             while block := part.read(_SCAN_BLOCK):
+                if picture and not last and not block.lstrip().startswith(_MARKUP_BEGINS):
+                    break
                 yield entry.filename.lower(), last + block, len(block)
                 last = block[-_OVERLAP:]

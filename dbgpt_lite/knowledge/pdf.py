@@ -24,7 +24,7 @@ def read_pdf(path: Path, check: Check = never) -> LoadedDocument:
         with _PDFIUM:
             pdf.close()
     hyphens = _Hyphens(texts)
-    sections = Sections()
+    sections = Sections(keep_bare=False)
     for number, text in enumerate(texts):
         for level, title in bookmarks.get(number, ()):
             sections.heading(level, title)
@@ -74,11 +74,19 @@ def _bookmarks(pdf: Any) -> dict[int, list[tuple[int, str]]]:
                 break
             target = item.get_dest()
             page = target.get_index() if target else None
-            title = str(item.get_title() or "").strip()
+            title = _title(item)
             if page is not None and title:
                 found.setdefault(int(page), []).append((int(item.level) + 1, title))
     # Several short chapters on one page: what they share is the heading, and the first of them.
     return {page: chapters[: _shared(chapters)] for page, chapters in found.items()}
+
+
+def _title(bookmark: Any) -> str:
+    """The words of a bookmark, "" when they are no text (PDFium hands over half of a surrogate pair as it stands)."""
+    try:
+        return str(bookmark.get_title() or "").strip()
+    except UnicodeError:
+        return ""
 
 
 def _shared(chapters: list[tuple[int, str]]) -> int:

@@ -140,6 +140,11 @@ class Retriever:
             return Retrieval((), (), 0.0, max(needed.values(), default=0.0), False)
         best = max(ranked, key=lambda one: one.evidence - needed[one.space_id])
         covered = best.evidence >= needed[best.space_id]
+        if not covered:
+            # What was weighed is what is shown: the best match first.
+            ranked = sorted(ranked, key=lambda one: needed[one.space_id] - one.evidence)
+        elif best not in ranked[:limit]:
+            ranked = [*ranked[: limit - 1], best, *(one for one in ranked[limit - 1 :] if one is not best)]
         kept = without_repeats((replace(one.passage, score=one.evidence) for one in ranked), 2 * limit)
         found = tuple(join_neighbours(kept, limit if covered else min(limit, NEAR_MISSES)))
         passages, misses = (found, ()) if covered else ((), found)
@@ -218,7 +223,11 @@ class Retriever:
             return Calibration(embedder=version.embedder, generation=version.generation)
         index = self._index_of(space_id)
         index.refresh(self._embedder.identity)
-        vectors = np.stack(list(index.vectors([passage.id for passage in sample.passages]).values()))
+        known = index.vectors([passage.id for passage in sample.passages])
+        if not known:
+            # Emptied since the sample was drawn.
+            return Calibration(embedder=version.embedder, generation=version.generation)
+        vectors = np.stack(list(known.values()))
 
         def ask(question: str, document: str, floor: Mapping[str, float]) -> float:
             if self.calibrator.closing:

@@ -57,8 +57,7 @@ def read_html(path: Path, check: Check = never, encoding: str = "") -> LoadedDoc
     page.close()
     sections = Sections()
     _write(page, sections, check)
-    document = sections.document(decoded.encoding, undecodable=decoded.undecodable)
-    return document if document.sections else sections.headings_only()
+    return sections.document(decoded.encoding, undecodable=decoded.undecodable)
 
 
 # What is no content, with its end: comments, CDATA, declarations, processing instructions, scripts and styles.
@@ -95,17 +94,16 @@ def _markup_only(text: str) -> str:
 
 
 def _write(page: "_Page", sections: Sections, check: Check) -> None:
-    """The main part when the page has one. The title stands above all headings, unless the first one repeats it."""
-    title = page.title
-    if title:
-        sections.heading(1, title)
-    for line in watched(_main_lines(page.finished()), check):
-        if not line.level:
-            sections.line(line.text)
-        elif line.level == 1 and line.text in title:
-            sections.heading(1, line.text)
+    """The main part when the page has one. The title stands above all headings, unless one of them repeats it."""
+    lines = _main_lines(page.finished())
+    above = bool(page.title) and not any(line.level == 1 and line.text in page.title for line in lines)
+    if above:
+        sections.heading(1, page.title)
+    for line in watched(lines, check):
+        if line.level:
+            sections.heading(line.level + above, line.text)
         else:
-            sections.heading(line.level + bool(title), line.text)
+            sections.line(line.text)
 
 
 def _main_lines(lines: list[_Line]) -> list[_Line]:
@@ -152,7 +150,11 @@ class _Page(HTMLParser):
 
     def _begin(self, tag: str) -> None:
         if tag in _BLOCKS or tag in _HEADINGS:
+            before = len(self._lines)
             self._break(tag in _PARAGRAPHS)
+            if len(self._lines) > before:
+                # A heading that was never closed ends with its line.
+                self._heading = 0
         if tag in _MAIN:
             self._main.append(len(self._open))
         elif tag in _HEADINGS and not self._tables:
@@ -178,6 +180,9 @@ class _Page(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         self._watch()
+        if tag in _HEADINGS and not self._counts.get(tag):
+            # Any heading's end tag closes the one that is open (https://html.spec.whatwg.org/#parsing-main-inbody).
+            tag = next((name for name in reversed(self._open) if name in _HEADINGS), tag)
         if not self._counts.get(tag):
             return
         while True:

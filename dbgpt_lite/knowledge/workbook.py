@@ -31,7 +31,7 @@ def read_xlsx(path: Path, check: Check = never) -> LoadedDocument:
     import openpyxl
 
     check_zip(path, check)
-    sections, fences = Sections(), Fences()
+    sections, fences = Sections(keep_bare=False), Fences()
     # openpyxl judges a path by its suffix, and stored files have none.
     with path.open("rb") as stream, closing(openpyxl.load_workbook(stream, read_only=True, data_only=True)) as book:
         for number, sheet in enumerate(book.worksheets):

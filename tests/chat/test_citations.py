@@ -230,3 +230,19 @@ def test_checking_changes_nothing_but_markers(pieces: list[str]) -> None:
     assert "".join(without_markers(checked.text).split()) == bare
     assert all(sentence in checked.text for sentence in checked.unsupported)
     assert {c.number for c in checked.citations} <= {1, 2, 3, 4}
+
+
+@pytest.mark.parametrize(
+    ("answer", "kept"),
+    [
+        ("The document does not state the colour, but the warranty lasts ten years and covers theft [1].", False),
+        ("The price is not mentioned here; Zorgon Ltd refunds 500 euros within 3 days [1].", False),
+        ("The document does not state the colour, but the warranty lasts two years [1].", True),
+        ("The document does not mention the price, the colour or the weight [1].", True),
+        ("文件没有提到颜色，但保修期为十年，盗窃也在内[1]。", False),
+    ],
+)
+def test_what_stands_beside_a_denial_needs_a_source(answer: str, kept: bool) -> None:
+    warranty = Passage(1, "The warranty of the lantern lasts two years. It covers defects of material.", "d", "w.md")
+    assert bool(check(answer, [warranty]).citations) == kept
+    assert bool(check(answer, [warranty]).unsupported) == (not kept)

@@ -238,3 +238,19 @@ def test_the_sample_of_a_large_space_is_spread_and_bounded(base: KnowledgeBase, 
     assert SAMPLE_SIZE - 2 <= len(sample.passages) <= SAMPLE_SIZE
     by_name = [passage.document for passage in sample.passages]
     assert abs(by_name.count("a.md") - by_name.count("b.md")) <= 2
+
+
+def test_a_space_that_cannot_be_learned_keeps_no_other_from_it(tmp_path: Path) -> None:
+    learned_of: list[str] = []
+
+    def learn_space(space_id: str) -> Calibration:
+        if space_id == "odd":
+            raise ValueError("need at least one array to stack")
+        learned_of.append(space_id)
+        return Calibration()
+
+    calibrator = Calibrator(tmp_path / "calibrations", learn_space)
+    calibrator.refresh("odd")
+    calibrator.refresh("s")
+    wait_for(calibrator)
+    assert learned_of == ["s"]

@@ -507,3 +507,62 @@ def test_reading_stops_when_asked(path: Path, name: str) -> None:
     assert last > 3000 // loaded.WATCH_EVERY
     with pytest.raises(Cancelled):
         load(path, name, stop_at_the_last)
+
+
+@pytest.mark.parametrize(
+    ("page", "parts"),
+    [
+        ("<h2>Opening hours</h3><p>We open at nine.</p><p>Closed on Sundays.", ("nine", "Sundays")),
+        ("<h1>Title<p>Text one.<p>Text two.<p>Text three.", ("one", "two", "three")),
+        ("<h1><div>Title</div></h1><p>Body.", ("Body",)),
+        ("<h1>A</h1><h2>Call 555-1234</h2><h2>B</h2><p>Body.", ("555-1234", "Body")),
+        ("<h1>Only</h1><h2>headings</h2><h2>here</h2>", ("headings", "here")),
+    ],
+)
+def test_html_headings_swallow_no_text(path: Path, page: str, parts: tuple[str, ...]) -> None:
+    path.write_text(page)
+    document = load(path, "a.html")
+    for part in parts:
+        assert part in document.text, part
+    if "<div>Title" in page:
+        assert document.sections[0].heading == "Title"
+
+
+def test_a_heading_that_is_a_chapter_is_cut_and_kept_as_text(path: Path) -> None:
+    path.write_text("# " + "word " * 150 + "end\n\nBody.\n")
+    [section] = load(path, "a.md").sections
+    assert len(section.heading) <= loaded.MAX_HEADING
+    assert section.text.endswith("word end\n\nBody.")
+
+
+def _with_sheet_named(name: str, before: bytes) -> bytes:
+    """A workbook whose first sheet is stored under another name and begins with `before`."""
+    plain = io.BytesIO()
+    book = openpyxl.Workbook()
+    book.active.append(["hello"])
+    book.save(plain)
+    changed = io.BytesIO()
+    with zipfile.ZipFile(plain) as source, zipfile.ZipFile(changed, "w", zipfile.ZIP_DEFLATED) as target:
+        for entry in source.namelist():
+            content = source.read(entry).replace(b"worksheets/sheet1.xml", f"worksheets/{name}".encode())
+            if entry == "xl/worksheets/sheet1.xml":
+                target.writestr(f"xl/worksheets/{name}", before + content.partition(b"?>")[2] or content)
+            else:
+                target.writestr(entry, content)
+    return changed.getvalue()
+
+
+@pytest.mark.parametrize("name", ["sheet1.xml", "sheet1.dat", "sheet1.png", "printerSettings1.bin"])
+def test_a_sheet_with_entities_is_refused_whatever_it_is_called(path: Path, name: str) -> None:
+    path.write_bytes(_with_sheet_named(name, b'<!DOCTYPE w [<!ENTITY a "aaaa">]>'))
+    assert key_of(lambda: load(path, "a.xlsx")) == "knowledge.unreadable"
+    path.write_bytes(_with_sheet_named(name, b'\xef\xbb\xbf<!DOCTYPE w [<!ENTITY a "aaaa">]>'))
+    assert key_of(lambda: load(path, "a.xlsx")) == "knowledge.unreadable"
+
+
+def test_a_quotation_mark_that_is_never_closed_costs_no_csv(path: Path) -> None:
+    rows = "\n".join(f"{number},Lantern {number}" for number in range(12_000))
+    path.write_text(f'id,name\n1,"broken\n{rows}\n')
+    text = load(path, "a.csv").text
+    assert "Lantern 11999" in text
+    assert "broken" in text

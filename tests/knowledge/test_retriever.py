@@ -265,3 +265,15 @@ def test_common_words_are_left_out_of_a_large_space(
     # A question of common words only is still answered, from a bounded number of chunks.
     assert search_words(base._catalog, space.id, "letter", 5)
     assert search_words(base._catalog, space.id, "zeppelin", 5) == []
+
+
+def test_the_best_match_is_shown_first_among_the_near_misses(base: KnowledgeBase, take_in: TakeIn) -> None:
+    space = base.create("Mixed")
+    lines = ("Lanterns shine for nine hours.", "Bees dance in the hive.", "Ferries sail at nine.", "Pipes freeze.")
+    take_in(space.id, {f"{n}.txt": line for n, line in enumerate(lines)})
+    for question in ("How do I prune roses in spring?", "Which moon of Jupiter is covered with ice?"):
+        found = base.retrieve([space.id], question, 3)
+        assert not found.covered
+        scores = [one.score for one in found.near_misses]
+        assert scores == sorted(scores, reverse=True)
+        assert scores[0] == pytest.approx(found.best)
