@@ -1,0 +1,195 @@
+"""Remembered questions and terms that fit a new question, for the prompt that asks for its SQL.
+
+Score of an example = similarity weight x cosine(question, example's question)
+                    + word weight x Dice coefficient of their words, weighted by idf over the connection's examples,
+over the sum of the weights: 1.0 is the same question. Only the examples that share most words are compared by meaning,
+so that the time of one question is bounded however many there are.
+"""
+
+import math
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from dbgpt_lite.chat.memory_files import read_examples
+from dbgpt_lite.chat.support import Near
+from dbgpt_lite.errors import DatabaseError, NotFound, UserError
+from dbgpt_lite.knowledge.words import is_chinese
+from dbgpt_lite.query_store import Example, ExampleOrigin, NewExample, QueryStore, Term, question_key
+from dbgpt_lite.sql.database import Databases
+from dbgpt_lite.sql.words import content_words, singular
+from dbgpt_lite.texts import Language
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Weights of the score, and the score an example needs to be shown."""
+
+    similarity: float
+    words: float
+    needed: float
+
+
+# Set on tests/chat/example_questions.json. all-MiniLM-L6-v2 reads no Chinese, so there the words decide.
+RULES: Mapping[Language, Rule] = {
+    "en": Rule(similarity=1.0, words=0.6, needed=0.35),
+    "zh": Rule(similarity=0.25, words=1.0, needed=0.22),
+}
+MAX_COMPARED = 300  # examples compared by meaning a question
+MAX_CHECKED = 30  # examples held against the schema a question
+
+_HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_LATIN_WORD = re.compile(r"[a-z]+")
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarExample:
+    """An example that fits the question; `score` is 1.0 for the same question."""
+
+    question: str
+    sql: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class ListedExample:
+    """An example, and why it is not shown to a model (None: it is)."""
+
+    example: Example
+    problem: UserError | None = None
+
+
+class ExampleMemory:
+    """The examples and terms of the store, held against questions and against the schemas as they are now."""
+
+    def __init__(self, queries: QueryStore, databases: Databases, near: Near) -> None:
+        """`near(text, others)` gives the cosine of a text with each of the others (`ExtractiveEngine.near`)."""
+        self._queries = queries
+        self._databases = databases
+        self._near = near
+
+    def remember(self, owner: str, connection: str, question: str, sql: str, origin: ExampleOrigin) -> Example:
+        """Keep a question with the query that answers it. Raises UserError, QueryRefused for one that cannot run."""
+        name, checked = self._check(connection, sql)
+        return self._queries.examples.add(owner, NewExample(name, question, checked, language_of(question), origin))
+
+    def similar(self, connection: str, question: str, count: int = 3) -> tuple[SimilarExample, ...]:
+        """At most `count` examples of the connection that fit the question, best first; the same question leads.
+
+        Those whose SQL the schema no longer bears are left out, as are others with the same SQL. Raises NotFound, and
+        DatabaseError when the schema cannot be read.
+        """
+        database = self._databases.get(connection)
+        scored = self._scored(question, self._queries.examples.all(database.name))
+        found: dict[str, SimilarExample] = {}
+        for example, score in scored[:MAX_CHECKED]:
+            if len(found) >= count:
+                break
+            if example.sql not in found and database.objection(example.sql) is None:
+                found[example.sql] = SimilarExample(example.question, example.sql, score)
+        return tuple(found.values())
+
+    def terms(self, connection: str, question: str) -> tuple[Term, ...]:
+        """Terms of the glossary that occur in the question; the connection's own meaning goes before that for all."""
+        name = self._databases.get(connection).name
+        found: dict[str, Term] = {}
+        for term in self._queries.glossary.all(name):
+            key = question_key(term.term)
+            if occurs(term.term, question) and (key not in found or term.connection):
+                found[key] = term
+        return tuple(found.values())
+
+    def read(self, content: bytes, connection: str = "") -> list[NewExample]:
+        """Examples of a JSONL file (memory_files.py), every one checked by its connection. Raises UserError."""
+        return read_examples(content, connection, self._check)
+
+    def listed(self, connection: str = "", search: str = "") -> list[ListedExample]:
+        """Examples of a connection ("" = of all), newest first, with what keeps one from being shown to a model."""
+        examples = self._queries.examples.all(connection, search)
+        return [ListedExample(example, self._problem(example)) for example in examples]
+
+    def warm(self) -> None:
+        """Embed the newest questions ahead of the first one that is asked; call it in the background."""
+        for name in self._databases.names():
+            questions = [example.question for example in self._queries.examples.all(name)[:MAX_COMPARED]]
+            if questions:
+                self._near(questions[0], questions)
+
+    def _check(self, connection: str, sql: str) -> tuple[str, str]:
+        database = self._databases.get(connection)
+        return database.name, database.check(sql)
+
+    def _problem(self, example: Example) -> UserError | None:
+        try:
+            return self._databases.get(example.connection).objection(example.sql)
+        except (NotFound, DatabaseError) as error:
+            return error
+
+    def _scored(self, question: str, examples: Sequence[Example]) -> list[tuple[Example, float]]:
+        """Examples that reach the needed score, best first; the same question before any other of that score."""
+        rule = RULES[language_of(question)]
+        weights = _weights([_words(example.question) for example in examples])
+        asked, key = _words(question), question_key(question)
+        shared = [_dice(asked, _words(example.question), weights) for example in examples]
+        same = [question_key(example.question) == key for example in examples]
+        rows = sorted(range(len(examples)), key=lambda row: (not same[row], -shared[row], row))[:MAX_COMPARED]
+        near = self._near(question, [examples[row].question for row in rows]) if rows else []
+        scores: dict[int, float] = {}
+        for row, cosine in zip(rows, near, strict=True):
+            mixed = (rule.similarity * max(cosine, 0.0) + rule.words * shared[row]) / (rule.similarity + rule.words)
+            scores[row] = 1.0 if same[row] else min(mixed, 1.0)
+        good = [row for row in rows if scores[row] >= rule.needed]
+        good.sort(key=lambda row: (not same[row], -scores[row], row))
+        return [(examples[row], scores[row]) for row in good]
+
+
+def language_of(question: str) -> Language:
+    """Chinese or English: the language whose rule a question falls under."""
+    return "zh" if is_chinese(question) else "en"
+
+
+def render_examples(examples: Sequence[SimilarExample]) -> str:
+    """Examples as text for a prompt, the best one last: next to the question it weighs most. "" when there are none."""
+    return "\n\n".join(f"Question: {example.question}\nSQL: {example.sql}" for example in reversed(examples))
+
+
+def render_terms(terms: Sequence[Term]) -> str:
+    """Terms as text for a prompt, one a line. "" when there are none."""
+    return "\n".join(f"{term.term}: {term.meaning}{f' (SQL: {term.sql})' if term.sql else ''}" for term in terms)
+
+
+def occurs(term: str, question: str) -> bool:
+    """Whether the question speaks of the term: as whole words, whatever the case and the plural; Chinese anywhere."""
+    wanted = _plain(term)
+    if not wanted:
+        return False
+    start = "" if re.match(rf"[{_HAN}]", wanted) else rf"(?<![^\W{_HAN}])"
+    end = "" if re.search(rf"[{_HAN}]\Z", wanted) else rf"(?![^\W{_HAN}])"
+    return re.search(start + re.escape(wanted) + end, _plain(question)) is not None
+
+
+def _plain(text: str) -> str:
+    folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return _LATIN_WORD.sub(lambda word: singular(word.group()), folded)
+
+
+@lru_cache(maxsize=8192)
+def _words(text: str) -> frozenset[str]:
+    return content_words(unicodedata.normalize("NFKC", text))
+
+
+def _weights(texts: Sequence[frozenset[str]]) -> Mapping[str, float]:
+    """idf of the words: what every question holds says little."""
+    holding = Counter(word for words in texts for word in words)
+    return {word: math.log(1 + len(texts) / count) for word, count in holding.items()}
+
+
+def _dice(first: frozenset[str], second: frozenset[str], weights: Mapping[str, float]) -> float:
+    """Dice coefficient of two sets of words weighted by idf; an unknown word weighs as much as the rarest."""
+    rarest = max(weights.values(), default=1.0)
+    both = sum(weights.get(word, rarest) for word in first & second)
+    size = sum(weights.get(word, rarest) for words in (first, second) for word in words)
+    return 2 * both / size if size else 0.0
