@@ -73,7 +73,7 @@ class AuditTrail:
                 made = db.execute(audit.insert().values(**values)).inserted_primary_key
         except SQLAlchemyError as error:
             log.error("the audit trail cannot be written, so a statement was refused: %s", type(error).__name__)
-            raise DatabaseError("memory.no_audit") from None
+            raise DatabaseError("queries.no_audit") from None
         assert made is not None
         self._prune(now)
         return int(made[0])

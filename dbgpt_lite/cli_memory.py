@@ -98,24 +98,24 @@ def _list_examples(services: "Services", options: argparse.Namespace) -> None:
         print(_shown(f"{example.id}  {example.connection}  {example.question}  ({example.origin}, {example.owner})"))
         print(f"    {_shown(example.sql)}")
         if problem:
-            print(f"    {_shown(text('memory.not_shown', reason=problem))}")
+            print(f"    {_shown(text('queries.not_shown', reason=problem))}")
 
 
 def _add_example(owner: str, services: "Services", options: argparse.Namespace) -> None:
     made = services.memory.remember(owner, options.database, options.question, options.sql, "imported")
-    print(text("memory.added", id=made.id))
+    print(text("queries.added", id=made.id))
 
 
 def _remove_examples(services: "Services", options: argparse.Namespace) -> None:
     for number in options.ids:
         services.queries.examples.remove(number)
-    print(text("memory.removed", count=len(options.ids)))
+    print(text("queries.removed", count=len(options.ids)))
 
 
 def _import_examples(owner: str, services: "Services", options: argparse.Namespace) -> None:
     found = services.memory.read(_content(options.file), options.database)
     services.queries.examples.add_all(owner, found)
-    print(text("memory.imported", count=len(found), name=options.file.name))
+    print(text("queries.imported", count=len(found), name=options.file.name))
 
 
 def _export_examples(services: "Services", options: argparse.Namespace) -> None:
@@ -139,13 +139,13 @@ def _add_term(owner: str, services: "Services", options: argparse.Namespace) -> 
 
     name = services.databases.get(options.database).name if options.database else ""
     made = services.queries.glossary.add(owner, NewTerm(options.term, options.meaning, options.sql, name))
-    print(text("memory.added", id=made.id))
+    print(text("queries.added", id=made.id))
 
 
 def _remove_terms(services: "Services", options: argparse.Namespace) -> None:
     for number in options.ids:
         services.queries.glossary.remove(number)
-    print(text("memory.removed", count=len(options.ids)))
+    print(text("queries.removed", count=len(options.ids)))
 
 
 def _import_terms(owner: str, services: "Services", options: argparse.Namespace) -> None:
@@ -153,7 +153,7 @@ def _import_terms(owner: str, services: "Services", options: argparse.Namespace)
 
     found = read_terms(_content(options.file), options.database)
     services.queries.glossary.add_all(owner, found)
-    print(text("memory.imported", count=len(found), name=options.file.name))
+    print(text("queries.imported", count=len(found), name=options.file.name))
 
 
 def _export_terms(services: "Services", options: argparse.Namespace) -> None:
@@ -195,7 +195,7 @@ def _since(value: str, now: datetime) -> datetime | None:
     try:
         moment = datetime.fromisoformat(value)
     except ValueError:
-        raise ConfigError("memory.bad_since") from None
+        raise ConfigError("queries.bad_since") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
@@ -208,7 +208,7 @@ def _content(file: Path) -> bytes:
         with file.open("rb") as opened:
             return opened.read(MAX_BYTES + 1)
     except OSError:
-        raise UserError("memory.cannot_read", name=file.name) from None
+        raise UserError("queries.cannot_read", name=file.name) from None
 
 
 def _write(file: Path | None, content: str, count: int) -> None:
@@ -219,7 +219,7 @@ def _write(file: Path | None, content: str, count: int) -> None:
         file.write_text(content, encoding="utf-8")
     except OSError:
         raise UserError("app.cannot_write", name=file.name) from None
-    print(text("memory.exported", count=count, name=file.name))
+    print(text("queries.exported", count=count, name=file.name))
 
 
 def _print_json(facts: Mapping[str, object]) -> None:

@@ -10,7 +10,6 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -116,9 +115,15 @@ class ExampleStore:
         with self._engine.connect() as db:
             return [_example(row) for row in db.execute(query)]
 
+    def version(self, connection: str) -> tuple[object, ...]:
+        """Differs whenever the examples of a connection have changed: what was made of them is then made anew."""
+        facts = (sa.func.count(), sa.func.max(examples.c.created), sa.func.sum(examples.c.id))
+        with self._engine.connect() as db:
+            return tuple(db.execute(sa.select(*facts).where(examples.c.connection == connection)).one())
+
     def remove(self, example: int) -> None:
         """Forget an example. Raises NotFound."""
-        _remove(self._engine, examples, examples.c.id == example, "memory.no_example")
+        _remove(self._engine, examples, examples.c.id == example, "queries.no_example")
 
 
 class GlossaryStore:
@@ -152,7 +157,7 @@ class GlossaryStore:
 
     def remove(self, term: int) -> None:
         """Forget a term. Raises NotFound."""
-        _remove(self._engine, glossary, glossary.c.id == term, "memory.no_term")
+        _remove(self._engine, glossary, glossary.c.id == term, "queries.no_term")
 
 
 class SavedQueries:
@@ -165,7 +170,7 @@ class SavedQueries:
         """Keep a query; one of the same name on the same connection is replaced. Raises UserError, TooLarge."""
         named = one_line(name)[:MAX_NAME]
         if not named or not sql.strip():
-            raise UserError("memory.nameless_query")
+            raise UserError("queries.nameless_query")
         values: dict[str, object] = {
             "owner": owner,
             "connection": connection,
@@ -190,7 +195,7 @@ class SavedQueries:
     def remove(self, owner: str, query: int) -> None:
         """Remove a query. Raises NotFound unless it exists and is the owner's."""
         own = (saved_queries.c.id == query) & (saved_queries.c.owner == owner)
-        _remove(self._engine, saved_queries, own, "memory.no_query")
+        _remove(self._engine, saved_queries, own, "queries.no_query")
 
     def _list(self, chosen: sa.ColumnElement[bool], connection: str) -> list[SavedQuery]:
         query = sa.select(saved_queries).where(chosen).order_by(saved_queries.c.name, saved_queries.c.id)
@@ -211,7 +216,6 @@ class QueryStore:
         self.audit = AuditTrail(engine, audit_days)
 
 
-@lru_cache(maxsize=4 * MAX_EXAMPLES)
 def question_key(question: str) -> str:
     """Equal for questions that differ in case, width of letters, spaces or the mark at the end only."""
     plain = one_line(unicodedata.normalize("NFKC", question)).casefold().rstrip(" ?.!。")
@@ -225,21 +229,21 @@ def one_line(text: str) -> str:
 
 def _bounded(text: str, limit: int, field: str) -> str:
     if len(text) > limit:
-        raise TooLarge("memory.too_long", field=field, length=len(text), limit=limit)
+        raise TooLarge("queries.too_long", field=field, length=len(text), limit=limit)
     return text
 
 
 def _needed(text: str, limit: int, field: str) -> str:
     line = one_line(text)
     if not line:
-        raise UserError("memory.missing", field=field)
+        raise UserError("queries.missing", field=field)
     return _bounded(line, limit, field)
 
 
 def _example_values(owner: str, new: NewExample) -> dict[str, object]:
     sql = new.sql.strip()
     if not sql:
-        raise UserError("memory.missing", field="sql")
+        raise UserError("queries.missing", field="sql")
     return {
         "connection": _needed(new.connection, 128, "connection"),
         "question": _needed(new.question, MAX_QUESTION, "question"),
@@ -286,7 +290,7 @@ def _one(db: sa.Connection, table: sa.Table, key: Iterable[str], values: Mapping
 def _check_count(db: sa.Connection, table: sa.Table, chosen: sa.ColumnElement[bool], limit: int) -> None:
     """Raises TooLarge, so that the transaction is rolled back."""
     if (count := db.scalar(sa.select(sa.func.count()).select_from(table).where(chosen)) or 0) > limit:
-        raise TooLarge("memory.too_many", count=count, limit=limit)
+        raise TooLarge("queries.too_many", count=count, limit=limit)
 
 
 def _remove(engine: sa.Engine, table: sa.Table, chosen: sa.ColumnElement[bool], missing: str) -> None:

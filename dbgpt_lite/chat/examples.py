@@ -9,10 +9,8 @@ so that the time of one question is bounded however many there are.
 import math
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from dbgpt_lite.chat.memory_files import read_examples
 from dbgpt_lite.chat.support import Near
@@ -62,6 +60,41 @@ class ListedExample:
     problem: UserError | None = None
 
 
+class WordIndex:
+    """Which examples hold which words, and what each word weighs: idf, for what every question holds says little."""
+
+    def __init__(self, examples: Sequence[Example]) -> None:
+        self.examples = examples
+        self._keys = {question_key(example.question): row for row, example in enumerate(examples)}
+        words = [_words(example.question) for example in examples]
+        self._rows: dict[str, list[int]] = {}
+        for row, found in enumerate(words):
+            for word in found:
+                self._rows.setdefault(word, []).append(row)
+        self._weights = {word: math.log(1 + len(examples) / len(rows)) for word, rows in self._rows.items()}
+        self._rarest = math.log(1 + len(examples))
+        self._sizes = [sum(self._weights[word] for word in found) for found in words]
+
+    def same(self, question: str) -> int | None:
+        """The row of the same question."""
+        return self._keys.get(question_key(question))
+
+    def shared(self, question: str) -> dict[int, float]:
+        """Dice coefficient of the words of the question and of each example that shares some, weighted by idf.
+
+        A word that no example holds weighs as much as the rarest. The row of the same question is always there.
+        """
+        asked = _words(question)
+        size = sum(self._weights.get(word, self._rarest) for word in asked)
+        both: dict[int, float] = {}
+        for word in asked:
+            for row in self._rows.get(word, ()):
+                both[row] = both.get(row, 0.0) + self._weights[word]
+        found = {row: 2 * weight / (size + self._sizes[row]) for row, weight in both.items()}
+        same = self.same(question)
+        return found if same is None else {**found, same: 1.0}
+
+
 class ExampleMemory:
     """The examples and terms of the store, held against questions and against the schemas as they are now."""
 
@@ -70,6 +103,7 @@ class ExampleMemory:
         self._queries = queries
         self._databases = databases
         self._near = near
+        self._indexes: dict[str, tuple[tuple[object, ...], WordIndex]] = {}
 
     def remember(self, owner: str, connection: str, question: str, sql: str, origin: ExampleOrigin) -> Example:
         """Keep a question with the query that answers it. Raises UserError, QueryRefused for one that cannot run."""
@@ -83,7 +117,7 @@ class ExampleMemory:
         DatabaseError when the schema cannot be read.
         """
         database = self._databases.get(connection)
-        scored = self._scored(question, self._queries.examples.all(database.name))
+        scored = self._scored(question, self._index(database.name))
         found: dict[str, SimilarExample] = {}
         for example, score in scored[:MAX_CHECKED]:
             if len(found) >= count:
@@ -114,7 +148,7 @@ class ExampleMemory:
     def warm(self) -> None:
         """Embed the newest questions ahead of the first one that is asked; call it in the background."""
         for name in self._databases.names():
-            questions = [example.question for example in self._queries.examples.all(name)[:MAX_COMPARED]]
+            questions = [example.question for example in self._index(name).examples[:MAX_COMPARED]]
             if questions:
                 self._near(questions[0], questions)
 
@@ -128,21 +162,29 @@ class ExampleMemory:
         except (NotFound, DatabaseError) as error:
             return error
 
-    def _scored(self, question: str, examples: Sequence[Example]) -> list[tuple[Example, float]]:
+    def _index(self, connection: str) -> WordIndex:
+        """The words of the connection's examples, counted anew when those have changed."""
+        version = self._queries.examples.version(connection)
+        known = self._indexes.get(connection)
+        if known is None or known[0] != version:
+            known = version, WordIndex(self._queries.examples.all(connection))
+            self._indexes[connection] = known
+        return known[1]
+
+    def _scored(self, question: str, index: WordIndex) -> list[tuple[Example, float]]:
         """Examples that reach the needed score, best first; the same question before any other of that score."""
         rule = RULES[language_of(question)]
-        weights = _weights([_words(example.question) for example in examples])
-        asked, key = _words(question), question_key(question)
-        shared = [_dice(asked, _words(example.question), weights) for example in examples]
-        same = [question_key(example.question) == key for example in examples]
-        rows = sorted(range(len(examples)), key=lambda row: (not same[row], -shared[row], row))[:MAX_COMPARED]
+        examples, shared, same = index.examples, index.shared(question), index.same(question)
+        # Behind those that share words come the newest of the rest.
+        rows = sorted(shared, key=lambda row: (row != same, -shared[row], row))[:MAX_COMPARED]
+        rows = list(dict.fromkeys([*rows, *range(min(len(examples), MAX_COMPARED))]))[:MAX_COMPARED]
         near = self._near(question, [examples[row].question for row in rows]) if rows else []
         scores: dict[int, float] = {}
         for row, cosine in zip(rows, near, strict=True):
-            mixed = (rule.similarity * max(cosine, 0.0) + rule.words * shared[row]) / (rule.similarity + rule.words)
-            scores[row] = 1.0 if same[row] else min(mixed, 1.0)
+            both = rule.similarity * max(cosine, 0.0) + rule.words * shared.get(row, 0.0)
+            scores[row] = 1.0 if row == same else min(both / (rule.similarity + rule.words), 1.0)
         good = [row for row in rows if scores[row] >= rule.needed]
-        good.sort(key=lambda row: (not same[row], -scores[row], row))
+        good.sort(key=lambda row: (row != same, -scores[row], row))
         return [(examples[row], scores[row]) for row in good]
 
 
@@ -176,20 +218,5 @@ def _plain(text: str) -> str:
     return _LATIN_WORD.sub(lambda word: singular(word.group()), folded)
 
 
-@lru_cache(maxsize=8192)
 def _words(text: str) -> frozenset[str]:
     return content_words(unicodedata.normalize("NFKC", text))
-
-
-def _weights(texts: Sequence[frozenset[str]]) -> Mapping[str, float]:
-    """idf of the words: what every question holds says little."""
-    holding = Counter(word for words in texts for word in words)
-    return {word: math.log(1 + len(texts) / count) for word, count in holding.items()}
-
-
-def _dice(first: frozenset[str], second: frozenset[str], weights: Mapping[str, float]) -> float:
-    """Dice coefficient of two sets of words weighted by idf; an unknown word weighs as much as the rarest."""
-    rarest = max(weights.values(), default=1.0)
-    both = sum(weights.get(word, rarest) for word in first & second)
-    size = sum(weights.get(word, rarest) for words in (first, second) for word in words)
-    return 2 * both / size if size else 0.0

@@ -95,17 +95,17 @@ def _language(value: str) -> Language:
     for language in LANGUAGES:
         if value == language:
             return language
-    raise UserError("memory.other_language", language=value[:20])
+    raise UserError("queries.other_language", language=value[:20])
 
 
 def _lines(content: bytes, allowed: Mapping[str, int], needed: Sequence[str]) -> Iterator[_Line]:
     """The objects of a file with the numbers of their lines; empty lines are passed over."""
     if len(content) > MAX_BYTES:
-        raise TooLarge("memory.file_too_large", limit=MAX_BYTES // 2**20)
+        raise TooLarge("queries.file_too_large", limit=MAX_BYTES // 2**20)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise _wrong(content.count(b"\n", 0, error.start) + 1, UserError("memory.not_utf8")) from None
+        raise _wrong(content.count(b"\n", 0, error.start) + 1, UserError("queries.not_utf8")) from None
     count = 0
     # Only \n ends a line: inside of JSON text the other separators of Unicode may stand as they are.
     for number, line in enumerate(text.split("\n"), start=1):
@@ -113,7 +113,7 @@ def _lines(content: bytes, allowed: Mapping[str, int], needed: Sequence[str]) ->
             continue
         count += 1
         if count > MAX_LINES:
-            raise TooLarge("memory.too_many", count=count, limit=MAX_LINES)
+            raise TooLarge("queries.too_many", count=count, limit=MAX_LINES)
         with _numbered(number):
             fields = _fields(line, allowed, needed)
         yield _Line(number, fields)
@@ -123,19 +123,19 @@ def _fields(line: str, allowed: Mapping[str, int], needed: Sequence[str]) -> dic
     try:
         found = json.loads(line, object_pairs_hook=_pairs)
     except (ValueError, RecursionError):
-        raise UserError("memory.not_json") from None
+        raise UserError("queries.not_json") from None
     if not isinstance(found, dict):
-        raise UserError("memory.not_json")
+        raise UserError("queries.not_json")
     for name, value in found.items():
         if name not in allowed:
-            raise UserError("memory.other_field", field=one_line(name)[:40], fields=", ".join(allowed))
+            raise UserError("queries.other_field", field=one_line(name)[:40], fields=", ".join(allowed))
         if not isinstance(value, str):
-            raise UserError("memory.not_text", field=name)
+            raise UserError("queries.not_text", field=name)
         if len(value) > allowed[name]:
-            raise TooLarge("memory.too_long", field=name, length=len(value), limit=allowed[name])
+            raise TooLarge("queries.too_long", field=name, length=len(value), limit=allowed[name])
     for name in needed:
         if not one_line(found.get(name, "")):
-            raise UserError("memory.missing", field=name)
+            raise UserError("queries.missing", field=name)
     return found
 
 
@@ -148,7 +148,7 @@ def _pairs(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _once(seen: dict[tuple[str, str], int], key: tuple[str, str], number: int) -> None:
     if key in seen:
-        raise _wrong(number, UserError("memory.given_twice", first=seen[key]))
+        raise _wrong(number, UserError("queries.given_twice", first=seen[key]))
     seen[key] = number
 
 
@@ -162,7 +162,7 @@ def _numbered(number: int) -> Iterator[None]:
 
 
 def _wrong(number: int, reason: UserError) -> UserError:
-    return UserError("memory.line", number=number, reason=reason)
+    return UserError("queries.line", number=number, reason=reason)
 
 
 def _written(objects: Iterable[Mapping[str, str]]) -> str:

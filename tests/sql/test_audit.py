@@ -28,7 +28,7 @@ class Log:
 
     def begin(self, *, connection: str, statement: str, asked: str, owner: str, origin: str) -> int:
         if self.broken:
-            raise DatabaseError("memory.no_audit")
+            raise DatabaseError("queries.no_audit")
         entry = {"connection": connection, "statement": statement, "asked": asked, "owner": owner, "origin": origin}
         self.entries.append(entry)
         return len(self.entries) - 1
