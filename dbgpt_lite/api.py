@@ -179,7 +179,8 @@ def _chat_request(services: Services, body: ChatBody, owner: str) -> ChatRequest
         stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
         seed=body.seed,
     )
-    return ChatRequest("", turns[-1].content, owner, mode, source, sampling=sampling, history=tuple(turns[:-1]))
+    history = tuple(turns[:-1])
+    return ChatRequest("", turns[-1].content, owner, mode, source, sampling=sampling, history=history, origin="api")
 
 
 def _mode(model: str) -> tuple[Mode, str]:

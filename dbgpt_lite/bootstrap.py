@@ -13,6 +13,7 @@ from types import TracebackType
 import sqlalchemy.exc
 
 from dbgpt_lite.chat.context import AutoContext, ContextSource, DatabaseContext, DocumentContext, PlainChat
+from dbgpt_lite.chat.examples import ExampleMemory
 from dbgpt_lite.chat.extractive import ExtractiveEngine
 from dbgpt_lite.chat.rewriting import FollowUps
 from dbgpt_lite.chat.router import Router
@@ -28,6 +29,7 @@ from dbgpt_lite.llm.loader import LoadOptions, load
 from dbgpt_lite.llm.manager import ModelManager, configured_folder
 from dbgpt_lite.messages import Mode
 from dbgpt_lite.prompts import Prompts
+from dbgpt_lite.query_store import QueryStore
 from dbgpt_lite.sql.database import Databases
 from dbgpt_lite.sql.sample_shop import build as build_sample_shop
 from dbgpt_lite.store import ConversationStore
@@ -56,6 +58,8 @@ class Services:
     sql_model: LazyEngine | None
     questions: Questions
     samples_ready: threading.Event
+    queries: QueryStore
+    memory: ExampleMemory
     _ready: threading.Event = field(default_factory=threading.Event)
     _closing: threading.Event = field(default_factory=threading.Event)
 
@@ -118,6 +122,7 @@ class Services:
                 self.samples_ready.set()
             self.knowledge.warm()
             self.quoter.warm()
+            self.memory.warm()
             self._take_up_jobs()
             if self.sql_model and self.models.engine.info.kind == "builtin":
                 self.sql_model.warm().join()
@@ -163,11 +168,13 @@ def build_services(settings: Settings) -> Services:
         vector_store=settings.vector_store.get_secret_value(),
         reranker=_reranker(settings),
     )
-    databases = Databases(_database_urls(settings, data), settings.sql_row_limit, settings.sql_timeout_s)
+    store = _store(settings, data)
+    queries = QueryStore(store.engine, settings.sql_audit_days)
+    urls = _database_urls(settings, data)
+    databases = Databases(urls, settings.sql_row_limit, settings.sql_timeout_s, queries.audit)
     models = ModelManager(settings.models_dir, quoter, _load_options(settings), settings.llm_model)
     sql_model = _sql_model(settings)
     prompts = Prompts(ROOT / "prompts")
-    store = _store(settings, data)
     samples_ready = threading.Event()
     samples_ready.set()
     follow_ups = FollowUps(lambda: models.engine, prompts)
@@ -191,6 +198,8 @@ def build_services(settings: Settings) -> Services:
         sql_model,
         _questions(),
         samples_ready,
+        queries,
+        ExampleMemory(queries, databases, quoter.near),
     )
 
 

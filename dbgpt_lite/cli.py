@@ -1,4 +1,6 @@
-"""Command line: serve, ask, sql, space, ingest, evaluate, hash-password, new-api-key. The same services as the page.
+"""Command line: serve, ask, sql, space, ingest, memory, glossary, queries, audit, evaluate, hash-password, new-api-key.
+
+The same services as the page.
 
 Exit codes: 0 done, 1 could not be done (one line on stderr says why), 2 wrong usage or settings, 130 interrupted.
 """
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING
 from dbgpt_lite import __version__
 from dbgpt_lite.cli_evaluate import add_evaluate
 from dbgpt_lite.cli_knowledge import add_commands, find_space, thrown_in
+from dbgpt_lite.cli_memory import add_memory
 from dbgpt_lite.errors import ConfigError, UserError
 from dbgpt_lite.messages import MODES, Answer, ChatRequest, Done, Mode, ResultTable, Sampling, Step, Token
 from dbgpt_lite.texts import text
@@ -64,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     sql.add_argument("--database", default="", help="name of the connection")
     sql.add_argument("--csv", type=Path, help="write the rows to this file")
     add_commands(add, _services)
+    add_memory(add, OWNER, _opened)
     add_evaluate(add)
     add("hash-password", _hash_password, "make a value for AUTH_USERS")
     add("new-api-key", _new_api_key, "make an API key and its value for API_KEYS")
@@ -126,21 +130,26 @@ def _new_api_key(_options: argparse.Namespace) -> int:
 
 
 def _services(samples: bool = False) -> "Services":
+    services = _opened()
+    services.prepare(samples)
+    return services
+
+
+def _opened() -> "Services":
+    """The services with no model loaded and no server asked."""
     from dbgpt_lite.config import load_settings, prepare_process
 
     prepare_process()
     from dbgpt_lite.bootstrap import build_services
 
-    services = build_services(load_settings())
-    services.prepare(samples)
-    return services
+    return build_services(load_settings())
 
 
 def _answer(services: "Services", question: str, mode: Mode, source: str) -> Answer:
     """Print the answer as it comes; steps go to stderr."""
     settings = services.settings
     sampling = Sampling(settings.llm_temperature, settings.llm_top_p, settings.llm_max_tokens)
-    request = ChatRequest("", question, OWNER, mode, source, sampling=sampling, history=())
+    request = ChatRequest("", question, OWNER, mode, source, sampling=sampling, history=(), origin="cli")
     for event in services.chat.stream(request):
         if isinstance(event, Step):
             print(f"· {text(f'chat.step_{event.name}', 'en', **event.facts)}", file=sys.stderr)

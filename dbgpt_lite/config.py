@@ -108,6 +108,9 @@ class Settings(BaseSettings):
     )
     sql_row_limit: int = Field(1000, ge=1, le=100_000, description="Most rows a query may return.")
     sql_timeout_s: float = Field(10.0, gt=0, description="Seconds a query may run.")
+    sql_audit_days: int = Field(
+        365, ge=0, description="Days for which the statements sent to databases are kept in the audit log; 0: for ever."
+    )
 
     @field_validator("auth_users", "api_keys", "llm_max_memory", mode="before")
     @classmethod

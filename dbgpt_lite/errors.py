@@ -43,8 +43,11 @@ class UserError(DbgptError):
         self.facts = facts
 
     def render(self, language: Language = "en") -> str:
-        """The sentence to show, in the reader's language."""
-        return text(self.key, language, **self.facts)
+        """The sentence to show, in the reader's language; so is a fact that is itself an error."""
+        facts = {
+            name: fact.render(language) if isinstance(fact, UserError) else fact for name, fact in self.facts.items()
+        }
+        return text(self.key, language, **facts)
 
     def __str__(self) -> str:
         return self.render("en")

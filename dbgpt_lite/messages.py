@@ -9,6 +9,9 @@ from dbgpt_lite.texts import Language
 Role = Literal["system", "user", "assistant"]
 Mode = Literal["auto", "chat", "documents", "database"]
 MODES: tuple[Mode, ...] = ("auto", "chat", "documents", "database")
+Origin = Literal["model", "editor", "explain", "api", "cli"]
+"""Where a statement comes from, for the audit: written by a model for a question on the page, typed by a person on the
+page, the plan asked for before a model's query runs, or made for a question by the API or the command line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +168,7 @@ class ChatRequest:
     `replaces` is the id of the question message that this one regenerates or edits: it and all after it go
     once the new answer is there. `history` given: the caller keeps the conversation and nothing is stored.
     `asked` is set on the way: the question as it is searched for, once that is known ("" before).
+    `origin` is what the audit says of the statements that are made for it.
     """
 
     conversation: str
@@ -177,6 +181,7 @@ class ChatRequest:
     replaces: int | None = None
     history: tuple[Message, ...] | None = None
     asked: str = ""
+    origin: Origin = "model"
 
 
 @dataclass(frozen=True, slots=True)

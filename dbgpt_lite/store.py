@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from dbgpt_lite.errors import NotFound
 from dbgpt_lite.messages import Answer, Message, Mode
-from dbgpt_lite.store_schema import conversations, messages, migrate
+from dbgpt_lite.store_schema import conversations, escape_like, messages, migrate, utc_now
 
 TITLE_LENGTH = 60
 STORED_ROWS = 1000
@@ -54,13 +54,18 @@ class ConversationStore:
         self._answers: TypeAdapter[Answer] = TypeAdapter(Answer)
         migrate(self._engine)
 
+    @property
+    def engine(self) -> sa.Engine:
+        """The opened and migrated database, for the other stores that live in it."""
+        return self._engine
+
     def close(self) -> None:
         """Close the connections."""
         self._engine.dispose()
 
     def create(self, owner: str, mode: Mode = "auto", source: str = "") -> Conversation:
         """A new, empty conversation."""
-        now = _now()
+        now = utc_now()
         made = Conversation(secrets.token_urlsafe(16), "", mode, source, now, now)
         with self._engine.begin() as db:
             db.execute(
@@ -79,7 +84,7 @@ class ConversationStore:
         """The owner's conversations that hold a message, newest first; `search` looks in titles and messages."""
         query = sa.select(conversations).where(conversations.c.owner == owner, conversations.c.title != "")
         if search.strip():
-            like = f"%{_escape_like(search.strip())}%"
+            like = f"%{escape_like(search.strip())}%"
             said = sa.select(messages.c.conversation_id).where(messages.c.content.like(like, escape="!"))
             query = query.where(conversations.c.title.like(like, escape="!") | conversations.c.id.in_(said))
         with self._engine.connect() as db:
@@ -147,7 +152,7 @@ class ConversationStore:
 
     def ask(self, owner: str, conversation: str, question: str) -> int:
         """Write a question; the first one names the conversation. Returns the message id."""
-        now = _now()
+        now = utc_now()
         with self._engine.begin() as db:
             row = _own(db, owner, conversation)
             values: dict[str, object] = {"updated": now} if row.title else {"updated": now, "title": title_of(question)}
@@ -156,7 +161,7 @@ class ConversationStore:
 
     def finish(self, owner: str, conversation: str, question: int, answer: Answer, replaces: int | None = None) -> int:
         """Write the answer to `question`; drops the turns it replaces in the same transaction. Returns its id."""
-        now = _now()
+        now = utc_now()
         stored = self._answers.dump_json(_cut_table(answer)).decode()
         with self._engine.begin() as db:
             _own(db, owner, conversation)
@@ -199,10 +204,6 @@ def _connect(url: str) -> sa.Engine:
     return engine
 
 
-def _now() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None)
-
-
 def _own(db: sa.Connection, owner: str, conversation: str) -> sa.Row[Any]:
     query = sa.select(conversations).where(conversations.c.id == conversation, conversations.c.owner == owner)
     row = db.execute(query).one_or_none()
@@ -235,10 +236,6 @@ def _drop(db: sa.Connection, conversation: str, first: int, end: int) -> None:
 def _conversation(row: sa.Row[Any]) -> Conversation:
     created, updated = row.created.replace(tzinfo=UTC), row.updated.replace(tzinfo=UTC)
     return Conversation(row.id, row.title, row.mode, row.source, created, updated)
-
-
-def _escape_like(text: str) -> str:
-    return text.replace("!", "!!").replace("%", "!%").replace("_", "!_")
 
 
 def _cut_table(answer: Answer) -> Answer:

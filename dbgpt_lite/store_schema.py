@@ -1,6 +1,7 @@
-"""Tables of the conversation store and its numbered migrations."""
+"""Tables of the store, its numbered migrations, and what every user of the store needs of them."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
@@ -49,6 +50,82 @@ messages = sa.Table(
     mariadb_charset="utf8mb4",
 )
 
+# What migration 2 adds stands apart: the first migration makes the tables of `metadata`, then as now.
+query_metadata = sa.MetaData()
+
+examples = sa.Table(
+    "query_examples",
+    query_metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("connection", _exact(128), nullable=False),
+    # SHA-256 of the question as it is compared: MySQL indexes no text of any length.
+    sa.Column("question_key", _exact(64), nullable=False),
+    sa.Column("question", _long_text, nullable=False),
+    sa.Column("statement", _long_text, nullable=False),
+    sa.Column("language", sa.String(8), nullable=False),
+    sa.Column("origin", sa.String(16), nullable=False),
+    sa.Column("owner", _exact(128), nullable=False),
+    sa.Column("created", _time, nullable=False),
+    sa.UniqueConstraint("connection", "question_key", name="one_example_a_question"),
+    sqlite_autoincrement=True,
+    mysql_charset="utf8mb4",
+    mariadb_charset="utf8mb4",
+)
+
+glossary = sa.Table(
+    "glossary",
+    query_metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("connection", _exact(128), nullable=False),
+    sa.Column("term_key", _exact(64), nullable=False),
+    sa.Column("term", _long_text, nullable=False),
+    sa.Column("meaning", _long_text, nullable=False),
+    sa.Column("statement", _long_text, nullable=False),
+    sa.Column("owner", _exact(128), nullable=False),
+    sa.Column("created", _time, nullable=False),
+    sa.UniqueConstraint("connection", "term_key", name="one_meaning_a_term"),
+    sqlite_autoincrement=True,
+    mysql_charset="utf8mb4",
+    mariadb_charset="utf8mb4",
+)
+
+saved_queries = sa.Table(
+    "saved_queries",
+    query_metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("owner", _exact(128), nullable=False),
+    sa.Column("connection", _exact(128), nullable=False),
+    sa.Column("name", _exact(100), nullable=False),
+    sa.Column("statement", _long_text, nullable=False),
+    sa.Column("created", _time, nullable=False),
+    sa.UniqueConstraint("owner", "connection", "name", name="one_query_a_name"),
+    sqlite_autoincrement=True,
+    mysql_charset="utf8mb4",
+    mariadb_charset="utf8mb4",
+)
+
+audit = sa.Table(
+    "query_audit",
+    query_metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("started", _time, nullable=False),
+    sa.Column("owner", _exact(128), nullable=False),
+    sa.Column("connection", _exact(128), nullable=False),
+    sa.Column("origin", sa.String(16), nullable=False),
+    sa.Column("statement", _long_text, nullable=False),
+    # What was given to be run, where it differs from what was sent.
+    sa.Column("asked", _long_text, nullable=True),
+    sa.Column("asked_key", _exact(64), nullable=False),
+    sa.Column("outcome", sa.String(32), nullable=False),
+    sa.Column("milliseconds", sa.Integer, nullable=True),
+    sa.Column("row_count", sa.Integer, nullable=True),
+    sa.Index("audit_by_time", "started"),
+    sa.Index("audit_by_owner", "owner", "id"),
+    sqlite_autoincrement=True,
+    mysql_charset="utf8mb4",
+    mariadb_charset="utf8mb4",
+)
+
 _version = sa.Table("schema_version", sa.MetaData(), sa.Column("version", sa.Integer, nullable=False))
 
 
@@ -56,7 +133,11 @@ def _first_schema(db: sa.Connection) -> None:
     metadata.create_all(db)
 
 
-MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_first_schema,)
+def _what_was_asked_of_databases(db: sa.Connection) -> None:
+    query_metadata.create_all(db)
+
+
+MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_first_schema, _what_was_asked_of_databases)
 """Step n brings a store from version n to n + 1. Steps are only ever added; a released one never changes."""
 
 
@@ -73,3 +154,13 @@ def migrate(engine: sa.Engine) -> None:
         for step in MIGRATIONS[have:]:
             step(db)
         db.execute(_version.update().values(version=len(MIGRATIONS)))
+
+
+def utc_now() -> datetime:
+    """The time as the store keeps it: UTC, without a zone."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def escape_like(text: str) -> str:
+    """Text for the inside of a LIKE pattern, to be used with ESCAPE '!'."""
+    return text.replace("!", "!!").replace("%", "!%").replace("_", "!_")

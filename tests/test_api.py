@@ -23,6 +23,7 @@ class Server:
     """The API on a free port in a thread."""
 
     def __init__(self, services: Services) -> None:
+        self.services = services
         listener = socket.socket()
         listener.bind(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -116,6 +117,10 @@ def test_database_answer_carries_query_and_rows(server: Server) -> None:
     facts = reply.model_extra["dbgpt"]  # type: ignore[index]
     assert facts["sql"].upper().startswith("SELECT")
     assert str(facts["table"]["rows"][0][0]) in (reply.choices[0].message.content or "")
+    ran, planned = server.services.queries.audit.entries(owner="api", limit=2)
+    assert (ran.origin, ran.asked, ran.outcome, ran.rows) == ("api", facts["sql"], "ok", 1)
+    assert (planned.origin, planned.outcome) == ("explain", "ok")
+    assert planned.statement.endswith(ran.statement)
 
 
 def test_auto_chooses_and_streams(server: Server) -> None:

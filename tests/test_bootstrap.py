@@ -52,3 +52,18 @@ def test_closing_the_app_ends_its_jobs_without_losing_them(tmp_path: Path) -> No
     with services(tmp_path / "data") as made:
         assert made.knowledge.interrupted() == [space]
         assert made.knowledge.space(space).pending == 1
+
+
+def test_every_connection_writes_into_the_audit_of_the_store(tmp_path: Path) -> None:
+    sqlite3.connect(tmp_path / "own.db").execute("CREATE TABLE t (x)").connection.close()
+    settings = Settings(
+        data_dir=tmp_path / "data", sql_model="", databases=f"own=sqlite:///{tmp_path / 'own.db'}", _env_file=None
+    )  # type: ignore[call-arg]
+    with build_services(settings) as made:
+        names = made.databases.names()
+        for name in names:
+            made.databases.get(name).run("SELECT 1", who="ana")
+        assert names == ["own", "shop"]
+        assert [entry.connection for entry in made.queries.audit.entries("ana")] == names[::-1]
+        kept = made.memory.remember("ana", "own", "All of t?", "SELECT x FROM t", "thumbs")
+        assert [one.sql for one in made.memory.similar("own", "all of t")] == [kept.sql]

@@ -1,5 +1,6 @@
 """The command line as a program: output, errors on one line, exit codes."""
 
+import json
 import os
 import signal
 import sqlite3
@@ -153,6 +154,64 @@ def ready_documents(catalog: Path, space: str) -> int:
         return int(db.execute(query, (space,)).fetchone()[0])
 
 
+def test_examples_are_taught_listed_exported_and_forgotten(data: Path, tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.jsonl", tmp_path / "bad.jsonl"
+    two = [
+        {"connection": "shop", "question": "How many orders?", "sql": "SELECT count(id) FROM orders"},
+        {"question": "有多少客户？", "sql": "SELECT count(id) FROM customers"},
+    ]
+    good.write_text("\n".join(json.dumps(one, ensure_ascii=False) for one in two), encoding="utf-8")
+    bad.write_text(good.read_text(encoding="utf-8") + '\n{"question": "x", "sql": "DROP TABLE orders"}\n', "utf-8")
+    refused = run(data, "memory", "import", str(bad), "--database", "shop")
+    assert refused.returncode == 1
+    assert "Line 3: Only SELECT" in refused.stderr
+    assert run(data, "memory").stdout == ""
+    done = run(data, "memory", "import", str(good), "--database", "shop")
+    assert "2 entries of good.jsonl" in done.stdout, done.stderr
+    assert run(data, "memory", "add", "Which level?", "SELECT level FROM customers").returncode == 0
+    listed = [json.loads(line) for line in run(data, "memory", "list", "--json").stdout.splitlines()]
+    assert {one["question"] for one in listed} == {"How many orders?", "有多少客户？", "Which level?"}
+    assert {(one["owner"], one["problem"]) for one in listed} == {("cli", "")}
+    last = next(one for one in listed if one["question"] == "Which level?")
+    assert "1 removed" in run(data, "memory", "remove", str(last["id"])).stdout
+    exported = tmp_path / "out.jsonl"
+    assert run(data, "memory", "export", str(exported)).returncode == 0
+    written = [json.loads(line) for line in exported.read_text(encoding="utf-8").splitlines()]
+    assert {one["language"] for one in written} == {"en", "zh"}
+    again = run(data, "memory", "import", "-", stdin=exported.read_text(encoding="utf-8"))
+    assert again.returncode == 0, again.stderr
+    assert len(run(data, "memory", "list", "--search", "orders").stdout.splitlines()) == 2
+
+
+def test_terms_are_explained_and_forgotten(data: Path, tmp_path: Path) -> None:
+    assert run(data, "glossary", "add", "revenue", "sum of order totals", "--sql", "SUM(total)").returncode == 0
+    file = tmp_path / "terms.jsonl"
+    file.write_text('{"term": "毛利", "meaning": "收入减去成本", "connection": "shop"}', encoding="utf-8")
+    assert run(data, "glossary", "import", str(file)).returncode == 0
+    lines = run(data, "glossary").stdout.splitlines()
+    assert [line.partition("  ")[2] for line in lines] == [
+        "*  revenue: sum of order totals  [SUM(total)]",
+        "shop  毛利: 收入减去成本",
+    ]
+    assert len(run(data, "glossary", "export").stdout.splitlines()) == 2
+    assert run(data, "glossary", "remove", lines[0].split()[0]).returncode == 0
+    assert "revenue" not in run(data, "glossary", "list").stdout
+
+
+def test_the_audit_tells_what_the_command_line_asked(data: Path) -> None:
+    done = run(data, "sql", "How many customers are there?", "--database", "shop")
+    assert done.returncode == 0, done.stderr
+    facts = run(data, "audit", "--json", "--owner", "cli", "--since", "1h", "--limit", "2").stdout.splitlines()
+    ran, planned = (json.loads(line) for line in facts)
+    assert (ran["origin"], ran["connection"], ran["outcome"], ran["rows"]) == ("cli", "shop", "ok", 1)
+    assert planned["statement"].startswith("EXPLAIN")
+    assert ran["asked"] in done.stdout
+    assert "1 rows" in run(data, "audit", "--limit", "1").stdout
+    assert run(data, "audit", "--owner", "nobody").stdout == ""
+    assert run(data, "audit", "--since", "2099-01-01").stdout == ""
+    assert run(data, "queries").returncode == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "settings", "code", "words"),
     [
@@ -164,6 +223,14 @@ def ready_documents(catalog: Path, space: str) -> int:
         (("space", "delete", "nope", "--yes"), {}, 1, "space"),
         (("space", "create", "Lanternfish Goods 灯鱼商店"), {}, 1, "already"),
         (("ask", "hi", "--file", "/no/such/file"), {}, 1, "no file or folder"),
+        (("memory", "add", "all", "DELETE FROM orders"), {}, 1, "DELETE"),
+        (("memory", "add", "all", "SELECT 1", "--database", "nope"), {}, 1, "nope"),
+        (("memory", "remove", "999999"), {}, 1, "example"),
+        (("memory", "import", "/no/such/file"), {}, 1, "cannot be read"),
+        (("glossary", "remove", "999999"), {}, 1, "term"),
+        (("glossary", "add", "x", " "), {}, 1, "meaning"),
+        (("audit", "--since", "yesterday"), {}, 2, "--since"),
+        (("audit", "--limit", "many"), {}, 2, "usage"),
         (("ask",), {}, 2, "usage"),
         (("dance",), {}, 2, "usage"),
         (("ask", "hi"), {"PORT": "many"}, 2, "PORT"),

@@ -157,7 +157,9 @@ class DatabaseContext:
         if is_chinese(question) and "zh" not in engine.info.languages:
             reply = text("chat.sql_only_english", request.language, model=engine.info.name)
             return Context("rows", "database", database.name, reply=reply)
-        outcome = yield from answer_with_sql(self._prompts, engine, database, question, request.language, cancel)
+        outcome = yield from answer_with_sql(
+            self._prompts, engine, database, question, request.language, cancel, request.owner, request.origin
+        )
         if outcome.table is None:
             return _no_query(request, database, outcome)
         yield Rows(outcome.sql, outcome.table)

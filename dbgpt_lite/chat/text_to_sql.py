@@ -13,7 +13,7 @@ from threading import Event
 from dbgpt_lite.chat import budget
 from dbgpt_lite.errors import Cancelled, DatabaseError, QueryFailed, QueryRefused, UserError
 from dbgpt_lite.llm.engine import Engine
-from dbgpt_lite.messages import Prompt, ResultTable, Sampling, SqlAttempt, SqlTried, Step
+from dbgpt_lite.messages import Origin, Prompt, ResultTable, Sampling, SqlAttempt, SqlTried, Step
 from dbgpt_lite.prompts import Prompts
 from dbgpt_lite.sql.database import Database
 from dbgpt_lite.sql.schema import Schema, ddl
@@ -52,13 +52,25 @@ class _Task:
     question: str
     language: Language
     cancel: Event
+    who: str
+    origin: Origin
 
 
 def answer_with_sql(
-    prompts: Prompts, engine: Engine, database: Database, question: str, language: Language, cancel: Event
+    prompts: Prompts,
+    engine: Engine,
+    database: Database,
+    question: str,
+    language: Language,
+    cancel: Event,
+    who: str = "",
+    origin: Origin = "model",
 ) -> Generator[Step | SqlTried, None, SqlOutcome]:
-    """Yield what is being done; the generator's return value is the SqlOutcome. Raises Cancelled when stopped."""
-    task = _Task(prompts, engine, database, question, language, cancel)
+    """Yield what is being done; the generator's return value is the SqlOutcome. Raises Cancelled when stopped.
+
+    `who` and `origin` are for the audit of the database.
+    """
+    task = _Task(prompts, engine, database, question, language, cancel, who, origin)
     yield Step("sql_write", {"database": database.name})
     fitted = _fit(task, engine.info.sql_prompt, {})
     attempts: list[SqlAttempt] = []
@@ -110,9 +122,9 @@ def _try(
         return SqlAttempt("", UserError("chat.no_sql").render(task.language), method), None, ""
     try:
         ready = task.database.check(sql, written_in=task.engine.info.sql_dialect)
-        task.database.explain(ready, task.cancel)
+        task.database.explain(ready, task.cancel, task.who)
         yield Step("sql_run", {"database": task.database.name})
-        table = task.database.run(ready, task.cancel)
+        table = task.database.run(ready, task.cancel, task.who, task.origin)
     except (QueryRefused, QueryFailed) as problem:
         return SqlAttempt(sql, problem.render(task.language), method), None, ""
     except DatabaseError as problem:

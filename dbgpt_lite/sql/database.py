@@ -12,8 +12,9 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from dbgpt_lite.errors import ConfigError, NotFound, QueryRefused
-from dbgpt_lite.messages import ResultTable
+from dbgpt_lite.messages import Origin, ResultTable
 from dbgpt_lite.sql import guard
+from dbgpt_lite.sql.audit import AuditLog, NoAudit, recorded
 from dbgpt_lite.sql.cells import Limits
 from dbgpt_lite.sql.grants import AccountWarning, read_grants
 from dbgpt_lite.sql.known import KnownSchema
@@ -44,8 +45,12 @@ class Backend(Protocol):
 class Database:
     """One connection, by name. Thread-safe; connects when first asked, so a server that is down stops nobody."""
 
-    def __init__(self, name: str, url: str, row_limit: int = 1000, timeout_s: float = 10.0) -> None:
+    def __init__(
+        self, name: str, url: str, row_limit: int = 1000, timeout_s: float = 10.0, audit: AuditLog | None = None
+    ) -> None:
+        """`audit` is told of every statement before it is sent; without one nothing is written down."""
         self.name = name
+        self._audit = audit or NoAudit()
         self.row_limit = row_limit
         self._limits = Limits(rows=row_limit, seconds=timeout_s)
         self._url = _accepted(name, url)
@@ -77,24 +82,39 @@ class Database:
         """
         return self._checked(sql, None, written_in)
 
-    def explain(self, sql: str, cancel: threading.Event | None = None) -> None:
+    def objection(self, sql: str) -> QueryRefused | None:
+        """Why the query would be refused, None when it would not, by the schema as it was last read.
+
+        Raises DatabaseError when none could be read.
+        """
+        try:
+            guard.check(sql, self._known.get(), self.dialect)
+        except QueryRefused as refusal:
+            return refusal
+        return None
+
+    def explain(self, sql: str, cancel: threading.Event | None = None, who: str = "") -> None:
         """Let the database itself plan the query without running it, within the time limit.
 
-        Setting `cancel` stops it in the server. Raises QueryRefused, QueryFailed, QueryTimeout, DatabaseError or
-        Cancelled.
+        `who` is for the audit. Setting `cancel` stops it in the server. Raises QueryRefused, QueryFailed,
+        QueryTimeout, DatabaseError or Cancelled.
         """
         checked = self._checked(sql, self.row_limit)
         prefix = "EXPLAIN QUERY PLAN " if self.dialect == "sqlite" else "EXPLAIN "
-        self._backend.query(prefix + checked, replace(self._limits, rows=10_000), cancel or threading.Event())
+        limits = replace(self._limits, rows=10_000)
+        self._send(prefix + checked, limits, cancel, asked=prefix + sql.strip(), who=who, origin="explain")
 
-    def run(self, sql: str, cancel: threading.Event | None = None) -> ResultTable:
+    def run(
+        self, sql: str, cancel: threading.Event | None = None, who: str = "", origin: Origin = "editor"
+    ) -> ResultTable:
         """Run one query in this connection's dialect behind all fences; at most `row_limit` rows come back.
 
-        A server that failed before is asked again. Setting `cancel` stops the query in the server. Raises
-        QueryRefused, QueryFailed, QueryTimeout, DatabaseError or Cancelled.
+        `who` and `origin` are for the audit: a statement that cannot be written down is not sent. A server that
+        failed before is asked again. Setting `cancel` stops the query in the server. Raises QueryRefused,
+        QueryFailed, QueryTimeout, DatabaseError or Cancelled.
         """
         checked = self._checked(sql, self.row_limit, retry=True)
-        return self._backend.query(checked, self._limits, cancel or threading.Event())
+        return self._send(checked, self._limits, cancel, asked=sql.strip(), who=who, origin=origin)
 
     def account_warning(self) -> AccountWarning | None:
         """What the account may do beyond reading, and how to make one that may not; None when it only reads."""
@@ -103,6 +123,20 @@ class Database:
     def close(self) -> None:
         """Close the connections."""
         self._backend.close()
+
+    def _send(
+        self, checked: str, limits: Limits, cancel: threading.Event | None, *, asked: str, who: str, origin: Origin
+    ) -> ResultTable:
+        """The only way to the backend's `query`: through the audit."""
+        return recorded(
+            self._audit,
+            lambda: self._backend.query(checked, limits, cancel or threading.Event()),
+            connection=self.name,
+            statement=checked,
+            asked=asked,
+            who=who,
+            origin=origin,
+        )
 
     def _checked(self, sql: str, row_limit: int | None, written_in: str = "", retry: bool = False) -> str:
         try:
@@ -121,8 +155,14 @@ class Database:
 class Databases:
     """The configured connections; the first is the default."""
 
-    def __init__(self, urls: Mapping[str, str], row_limit: int = 1000, timeout_s: float = 10.0) -> None:
-        self._databases = {name: Database(name, url, row_limit, timeout_s) for name, url in urls.items()}
+    def __init__(
+        self,
+        urls: Mapping[str, str],
+        row_limit: int = 1000,
+        timeout_s: float = 10.0,
+        audit: AuditLog | None = None,
+    ) -> None:
+        self._databases = {name: Database(name, url, row_limit, timeout_s, audit) for name, url in urls.items()}
 
     def names(self) -> list[str]:
         """Names in the order of the settings."""

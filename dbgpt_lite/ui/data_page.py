@@ -82,18 +82,20 @@ class DataPage:
             return error_box(error.render(language))
 
     def _run(self, name: str, sql: str, request: gr.Request) -> Markup | str:
-        language = reader_of(request, self._services.settings).language
+        reader = reader_of(request, self._services.settings)
         if not sql.strip():
             return ""
         try:
-            return query_result(self._services.databases.get(name).run(sql), language, name, sql)
+            table = self._services.databases.get(name).run(sql, who=reader.owner, origin="editor")
+            return query_result(table, reader.language, name, sql)
         except UserError as error:
-            return error_box(error.render(language))
+            return error_box(error.render(reader.language))
 
     def _csv(self, event: gr.EventData, request: gr.Request) -> str:
-        """The rows of the query that was run, whatever stands in the editor by now; `request` is for telling()."""
+        """The rows of the query that was run, whatever stands in the editor by now."""
         database = self._services.databases.get(fact(event, "connection"))
-        return download("result.csv", to_csv(database.run(fact(event, "sql"))))
+        who = reader_of(request, self._services.settings).owner
+        return download("result.csv", to_csv(database.run(fact(event, "sql"), who=who, origin="editor")))
 
 
 def data_head(language: Language) -> Markup:

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from dbgpt_lite.chat.context import DatabaseContext
 from dbgpt_lite.chat.text_to_sql import SqlOutcome, answer_with_sql, extract_sql
 from dbgpt_lite.config import ROOT
 from dbgpt_lite.errors import Cancelled
-from dbgpt_lite.messages import SqlTried, Step
+from dbgpt_lite.messages import ChatRequest, SqlTried, Step
 from dbgpt_lite.prompts import Prompts
-from dbgpt_lite.sql.database import Database
+from dbgpt_lite.query_store import QueryStore
+from dbgpt_lite.sql.database import Database, Databases
+from dbgpt_lite.store import ConversationStore
 from tests.fakes import ScriptedEngine
 
 GOOD = "SELECT count(*) FROM city"
@@ -61,6 +64,25 @@ def test_model_with_a_repair_prompt_is_told_the_problem(database: Database) -> N
     assert "SELECT count(*) FROM cities" in told
     assert outcome.table
     assert len([e for e in events if isinstance(e, SqlTried)]) == 3
+
+
+def test_every_statement_is_audited_with_who_asked(tmp_path: Path) -> None:
+    store = ConversationStore(f"sqlite:///{tmp_path / 'store.db'}")
+    trail = QueryStore(store.engine).audit
+    with sqlite3.connect(tmp_path / "world.db") as db:
+        db.execute("CREATE TABLE city (id INTEGER PRIMARY KEY, name TEXT)")
+    databases = Databases({"world": f"sqlite:///{tmp_path / 'world.db'}"}, audit=trail)
+    engine = ScriptedEngine("SELECT nme FROM city", GOOD)
+    source = DatabaseContext(databases, Prompts(ROOT / "prompts"), lambda: engine)
+    request = ChatRequest("c", "How many cities?", "api:reports", "database", origin="api")
+    list(source.gather(request, (), threading.Event()))
+    assert [(one.owner, one.origin, one.outcome) for one in trail.entries()] == [
+        ("api:reports", "api", "ok"),
+        ("api:reports", "explain", "ok"),
+    ]
+    assert [one.asked for one in trail.history("api:reports")] == [GOOD.replace("count", "COUNT")]
+    databases.close()
+    store.close()
 
 
 def test_repairs_end(database: Database) -> None:

@@ -34,6 +34,7 @@ from dbgpt_lite.messages import (
     Usage,
 )
 from dbgpt_lite.prompts import Prompts
+from dbgpt_lite.query_store import QueryStore
 from dbgpt_lite.sql.database import Databases
 from dbgpt_lite.store import ConversationStore
 
@@ -153,7 +154,7 @@ class ScriptedSource:
         good = SqlAttempt(sql, method="beam 2")
         yield SqlTried(good)
         yield Step("sql_run", {"database": database.name})
-        table = database.run(sql)
+        table = database.run(sql, who=request.owner, origin=request.origin)
         yield Rows(sql, table)
         variables = {"sql": sql, "rows": "..."}
         return Context(
@@ -211,6 +212,7 @@ class FakeServices:
     databases: Databases
     questions: dict[str, dict[str, list[str]]]
     engine: ScriptedEngine = field(repr=False)
+    queries: QueryStore
 
     @property
     def ready(self) -> bool:
@@ -220,13 +222,15 @@ class FakeServices:
 def make_services(folder: Path, **settings: Any) -> FakeServices:
     """Everything on files in `folder`."""
     chosen = Settings(data_dir=folder, _env_file=None, **settings)
-    databases = Databases({"shop": f"sqlite:///{_sample_database(folder)}"})
     store = ConversationStore(f"sqlite:///{folder / 'store.db'}")
+    queries = QueryStore(store.engine)
+    databases = Databases({"shop": f"sqlite:///{_sample_database(folder)}"}, audit=queries.audit)
     engine = ScriptedEngine()
     sources: Any = {mode: ScriptedSource(databases, mode) for mode in ("chat", "documents", "database")}
     sources["auto"] = AutoContext(sources, _route)
     chat = ChatService(store, lambda: engine, sources, Prompts(ROOT / "prompts"))
-    return FakeServices(chosen, store, chat, FakeModels(engine), FakeKnowledge(), databases, _QUESTIONS, engine)
+    models, knowledge = FakeModels(engine), FakeKnowledge()
+    return FakeServices(chosen, store, chat, models, knowledge, databases, _QUESTIONS, engine, queries)
 
 
 def _route(request: ChatRequest) -> Route:

@@ -277,6 +277,27 @@ def test_ones_own_query_runs_behind_the_fences(visit: Visit) -> None:
     expect(page.locator("#sql-result .error")).to_be_visible()
 
 
+def test_what_a_reader_runs_peeks_at_and_saves_is_audited(visit: Visit, site: Site) -> None:
+    page, audit = visit.page, site.services.queries.audit
+    known = {entry.id for entry in audit.entries(limit=10_000)}
+    visit.go("data")
+    page.fill("#sql-editor textarea", "SELECT name FROM items WHERE id = 3")
+    page.click("#run-sql")
+    expect(page.locator("#sql-result td")).to_have_count(1)
+    with page.expect_download():
+        page.click("#sql-result .csv")
+    page.locator(".table summary").first.click()
+    page.locator(".peek").first.click()
+    expect(page.locator("#sql-result th").first).to_have_text("id")
+    new = [entry for entry in audit.entries(limit=10_000) if entry.id not in known][::-1]
+    assert [entry.asked for entry in new[:2]] == ["SELECT name FROM items WHERE id = 3"] * 2
+    assert "FROM items" in new[2].statement
+    assert {(entry.origin, entry.outcome, entry.connection) for entry in new} == {("editor", "ok", "shop")}
+    owners = {entry.owner for entry in new}
+    assert len(owners) == 1
+    assert owners.pop().startswith("browser:")
+
+
 def test_a_model_loads_with_progress_and_a_failure_is_told(visit: Visit) -> None:
     page = visit.page
     visit.go("models")
