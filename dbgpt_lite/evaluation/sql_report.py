@@ -68,18 +68,18 @@ def percentile(values: Sequence[float], share: float) -> float:
 def table(judged: Sequence[Judged]) -> str:
     """Markdown: the figures, how questions without an answer fared, and the known queries that cannot be run."""
     parts = figures(judged)
+    unread = [part for part in parts if part.name != "all" and not part.difficulty and part.not_asked]
+    # Figures of questions that were not asked would say something about the model that was not found out.
+    hidden = {part.name for part in unread} | ({"all"} if unread else set())
+    shown = [part for part in parts if part.name not in hidden]
     heads = ("questions", "match", "first query valid", "a query valid", "wrongly refused", "p50", "p95")
     lines = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
-    lines += [_line(part) for part in parts if part.answerable]
-    if without := [part for part in parts if part.unanswerable and not part.difficulty]:
+    lines += [_line(part) for part in shown if part.answerable]
+    if without := [part for part in shown if part.unanswerable and not part.difficulty]:
         lines += ["", "| without an answer | rightly refused | no query ran | a query ran |", f"|{' --- |' * 4}"]
         lines += [_line_without(part) for part in without]
-    for part in parts:
-        if part.not_asked and part.name != "all" and not part.difficulty:
-            lines += [
-                "",
-                f"{part.not_asked} questions in {NAMES[part.name]} were not asked: the model does not read it.",
-            ]
+    for part in unread:
+        lines += ["", f"{part.not_asked} questions in {NAMES[part.name]} were not asked: the model does not read it."]
     if bad := bad_golds(judged):
         lines += ["", "Left out, because the known query cannot be run:"]
         lines += [f"- {one.question.id}: {one.gold_problem}" for one in bad]
