@@ -201,7 +201,7 @@ def _sql_engine(models: ModelManager, sql_model: LazyEngine | None) -> Callable[
 
 @contextmanager
 def sql_writer(settings: Settings) -> Iterator[Engine]:
-    """The engine that writes queries under these settings, without the rest of the app. Raises UserError."""
+    """The engine that writes queries under these settings, loaded, without the rest of the app. Raises UserError."""
     quoter = ExtractiveEngine(Embedder(model_path(settings.embedding_model), settings.embedding_device).embed)
     models = ModelManager(settings.models_dir, quoter, _load_options(settings), settings.llm_model)
     sql_model = _sql_model(settings)
@@ -212,6 +212,7 @@ def sql_writer(settings: Settings) -> Iterator[Engine]:
         engine = _sql_engine(models, sql_model)()
         if engine is quoter:
             raise ConfigError("app.no_sql_writer")
+        engine.count_text("")  # one that loads on its first use is loaded by now, and its facts are final
         yield engine
     finally:
         models.close()

@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from importlib import resources
+from pathlib import Path
 
 import pytest
 from sqlglot import exp, parse_one
 
 from dbgpt_lite.evaluation.sql_dataset import EXAMPLES, SqlQuestion, read_questions, shipped_questions
-from dbgpt_lite.evaluation.text_to_sql import sample_database
 from dbgpt_lite.sql.database import Database
+from dbgpt_lite.sql.sample_shop import build
 
 QUESTIONS = shipped_questions()
 ANSWERABLE = [one for one in QUESTIONS if one.answerable]
@@ -20,8 +21,13 @@ PAIRS = read_questions(EXAMPLES)
 
 
 @pytest.fixture(scope="module")
-def shop() -> Iterator[Database]:
-    with sample_database(10) as database:
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("shop") / "shop.db")
+
+
+@pytest.fixture(scope="module")
+def shop(file: Path) -> Iterator[Database]:
+    with closing(Database("shop", f"sqlite:///{file}")) as database:
         yield database
 
 
@@ -63,7 +69,7 @@ def test_the_known_query_runs_and_tells_something(shop: Database, question: SqlQ
 
 
 @pytest.mark.parametrize("question", [one for one in ANSWERABLE if "ORDER BY" in one.sql], ids=lambda one: one.id)
-def test_what_is_ordered_has_no_ties(shop: Database, question: SqlQuestion) -> None:
+def test_what_is_ordered_has_no_ties(file: Path, question: SqlQuestion) -> None:
     """Else another right query could bring other rows, or the same ones in another order."""
     tree = parse_one(question.sql, read="sqlite")
     order = tree.args.get("order")
@@ -77,7 +83,7 @@ def test_what_is_ordered_has_no_ties(shop: Database, question: SqlQuestion) -> N
     tree.set("expressions", [*tree.expressions, *(exp.alias_(key.copy(), f"key{n}") for n, key in enumerate(keys))])
     tree.set("limit", None)
     tree.set("offset", None)
-    with closing(sqlite3.connect(shop._url.database or "")) as connection:
+    with closing(sqlite3.connect(file)) as connection:
         found = [row[first:] for row in connection.execute(tree.sql("sqlite")).fetchall()[:last]]
     assert len(set(found)) == len(found)
 

@@ -4,6 +4,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,11 +22,18 @@ from dbgpt_lite.prompts import Prompts
 from dbgpt_lite.sql.database import Database
 from dbgpt_lite.sql_solver import sql_solver
 from tests.fakes import ScriptedEngine
+from tests.llm.fake_server import FakeServer
 
 COUNT = SqlQuestion("count", "How many animals are there?", "SELECT count(*) FROM animal")
 NAMES = SqlQuestion("names", "Name them by weight.", "SELECT name FROM animal ORDER BY kg", difficulty="medium")
 CHINESE = SqlQuestion("zh", "一共有多少只动物？", "SELECT count(*) FROM animal", "zh")
 NOTHING = SqlQuestion("nothing", "What do they eat?", "")
+
+
+class Server(FakeServer):
+    """A server that is closed like a file."""
+
+    close = FakeServer.stop
 
 
 def make_zoo(file: Path) -> Path:
@@ -181,6 +189,34 @@ def test_the_command_asks_the_built_in_model(tmp_path: Path, capsys: pytest.Capt
     content = json.loads(figures_file.read_text(encoding="utf-8"))
     assert (content["engine"], content["constrained"]) == ("starter-sql", False)
     assert "## dev 2" in diffs_file.read_text(encoding="utf-8")
+
+
+def test_the_command_asks_a_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "own.jsonl"
+    lines = [{"question": one.question, "sql": one.sql, "evidence": "all of them"} for one in (COUNT, CHINESE)]
+    own.write_text("\n".join(json.dumps(line) for line in lines))
+    zoo = f"sqlite:///{make_zoo(tmp_path / 'zoo.db')}"
+    with closing(Server()) as server:
+        monkeypatch.setenv("LLM_ENDPOINT", server.url)
+        monkeypatch.setenv("DATABASES", f"zoo={zoo}")
+        server.pieces = ["```sql\nSELECT ", "count(*) FROM animal\n```"]
+        assert run("--dataset", str(own), "--database", "zoo") == 0
+        assert "| both (2) | 100.0 % (2) | 100.0 % | 100.0 % | 0 |" in capsys.readouterr().out
+        assert server.asked[0]["messages"][-1]["content"] == f"{COUNT.question}\nall of them"
+        server.status, server.text = 500, "broken"
+        assert run("--dataset", str(own), "--database", "zoo", "--diffs", str(tmp_path / "diffs.md")) == 0
+        assert "| both (2) | 0.0 % (0) | - | - | 0 |" in capsys.readouterr().out
+        assert (tmp_path / "diffs.md").read_text(encoding="utf-8").count("Problem: ") == 2
+
+
+def test_without_any_model_that_writes_queries(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SQL_MODEL", "models/not-there")
+    assert run("--limit", "1") == 2
+    assert "--model" in capsys.readouterr().err
 
 
 def test_a_part_of_the_exam_that_the_app_comes_with(capsys: pytest.CaptureFixture[str]) -> None:
