@@ -3,8 +3,8 @@
 import json
 import logging
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -90,13 +90,8 @@ class Services:
 
     def connect_model(self) -> None:
         """Load LLM_MODEL or connect to LLM_ENDPOINT; what goes wrong is told by models.status."""
-        settings = self.settings
         try:
-            if settings.llm_endpoint:
-                key = settings.llm_api_key.get_secret_value()
-                self.models.connect(settings.llm_endpoint, settings.llm_endpoint_model, key)
-            elif settings.llm_model:
-                self.models.load(settings.llm_model)
+            _connect_model(self.settings, self.models)
         except UserError as error:
             log.warning("%s", error)
 
@@ -211,6 +206,35 @@ def _sql_engine(models: ModelManager, sql_model: LazyEngine | None) -> Callable[
         return sql_model if engine.info.kind == "builtin" and sql_model else engine
 
     return choose
+
+
+@contextmanager
+def sql_writer(settings: Settings) -> Iterator[Engine]:
+    """The engine that writes queries under these settings, loaded, without the rest of the app. Raises UserError."""
+    quoter = ExtractiveEngine(Embedder(model_path(settings.embedding_model), settings.embedding_device).embed)
+    models = ModelManager(settings.models_dir, quoter, _load_options(settings), settings.llm_model)
+    sql_model = _sql_model(settings)
+    try:
+        _connect_model(settings, models)
+        if problem := models.wait().detail:
+            raise problem
+        engine = _sql_engine(models, sql_model)()
+        if engine is quoter:
+            raise ConfigError("app.no_sql_writer")
+        engine.count_text("")  # one that loads on its first use is loaded by now, and its facts are final
+        yield engine
+    finally:
+        models.close()
+        if sql_model:
+            sql_model.close()
+
+
+def _connect_model(settings: Settings, models: ModelManager) -> None:
+    if settings.llm_endpoint:
+        key = settings.llm_api_key.get_secret_value()
+        models.connect(settings.llm_endpoint, settings.llm_endpoint_model, key)
+    elif settings.llm_model:
+        models.load(settings.llm_model)
 
 
 def _sql_model(settings: Settings) -> LazyEngine | None:

@@ -20,7 +20,7 @@ LEVELS = {
     0: ("texts", "errors", "messages", "config", "model_loading"),
     1: ("llm", "knowledge", "sql", "store", "store_schema", "query_store", "audit_trail", "prompts", "auth", "guards"),
     2: ("chat", "finetune", "evaluation"),
-    3: ("bootstrap",),
+    3: ("bootstrap", "sql_solver"),
     4: ("ui", "api", "cli", "cli_evaluate", "cli_knowledge", "cli_memory"),
     5: ("server", "__main__"),
 }
