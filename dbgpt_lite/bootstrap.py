@@ -29,6 +29,7 @@ from dbgpt_lite.llm.manager import ModelManager, configured_folder
 from dbgpt_lite.messages import Mode
 from dbgpt_lite.prompts import Prompts
 from dbgpt_lite.sql.database import Databases
+from dbgpt_lite.sql.rules import parse_rules
 from dbgpt_lite.sql.sample_shop import build as build_sample_shop
 from dbgpt_lite.store import ConversationStore
 from dbgpt_lite.texts import Language
@@ -163,7 +164,12 @@ def build_services(settings: Settings) -> Services:
         vector_store=settings.vector_store.get_secret_value(),
         reranker=_reranker(settings),
     )
-    databases = Databases(_database_urls(settings, data), settings.sql_row_limit, settings.sql_timeout_s)
+    databases = Databases(
+        _database_urls(settings, data),
+        settings.sql_row_limit,
+        settings.sql_timeout_s,
+        parse_rules(settings.database_rules),
+    )
     models = ModelManager(settings.models_dir, quoter, _load_options(settings), settings.llm_model)
     sql_model = _sql_model(settings)
     prompts = Prompts(ROOT / "prompts")

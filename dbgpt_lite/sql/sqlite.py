@@ -4,6 +4,7 @@ import sqlite3
 import threading
 import time
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -17,6 +18,7 @@ from dbgpt_lite.sql.allowed import is_system_table
 from dbgpt_lite.sql.cells import Limits, collect
 from dbgpt_lite.sql.faults import sqlite_fault
 from dbgpt_lite.sql.reflect import reflect
+from dbgpt_lite.sql.rules import Rules
 from dbgpt_lite.sql.schema import Schema
 
 # Virtual-machine steps between two looks at the clock: about a millisecond.
@@ -24,18 +26,36 @@ _STEPS = 20_000
 _FILES = ("load_extension", "readfile", "writefile", "edit", "fts3_tokenizer", "eval")
 # They build a value of any size within one step, where neither the time limit nor a cancel is looked at.
 _GROWING = ("randomblob", "zeroblob", "printf", "format")
+_EVERYTHING = Rules()
 _DENIED_FUNCTIONS = frozenset((*_FILES, *_GROWING))
 
 
-def allow_reading(action: int, first: str | None, second: str | None, _database: str | None, _by: str | None) -> int:
-    """SQLite authorizer, https://sqlite.org/c3ref/set_authorizer.html: reading and harmless functions."""
+def allow_reading(
+    action: int,
+    first: str | None,
+    second: str | None,
+    _database: str | None,
+    _by: str | None,
+    rules: Rules = _EVERYTHING,
+) -> int:
+    """SQLite authorizer, https://sqlite.org/c3ref/set_authorizer.html: reading and harmless functions.
+
+    What the rules hide is not read, be it by way of a view.
+    """
     if action in (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_RECURSIVE):
         return sqlite3.SQLITE_OK
     if action == sqlite3.SQLITE_READ:
-        return sqlite3.SQLITE_DENY if is_system_table(first or "") else sqlite3.SQLITE_OK
+        return sqlite3.SQLITE_OK if _may_read(rules, first or "", second or "") else sqlite3.SQLITE_DENY
     if action == sqlite3.SQLITE_FUNCTION:
         return sqlite3.SQLITE_DENY if (second or "").lower() in _DENIED_FUNCTIONS else sqlite3.SQLITE_OK
     return sqlite3.SQLITE_DENY
+
+
+def _may_read(rules: Rules, table: str, column: str) -> bool:
+    """`column` is "" when rows are only counted."""
+    if is_system_table(table) or not rules.allows_table(table):
+        return False
+    return not column or rules.allows(table, column)
 
 
 def _text(raw: bytes) -> str:
@@ -48,9 +68,10 @@ class SqliteBackend:
 
     dialect = "sqlite"
 
-    def __init__(self, name: str, path: Path) -> None:
+    def __init__(self, name: str, path: Path, rules: Rules | None = None) -> None:
         self._name = name
         self._path = path
+        self._authorize = partial(allow_reading, rules=rules or _EVERYTHING)
 
     def schema(self) -> Schema:
         """Reflect the tables. Raises DatabaseError."""
@@ -69,7 +90,7 @@ class SqliteBackend:
             raise Cancelled
         started = time.monotonic()
         with closing(self._open()) as connection:
-            connection.set_authorizer(allow_reading)
+            connection.set_authorizer(self._authorize)
             connection.set_progress_handler(lambda: self._must_stop(started, limits, cancel), _STEPS)
             try:
                 cursor = connection.execute(sql)
