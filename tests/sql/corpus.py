@@ -20,7 +20,7 @@ def _unescaped(text: str) -> str:
 
 
 def allowed(dialect: str = "") -> list[str]:
-    """Queries that must pass and run: in SQLite's dialect and for both databases, or in and for that `dialect` alone."""
+    """Queries that must pass and run: in SQLite's dialect on both databases, or in and on that `dialect` alone."""
     return _lines(f"allowed_{dialect}.txt" if dialect else "allowed.txt")
 
 
