@@ -151,7 +151,8 @@ def _kind(tree: exp.Expression) -> str:
 
 
 def _given(node: exp.Expression) -> list[str]:
-    return [name for name, value in node.args.items() if value]
+    """Names of the arguments that say something; False does, e.g. in NOT INDEXED."""
+    return [name for name, value in node.args.items() if value is not None and value not in ([], "")]
 
 
 def _check_nodes(tree: exp.Expression, dialects: tuple[str, ...]) -> None:
@@ -184,6 +185,10 @@ def _check_node(node: exp.Expression, untyped: frozenset[str]) -> None:
             raise QueryRefused("sql.not_allowed", what="IN name")
     elif isinstance(node, exp.Star):
         _check_star(node)
+    elif isinstance(node, exp.Limit | exp.Offset):
+        _check_args(node, frozenset(("expression",)))
+        if not isinstance(node.expression, exp.Literal | exp.Neg):
+            raise QueryRefused("sql.not_allowed", what=name.upper())
     if isinstance(node, exp.From | exp.Join) and not isinstance(node.this, exp.Table | exp.Subquery):
         raise QueryRefused("sql.not_parsed")
 
@@ -243,6 +248,4 @@ def _limit(tree: exp.Expression, most: int) -> None:
     count = limit.expression if isinstance(limit, exp.Limit) else None
     if isinstance(count, exp.Literal) and not count.is_string and count.name.isdigit() and int(count.name) <= most:
         return
-    if limit is not None and not isinstance(count, exp.Literal | exp.Neg):
-        raise QueryRefused("sql.not_allowed", what="LIMIT")
     tree.set("limit", exp.Limit(expression=exp.Literal.number(most)))
