@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool
 
-from dbgpt_lite.errors import Busy, Cancelled, DatabaseError, QueryTimeout
+from dbgpt_lite.errors import Busy, Cancelled, DatabaseError, QueryFailed, QueryTimeout
 from dbgpt_lite.messages import ResultTable
 from dbgpt_lite.sql.cells import Limits, collect
 from dbgpt_lite.sql.faults import is_lost, mysql_fault
@@ -120,6 +120,8 @@ class MysqlBackend:
         started = time.monotonic()
         try:
             return self._query(sql, limits, cancel)
+        except UnicodeDecodeError:
+            raise QueryFailed("sql.bad_text") from None
         except (pymysql.Error, OSError) as error:
             if time.monotonic() - started > limits.seconds and is_lost(error):
                 raise self._timeout(limits) from None

@@ -38,6 +38,7 @@ def resolve(tree: exp.Expression, schema: Schema, quoted_text: bool) -> None:
     """
     check_tables(tree, schema)
     for scope in _scopes(tree):
+        _check_using(scope, schema)
         for column in list(scope.find_all(exp.Column)):
             if isinstance(column.this, exp.Star):
                 _check_qualifier(column, scope, schema)
@@ -45,6 +46,18 @@ def resolve(tree: exp.Expression, schema: Schema, quoted_text: bool) -> None:
                 _check_qualified(column, scope, schema)
             else:
                 _check_bare(column, scope, schema, quoted_text)
+
+
+def _check_using(scope: Scope, schema: Schema) -> None:
+    """Columns of USING, which sqlglot does not keep as columns: each is one of the table that is joined."""
+    for join in scope.expression.args.get("joins") or ():
+        found = scope.selected_sources.get(join.this.alias_or_name)
+        names = _columns_of(found[1], schema) if found else None
+        for identifier in join.args.get("using") or ():
+            if names is None:
+                raise QueryRefused("sql.too_complex")
+            if identifier.name.lower() not in {name.lower() for name in names}:
+                _refuse_column(identifier.name, join.this.alias_or_name, names, schema)
 
 
 def _scopes(tree: exp.Expression) -> list[Scope]:

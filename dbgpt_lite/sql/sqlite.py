@@ -40,7 +40,8 @@ def allow_reading(
 ) -> int:
     """SQLite authorizer, https://sqlite.org/c3ref/set_authorizer.html: reading and harmless functions.
 
-    What the rules hide is not read, be it by way of a view.
+    What the rules hide is not read, be it by way of a view. Of the columns that USING and NATURAL compare SQLite does
+    not ask here: those only the guard keeps hidden.
     """
     if action in (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_RECURSIVE):
         return sqlite3.SQLITE_OK
