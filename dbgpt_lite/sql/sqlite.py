@@ -12,7 +12,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from dbgpt_lite.errors import Cancelled, DatabaseError, QueryTimeout
+from dbgpt_lite.errors import Cancelled, DatabaseError, QueryFailed, QueryTimeout
 from dbgpt_lite.messages import ResultTable
 from dbgpt_lite.sql.allowed import is_system_table
 from dbgpt_lite.sql.cells import Limits, collect
@@ -23,6 +23,7 @@ from dbgpt_lite.sql.schema import Schema
 
 # Virtual-machine steps between two looks at the clock: about a millisecond.
 _STEPS = 20_000
+_MOST_SCHEMA_TEXT = 2**30
 _FILES = ("load_extension", "readfile", "writefile", "edit", "fts3_tokenizer", "eval")
 # They build a value of any size within one step, where neither the time limit nor a cancel is looked at.
 _GROWING = ("randomblob", "zeroblob", "printf", "format")
@@ -59,9 +60,18 @@ def _may_read(rules: Rules, table: str, column: str) -> bool:
     return not column or rules.allows(table, column)
 
 
-def _text(raw: bytes) -> str:
-    """SQLite stores text unchecked; bytes that are no UTF-8 must not make a table unreadable."""
-    return raw.decode("utf-8", "replace")
+class _Text:
+    """Text of one result, up to `most` bytes; the driver reads a row of any number of values into memory."""
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+
+    def __call__(self, raw: bytes) -> str:
+        """SQLite stores text unchecked; bytes that are no UTF-8 must not make a table unreadable."""
+        self._left -= len(raw)
+        if self._left < 0:
+            raise QueryFailed("sql.db_too_big")
+        return raw.decode("utf-8", "replace")
 
 
 class SqliteBackend:
@@ -91,6 +101,7 @@ class SqliteBackend:
             raise Cancelled
         started = time.monotonic()
         with closing(self._open()) as connection:
+            connection.text_factory = _Text(limits.bytes_read)
             connection.set_authorizer(self._authorize)
             connection.set_progress_handler(lambda: self._must_stop(started, limits, cancel), _STEPS)
             try:
@@ -123,7 +134,7 @@ class SqliteBackend:
             connection = sqlite3.connect(address, uri=True, check_same_thread=False, timeout=5)
         except sqlite3.Error as error:
             raise sqlite_fault(error, self._name) from None
-        connection.text_factory = _text
+        connection.text_factory = _Text(_MOST_SCHEMA_TEXT)
         connection.execute("PRAGMA query_only = ON")
         connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 16 * 2**20)
