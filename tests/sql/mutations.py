@@ -1,4 +1,4 @@
-"""Statements made from those of the corpora: other case, comments, white space, quotes, spliced, nested, words swapped."""
+"""Statements made from those of the corpora: other case, comments, blanks, quotes, spliced, nested, words swapped."""
 
 import re
 from collections.abc import Callable
@@ -11,14 +11,11 @@ REFUSED = {dialect: [sql for own, sql in refused() if own == dialect] for dialec
 ALLOWED = {dialect: [*allowed(dialect), *allowed()] for dialect in ("mysql", "sqlite")}
 _PIECE = re.compile(r"\w+|\s+|[^\w\s]")
 _WORD = re.compile(r"\w+")
-_SPACES = st.sampled_from(
-    ["", " ", "\t", "\n", "\r\n", "/**/", "/* x */", "-- x\n", "# x\n", "--\n", "/*!", "/*!50000 ", "*/", "/*M! "]
-    + ["/*+ x */", "\x00", "\x0b", "\u00a0", "\ufeff", "\u200b", "\u3000", "\\", "\\n"]
-)
-_JOINTS = st.sampled_from(
-    ["; ", ";", "\n;\n", ";;", " ", "；", ";\x00", "; -- x\n", "/*;*/", " UNION ", " UNION ALL ", " EXCEPT ", ") "]
-    + [",", "\\G", "'; ", '"; ', "`; ", " OR ", " INTO ", "#\n;"]
-)
+_COMMENTS = ["/**/", "/* x */", "-- x\n", "# x\n", "--\n", "/*!", "/*!50000 ", "*/", "/*M! ", "/*+ x */"]
+_BLANKS = ["", " ", "\t", "\n", "\r\n", "\x00", "\x0b", "\u00a0", "\ufeff", "\u200b", "\u3000", "\\", "\\n"]
+_SPACES = st.sampled_from([*_COMMENTS, *_BLANKS])
+_ENDS = ["; ", ";", "\n;\n", ";;", "；", ";\x00", "; -- x\n", "/*;*/", "\\G", "'; ", '"; ', "`; ", "#\n;"]
+_JOINTS = st.sampled_from([*_ENDS, " ", " UNION ", " UNION ALL ", " EXCEPT ", ") ", ",", " OR ", " INTO "])
 _NESTS_TEXT = """
     ({})
     (({}))
