@@ -52,3 +52,14 @@ def test_closing_the_app_ends_its_jobs_without_losing_them(tmp_path: Path) -> No
     with services(tmp_path / "data") as made:
         assert made.knowledge.interrupted() == [space]
         assert made.knowledge.space(space).pending == 1
+
+
+def test_rules_of_the_settings_reach_the_connection_they_name(tmp_path: Path) -> None:
+    settings = Settings(
+        data_dir=tmp_path / "data", sql_model="", database_rules="shop:-employees,-*.email", _env_file=None
+    )  # type: ignore[call-arg]
+    with build_services(settings) as made:
+        schema = made.databases.get("shop").schema()
+    assert schema.table("employees") is None
+    assert schema.table("customers").column("email") is None
+    assert schema.table("orders").column("total") is not None

@@ -171,32 +171,32 @@ def _check_node(node: exp.Expression, untyped: frozenset[str]) -> None:
             raise QueryRefused("sql.function", name=function[:60])
     elif name not in NODES and name not in FUNCTIONS:
         _refuse(node)
-    if isinstance(node, exp.Select | exp.SetOperation | exp.Subquery):
-        _check_args(node, _SELECT_ARGS)
-    elif isinstance(node, exp.Join):
-        _check_args(node, _JOIN_ARGS)
-        if not {str(node.args.get(part) or "").upper() for part in ("side", "kind", "method")} <= _JOIN_WORDS:
-            raise QueryRefused("sql.not_allowed", what="JOIN")
-    elif isinstance(node, exp.Table):
-        _check_table(node)
-    elif isinstance(node, exp.In):
-        # SQLite's x IN name means the table of that name.
-        if node.args.get("field") is not None or node.args.get("unnest") is not None:
-            raise QueryRefused("sql.not_allowed", what="IN name")
-    elif isinstance(node, exp.Star):
-        _check_star(node)
-    elif isinstance(node, exp.Limit | exp.Offset):
-        _check_args(node, frozenset(("expression",)))
-        if not isinstance(node.expression, exp.Literal | exp.Neg):
-            raise QueryRefused("sql.not_allowed", what=name.upper())
-    if isinstance(node, exp.From | exp.Join) and not isinstance(node.this, exp.Table | exp.Subquery):
+    if isinstance(node, exp.Table) and (node.args.get("db") or node.args.get("catalog")):
+        raise QueryRefused("sql.other_database", name=exp.table_name(node), table=node.name)
+    for kind, allowed in _ARGS:
+        if isinstance(node, kind):
+            _check_args(node, allowed)
+    for kind, check_shape in _SHAPES:
+        if isinstance(node, kind):
+            check_shape(node)
+
+
+def _check_source(node: exp.From | exp.Join) -> None:
+    if not isinstance(node.this, exp.Table | exp.Subquery):
         raise QueryRefused("sql.not_parsed")
+    if not {str(node.args.get(part) or "").upper() for part in ("side", "kind", "method")} <= _JOIN_WORDS:
+        raise QueryRefused("sql.not_allowed", what="JOIN")
+
+
+def _check_count(node: exp.Limit | exp.Offset) -> None:
+    if not isinstance(node.expression, exp.Literal | exp.Neg):
+        raise QueryRefused("sql.not_allowed", what=node.key.upper())
 
 
 def _check_star(node: exp.Star) -> None:
-    """A star is a column of a SELECT or what COUNT counts, with nothing added to it."""
+    """A star is a column of a SELECT or what COUNT counts."""
     holder = node.parent.parent if isinstance(node.parent, exp.Column) else node.parent
-    if _given(node) or not isinstance(holder, exp.Select | exp.Count):
+    if not isinstance(holder, exp.Select | exp.Count):
         raise QueryRefused("sql.not_allowed", what="*")
 
 
@@ -210,11 +210,27 @@ def _check_table(node: exp.Table) -> None:
     if not isinstance(node.this, exp.Identifier):
         what = node.this.name if isinstance(node.this, exp.Anonymous) else node.this.key
         raise QueryRefused("sql.function", name=what[:60])
-    if node.args.get("db") or node.args.get("catalog"):
-        raise QueryRefused("sql.other_database", name=exp.table_name(node), table=node.name)
-    _check_args(node, frozenset(("this", "alias", "joins")))
     if node.args.get("alias") and node.args["alias"].columns:
         raise QueryRefused("sql.not_allowed", what=f"{node.alias}(...)")
+
+
+# What a node may say, and what it must look like, beyond being on the list.
+_ARGS = (
+    (exp.Select | exp.SetOperation | exp.Subquery, _SELECT_ARGS),
+    (exp.Join, _JOIN_ARGS),
+    (exp.Table, frozenset(("this", "alias", "joins"))),
+    # SQLite's x IN name means the table of that name: neither "field" nor "unnest".
+    (exp.In, frozenset(("this", "expressions", "query"))),
+    (exp.Star, frozenset[str]()),
+    (exp.Distinct, frozenset(("expressions",))),
+    (exp.Limit | exp.Offset, frozenset(("expression",))),
+)
+_SHAPES = (
+    (exp.From | exp.Join, _check_source),
+    (exp.Table, _check_table),
+    (exp.Star, _check_star),
+    (exp.Limit | exp.Offset, _check_count),
+)
 
 
 def _refuse(node: exp.Expression) -> None:
