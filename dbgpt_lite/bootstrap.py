@@ -31,6 +31,7 @@ from dbgpt_lite.messages import Mode
 from dbgpt_lite.prompts import Prompts
 from dbgpt_lite.query_store import QueryStore
 from dbgpt_lite.sql.database import Databases
+from dbgpt_lite.sql.rules import parse_rules
 from dbgpt_lite.sql.sample_shop import build as build_sample_shop
 from dbgpt_lite.store import ConversationStore
 from dbgpt_lite.texts import Language
@@ -165,8 +166,13 @@ def build_services(settings: Settings) -> Services:
     )
     store = _store(settings, data)
     queries = QueryStore(store.engine, settings.sql_audit_days)
-    urls = _database_urls(settings, data)
-    databases = Databases(urls, settings.sql_row_limit, settings.sql_timeout_s, queries.audit)
+    databases = Databases(
+        _database_urls(settings, data),
+        settings.sql_row_limit,
+        settings.sql_timeout_s,
+        rules=parse_rules(settings.database_rules),
+        audit=queries.audit,
+    )
     models = ModelManager(settings.models_dir, quoter, _load_options(settings), settings.llm_model)
     sql_model = _sql_model(settings)
     prompts = Prompts(ROOT / "prompts")

@@ -103,6 +103,11 @@ class Settings(BaseSettings):
     databases: Annotated[dict[str, SecretStr], NoDecode] = Field(
         default_factory=dict, description="More databases as name=URL separated by spaces."
     )
+    database_rules: str = Field(
+        "",
+        description="What may be asked, separated by spaces: connection:-table, connection:-table.column or "
+        "connection:+table, e.g. shop:-employees shop:-*.email; see docs/database.md.",
+    )
     sql_model: str = Field(
         "models/starter-sql", description="Text-to-SQL model used while no language model is loaded."
     )

@@ -67,3 +67,14 @@ def test_every_connection_writes_into_the_audit_of_the_store(tmp_path: Path) -> 
         assert [entry.connection for entry in made.queries.audit.entries("ana")] == names[::-1]
         kept = made.memory.remember("ana", "own", "All of t?", "SELECT x FROM t", "thumbs")
         assert [one.sql for one in made.memory.similar("own", "all of t")] == [kept.sql]
+
+
+def test_rules_of_the_settings_reach_the_connection_they_name(tmp_path: Path) -> None:
+    settings = Settings(
+        data_dir=tmp_path / "data", sql_model="", database_rules="shop:-employees,-*.email", _env_file=None
+    )  # type: ignore[call-arg]
+    with build_services(settings) as made:
+        schema = made.databases.get("shop").schema()
+    assert schema.table("employees") is None
+    assert schema.table("customers").column("email") is None
+    assert schema.table("orders").column("total") is not None

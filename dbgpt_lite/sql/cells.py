@@ -17,6 +17,11 @@ class Limits:
     seconds: float
     bytes: int = 16 * 2**20
 
+    @property
+    def bytes_read(self) -> int:
+        """What may come from the database at all, e.g. one row of many huge values; four times the bytes kept."""
+        return 4 * self.bytes
+
 
 def cell(value: object) -> object:
     """`value` as str, int, float, bool or None. Decimals keep every digit: as text where a float would not."""

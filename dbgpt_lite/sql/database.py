@@ -2,6 +2,7 @@
 the guard (guard.py), a read-only session, a time limit and a cap on rows (sqlite.py, mysql.py).
 """
 
+import logging
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,8 +20,11 @@ from dbgpt_lite.sql.cells import Limits
 from dbgpt_lite.sql.grants import AccountWarning, read_grants
 from dbgpt_lite.sql.known import KnownSchema
 from dbgpt_lite.sql.mysql import MysqlBackend
+from dbgpt_lite.sql.rules import EVERY_CONNECTION, Rules, rules_for
 from dbgpt_lite.sql.schema import Schema
 from dbgpt_lite.sql.sqlite import SqliteBackend
+
+log = logging.getLogger(__name__)
 
 _MYSQL_DRIVERS = ("mysql", "mariadb", "mysql+pymysql", "mariadb+pymysql")
 _MYSQL_OPTIONS = frozenset(("charset", "unix_socket", "ssl_ca", "ssl_cert", "ssl_key", "ssl_verify_cert"))
@@ -46,17 +50,24 @@ class Database:
     """One connection, by name. Thread-safe; connects when first asked, so a server that is down stops nobody."""
 
     def __init__(
-        self, name: str, url: str, row_limit: int = 1000, timeout_s: float = 10.0, audit: AuditLog | None = None
+        self,
+        name: str,
+        url: str,
+        row_limit: int = 1000,
+        timeout_s: float = 10.0,
+        rules: Rules | None = None,
+        audit: AuditLog | None = None,
     ) -> None:
         """`audit` is told of every statement before it is sent; without one nothing is written down."""
         self.name = name
+        self._rules = rules or Rules()
         self._audit = audit or NoAudit()
         self.row_limit = row_limit
         self._limits = Limits(rows=row_limit, seconds=timeout_s)
         self._url = _accepted(name, url)
         self._backend = self._make_backend()
         remember_s = 0.0 if self.dialect == "sqlite" else _FAILURE_SECONDS
-        self._known = KnownSchema(name, self._backend.schema, remember_s)
+        self._known = KnownSchema(name, self._read_schema, remember_s)
 
     @property
     def dialect(self) -> str:
@@ -64,7 +75,7 @@ class Database:
         return self._backend.dialect
 
     def schema(self, refresh: bool = False) -> Schema:
-        """Tables, views, columns and keys; read once and kept, `refresh` reads anew.
+        """Tables, views, columns and keys that the rules leave; read once and kept, `refresh` reads anew.
 
         Raises DatabaseError; a server's failure is remembered for 30 s and raised at once meanwhile, save on `refresh`.
         """
@@ -146,9 +157,15 @@ class Database:
                 raise
         return guard.check(sql, self.schema(refresh=True), self.dialect, row_limit, written_in)
 
+    def _read_schema(self) -> Schema:
+        whole = self._backend.schema()
+        for rule in self._rules.unused(whole):
+            log.warning("the rule %s of connection %r names nothing in it", rule, self.name)
+        return self._rules.apply(whole)
+
     def _make_backend(self) -> Backend:
         if self._url.get_backend_name() == "sqlite":
-            return SqliteBackend(self.name, Path(self._url.database or ""))
+            return SqliteBackend(self.name, Path(self._url.database or ""), self._rules)
         return MysqlBackend(self.name, self._url, self._limits.seconds)
 
 
@@ -160,9 +177,16 @@ class Databases:
         urls: Mapping[str, str],
         row_limit: int = 1000,
         timeout_s: float = 10.0,
+        rules: Mapping[str, Rules] | None = None,
         audit: AuditLog | None = None,
     ) -> None:
-        self._databases = {name: Database(name, url, row_limit, timeout_s, audit) for name, url in urls.items()}
+        """Raises ConfigError, also for rules of a connection that there is not: they would protect nothing."""
+        rules = rules or {}
+        for name in rules.keys() - urls.keys() - {EVERY_CONNECTION}:
+            raise ConfigError("sql.rule_connection", name=name)
+        self._databases = {
+            name: Database(name, url, row_limit, timeout_s, rules_for(name, rules), audit) for name, url in urls.items()
+        }
 
     def names(self) -> list[str]:
         """Names in the order of the settings."""

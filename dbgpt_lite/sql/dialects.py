@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 
 from sqlglot import ErrorLevel, exp, parse_one
+from sqlglot.generators.mysql import MySQLGenerator
 
 from dbgpt_lite.errors import QueryRefused
 from dbgpt_lite.sql.kinds import is_integer
@@ -29,6 +30,21 @@ _OTHER_CODES = ("%s", "%J", "%f")
 _JULIAN_DAY = "(TO_DAYS(x) + TIME_TO_SEC(CAST(x AS DATETIME)) / 86400 + 1721059.5)"
 
 
+def _regexp(writer: MySQLGenerator, node: exp.RegexpLike) -> str:
+    """REGEXP_LIKE is unknown to MariaDB; the operator is known to both."""
+    if node.args.get("flag"):
+        return str(writer.function_fallback_sql(node))
+    simple = (exp.Column, exp.Literal, exp.Func, exp.Paren)
+    sides = (side if isinstance(side, simple) else exp.Paren(this=side) for side in (node.this, node.expression))
+    return " REGEXP ".join(writer.sql(side) for side in sides)
+
+
+class _MysqlWriter(MySQLGenerator):  # type: ignore[misc]
+    """MySQL as MariaDB reads it too."""
+
+    TRANSFORMS = {**MySQLGenerator.TRANSFORMS, exp.RegexpLike: _regexp}  # noqa: RUF012 - as in the class above it
+
+
 def write(tree: exp.Expression, dialect: str) -> str:
     """The tree as text of `dialect`, without comments, each name in quotes that needs them.
 
@@ -38,6 +54,8 @@ def write(tree: exp.Expression, dialect: str) -> str:
         name = identifier.name
         reserved = dialect == "mysql" and name.lower() in _MYSQL_RESERVED
         identifier.set("quoted", reserved or quoted(name) != name)
+    if dialect == "mysql":
+        return str(_MysqlWriter(dialect=dialect, comments=False, unsupported_level=ErrorLevel.RAISE).generate(tree))
     return str(tree.sql(dialect=dialect, comments=False, unsupported_level=ErrorLevel.RAISE))
 
 

@@ -88,6 +88,8 @@ def mysql_fault(error: BaseException, name: str, seconds: float) -> DatabaseErro
 def sqlite_fault(error: BaseException, name: str) -> DatabaseError:
     """What a sqlite3 error of the connection `name` means."""
     message = str(error)
+    if message.startswith("access to") and "prohibited" in message:
+        return QueryRefused("sql.hidden")
     if "prohibited" in message or "not authorized" in message or "readonly" in message:
         return QueryRefused("sql.read_only")
     if "unable to open" in message or "not a database" in message or "malformed" in message or "disk I/O" in message:

@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool
 
-from dbgpt_lite.errors import Busy, Cancelled, DatabaseError, QueryTimeout
+from dbgpt_lite.errors import Busy, Cancelled, DatabaseError, QueryFailed, QueryTimeout
 from dbgpt_lite.messages import ResultTable
 from dbgpt_lite.sql.cells import Limits, collect
 from dbgpt_lite.sql.faults import is_lost, mysql_fault
@@ -42,6 +42,32 @@ _GRACE_SECONDS = 1.0
 _POLL_SECONDS = 0.05
 # The text we send is written for these modes; ANSI_QUOTES or NO_BACKSLASH_ESCAPES would give it another meaning.
 _SQL_MODE = "STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
+
+
+class _TooMuch(Exception):
+    """More came from the server than a result may be."""
+
+
+class _Meter:
+    """Counts what a connection reads while one result is fetched: the driver reads a row of any size into memory."""
+
+    def __init__(self, raw: Any, most: int) -> None:
+        self._raw, self._most = raw, most
+        self._read = raw._read_bytes
+        self.used = 0
+
+    def __enter__(self) -> "_Meter":
+        self._raw._read_bytes = self._counted
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        del self._raw._read_bytes
+
+    def _counted(self, size: int) -> bytes:
+        self.used += size
+        if self.used > self._most:
+            raise _TooMuch
+        return self._read(size)  # type: ignore[no-any-return]
 
 
 class _Watch:
@@ -120,6 +146,8 @@ class MysqlBackend:
         started = time.monotonic()
         try:
             return self._query(sql, limits, cancel)
+        except UnicodeDecodeError:
+            raise QueryFailed("sql.bad_text") from None
         except (pymysql.Error, OSError) as error:
             if time.monotonic() - started > limits.seconds and is_lost(error):
                 raise self._timeout(limits) from None
@@ -188,17 +216,23 @@ class MysqlBackend:
     def _fetch(self, raw: Any, sql: str, limits: Limits, watch: _Watch) -> ResultTable:
         started = time.monotonic()
         cursor = raw.cursor(SSCursor)
-        try:
-            cursor.execute(sql)
-            names = [column[0] for column in cursor.description or ()]
-            table = collect(names, cursor, limits, started)
-            if table.truncated and cursor.fetchone() is not None:
+        with _Meter(raw, limits.bytes_read):
+            try:
+                cursor.execute(sql)
+                names = [column[0] for column in cursor.description or ()]
+                table = collect(names, cursor, limits, started)
+                if table.truncated and cursor.fetchone() is not None:
+                    watch.stop(enough=True)
+                return table
+            except _TooMuch:
                 watch.stop(enough=True)
-            return table
-        finally:
-            # After a kill the rest of the stream ends in an error that says nothing new.
-            with suppress(pymysql.Error, OSError):
-                cursor.close()
+                raise QueryFailed("sql.db_too_big") from None
+            finally:
+                if watch.killed and raw._result is not None:
+                    # The driver would read what is left, of any size; a killed connection is given up instead.
+                    raw._result.unbuffered_active = False
+                with suppress(pymysql.Error, OSError, _TooMuch):
+                    cursor.close()
 
     @staticmethod
     def _finish(connection: "PoolProxiedConnection", watch: _Watch) -> None:

@@ -19,7 +19,7 @@ def check_tables(tree: exp.Expression, schema: Schema) -> list[Scope]:
 
     Returns the scopes of the query, inner ones first.
     """
-    _spell_ctes(tree)
+    _spell_ctes(tree, schema)
     scopes = _scopes(tree)
     ctes = {id(node) for scope in scopes for node, source in _selected(scope) if isinstance(source, Scope)}
     for node in tree.find_all(exp.Table):
@@ -38,6 +38,7 @@ def resolve(tree: exp.Expression, schema: Schema, quoted_text: bool) -> None:
     """
     check_tables(tree, schema)
     for scope in _scopes(tree):
+        _check_using(scope, schema)
         for column in list(scope.find_all(exp.Column)):
             if isinstance(column.this, exp.Star):
                 _check_qualifier(column, scope, schema)
@@ -45,6 +46,18 @@ def resolve(tree: exp.Expression, schema: Schema, quoted_text: bool) -> None:
                 _check_qualified(column, scope, schema)
             else:
                 _check_bare(column, scope, schema, quoted_text)
+
+
+def _check_using(scope: Scope, schema: Schema) -> None:
+    """Columns of USING, which sqlglot does not keep as columns: each is one of the table that is joined."""
+    for join in scope.expression.args.get("joins") or ():
+        found = scope.selected_sources.get(join.this.alias_or_name)
+        names = _columns_of(found[1], schema) if found else None
+        for identifier in join.args.get("using") or ():
+            if names is None:
+                raise QueryRefused("sql.too_complex")
+            if identifier.name.lower() not in {name.lower() for name in names}:
+                _refuse_column(identifier.name, join.this.alias_or_name, names, schema)
 
 
 def _scopes(tree: exp.Expression) -> list[Scope]:
@@ -61,12 +74,18 @@ def _selected(scope: Scope) -> Iterator[tuple[exp.Expression, object]]:
         raise QueryRefused("sql.not_parsed") from None
 
 
-def _spell_ctes(tree: exp.Expression) -> None:
-    """References to a CTE get its spelling, since sqlglot compares them by case and the databases do not."""
+def _spell_ctes(tree: exp.Expression, schema: Schema) -> None:
+    """References to a CTE get its spelling, since sqlglot compares them by case and the databases do not.
+
+    A CTE may not be named as a hidden table: where sqlglot and a database disagree on what it covers, the table would
+    be read.
+    """
     names = {cte.alias.lower(): cte.alias for cte in tree.find_all(exp.CTE)}
     for name in names:
         if is_system_table(name):
             raise QueryRefused("sql.system_table", name=name)
+        if name in schema.hidden:
+            raise QueryRefused("sql.taken_name", name=name)
     for table in tree.find_all(exp.Table):
         spelling = names.get(table.name.lower())
         if spelling and not table.db and spelling != table.name:
@@ -169,7 +188,9 @@ def _check_qualified(column: exp.Column, scope: Scope, schema: Schema) -> None:
         return
     alias, source = found
     names = _columns_of(source, schema)
-    if names is not None and column.name.lower() not in {name.lower() for name in names}:
+    if names is None:
+        raise QueryRefused("sql.too_complex")
+    if column.name.lower() not in {name.lower() for name in names}:
         table = source.name if isinstance(source, exp.Table) else alias
         _refuse_column(column.name, table, names, schema)
     mark_integer(column, _holds_integers(source, column.name, schema))
@@ -181,7 +202,7 @@ def _check_bare(column: exp.Column, scope: Scope, schema: Schema, quoted_text: b
         for _, source in _selected(current):
             names = _columns_of(source, schema)
             if names is None:
-                return
+                raise QueryRefused("sql.too_complex")
             if column.name.lower() in {name.lower() for name in names}:
                 mark_integer(column, _holds_integers(source, column.name, schema))
                 return
@@ -224,3 +245,20 @@ def _refuse_column(column: str, table: str, names: list[str], schema: Schema) ->
     if near:
         raise QueryRefused("sql.no_column_similar", column=column, table=table, similar=near)
     raise QueryRefused("sql.no_column", column=column, table=table)
+
+
+def keep_to_listed_columns(tree: exp.Expression, schema: Schema) -> None:
+    """Put `(SELECT its listed columns FROM t) AS t` in the place of every table with hidden columns.
+
+    Then no star, natural join, alias or rule of name resolution can reach the others.
+    """
+    scopes = _scopes(tree)
+    ctes = {id(node) for scope in scopes for node, source in _selected(scope) if isinstance(source, Scope)}
+    for node in list(tree.find_all(exp.Table)):
+        table = None if id(node) in ctes else schema.table(node.name)
+        if table is None or not table.partial:
+            continue
+        columns = [exp.column(exp.to_identifier(column.name, quoted=True)) for column in table.columns]
+        inner = exp.Select(expressions=columns, from_=exp.From(this=exp.Table(this=node.this.copy())))
+        alias = exp.TableAlias(this=exp.to_identifier(node.alias or node.name, quoted=True))
+        node.replace(exp.Subquery(this=inner, alias=alias, joins=node.args.get("joins")))

@@ -64,6 +64,8 @@ class TableInfo:
     foreign_keys: tuple[ForeignKey, ...] = ()
     comment: str = ""
     is_view: bool = False
+    partial: bool = False
+    """Whether it has more columns than those listed, hidden by the connection's rules."""
 
     @cached_property
     def _columns(self) -> Mapping[str, ColumnInfo]:
@@ -90,6 +92,8 @@ class Schema:
     """All tables and views that may be asked."""
 
     tables: tuple[TableInfo, ...]
+    hidden: frozenset[str] = frozenset()
+    """Lower-cased names of tables that the connection's rules hide. For the guard, never for a prompt or a page."""
 
     @cached_property
     def _tables(self) -> Mapping[str, TableInfo]:

@@ -1,0 +1,191 @@
+"""Time, rows and bytes: a query stops at its limit or at Cancel, in the server too, and others go on meanwhile."""
+
+import threading
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from dbgpt_lite.errors import Cancelled, QueryFailed, QueryTimeout
+from dbgpt_lite.sql.cells import Limits
+from dbgpt_lite.sql.database import Database
+
+# Whole queries as a user may write them: they pass the guard.
+CROSS = "SELECT count(*) FROM order_items a, order_items b, order_items c, orders d, orders e WHERE a.id + b.id > c.id"
+RECURSION = (
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000000) "
+    "SELECT count(*) FROM n a JOIN n b ON a.i <= b.i JOIN n c ON b.i <= c.i"
+)
+SLOW = (
+    "SELECT count(*) FROM reviews a JOIN reviews b ON a.comment LIKE concat('%', b.comment, '%') "
+    "JOIN reviews c ON b.comment LIKE concat('%', c.comment, '%')"
+)
+SLOW_SQLITE = SLOW.replace("concat('%', b.comment, '%')", "'%' || b.comment || '%'").replace(
+    "concat('%', c.comment, '%')", "'%' || c.comment || '%'"
+)
+LONG = 600.0
+
+
+@pytest.fixture
+def file(shop_path) -> Callable[..., Database]:
+    return lambda **settings: Database("shop", f"sqlite:///{shop_path}", **settings)
+
+
+@contextmanager
+def others_are_answered(database: Database) -> Iterator[Callable[[], None]]:
+    """Another user asks all the time; the function yielded waits until five more answers came."""
+    answers = threading.Semaphore(0)
+    done = threading.Event()
+    wrong: list[object] = []
+
+    def ask() -> None:
+        while not done.is_set():
+            rows = database.run("SELECT count(*) FROM orders").rows
+            if rows != ((3600,),):
+                wrong.append(rows)
+            answers.release()
+
+    def five_more() -> None:
+        for _ in range(5):
+            assert answers.acquire(timeout=60)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        five_more()
+        yield five_more
+        five_more()
+    finally:
+        done.set()
+        asking.join()
+    assert wrong == []
+
+
+def _in_background(run: Callable[[], object]) -> tuple[threading.Thread, list[BaseException]]:
+    raised: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            run()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    return thread, raised
+
+
+def _running(server, sql: str) -> int:
+    """How many sessions of the server execute a query that begins as `sql` does."""
+    with server.connect() as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM information_schema.processlist "
+            "WHERE command = 'Query' AND info LIKE %s AND id <> connection_id()",
+            (f"{sql.lower()[:15]}%",),
+        )
+        return cursor.fetchone()[0]
+
+
+@pytest.mark.parametrize("sql", [SLOW, CROSS, RECURSION], ids=["slow", "cross", "recursive"])
+def test_time_limit_on_mariadb_while_others_are_answered(connect, maria_shop, sql):
+    database = connect(timeout_s=0.4)
+    database.schema()
+    with others_are_answered(connect()), pytest.raises(QueryTimeout):
+        database.run(sql)
+    assert _running(maria_shop, sql) == 0
+    assert database.run("SELECT 1").rows == ((1,),)
+
+
+@pytest.mark.parametrize("sql", [SLOW, CROSS, RECURSION], ids=["slow", "cross", "recursive"])
+def test_cancel_on_mariadb_ends_the_query_in_the_server_while_others_are_answered(connect, maria_shop, sql):
+    database, cancel = connect(timeout_s=LONG), threading.Event()
+    database.schema()
+    with others_are_answered(connect()) as five_more:
+        thread, raised = _in_background(lambda: database.run(sql, cancel))
+        five_more()
+        for _ in range(200):
+            if _running(maria_shop, sql):
+                break
+        assert _running(maria_shop, sql) == 1
+        cancel.set()
+        thread.join(60)
+    assert [type(error) for error in raised] == [Cancelled]
+    assert _running(maria_shop, sql) == 0
+    assert database.run("SELECT 1").rows == ((1,),)
+
+
+@pytest.mark.parametrize("sql", [SLOW_SQLITE, CROSS, RECURSION], ids=["slow", "cross", "recursive"])
+def test_time_limit_on_sqlite_while_others_are_answered(file, sql):
+    with others_are_answered(file()), pytest.raises(QueryTimeout):
+        file(timeout_s=0.4).run(sql)
+
+
+@pytest.mark.parametrize("sql", [SLOW_SQLITE, CROSS, RECURSION], ids=["slow", "cross", "recursive"])
+def test_cancel_on_sqlite_while_others_are_answered(file, sql):
+    database, cancel = file(timeout_s=LONG), threading.Event()
+    with others_are_answered(file()) as five_more:
+        thread, raised = _in_background(lambda: database.run(sql, cancel))
+        five_more()
+        assert thread.is_alive()
+        cancel.set()
+        thread.join(60)
+    assert [type(error) for error in raised] == [Cancelled]
+
+
+def test_every_connection_busy_and_still_cancelled(connect, maria_shop):
+    """Ten slow queries hold all connections of the pool: a kill needs none of them."""
+    database, cancel = connect(timeout_s=LONG), threading.Event()
+    database.schema()
+    started = [_in_background(lambda: database.run(CROSS, cancel)) for _ in range(10)]
+    for _ in range(400):
+        if _running(maria_shop, CROSS) == 10:
+            break
+    assert _running(maria_shop, CROSS) == 10
+    cancel.set()
+    for thread, _ in started:
+        thread.join(60)
+    assert [type(error) for _, raised in started for error in raised] == [Cancelled] * 10
+    assert _running(maria_shop, CROSS) == 0
+    assert database.run("SELECT 1").rows == ((1,),)
+
+
+@pytest.mark.parametrize("system", ["mariadb", "sqlite"])
+def test_row_cap(connect, file, system):
+    database = connect(row_limit=7) if system == "mariadb" else file(row_limit=7)
+    for sql in ("SELECT id FROM orders", "SELECT id FROM orders LIMIT 500", "SELECT a.id FROM orders a, orders b"):
+        result = database.run(sql)
+        assert (len(result.rows), result.truncated) == (7, True)
+    exact = database.run("SELECT id FROM orders LIMIT 7")
+    assert (len(exact.rows), exact.truncated) == (7, False)
+
+
+@pytest.mark.parametrize("system", ["mariadb", "sqlite"])
+def test_byte_cap(connect, file, system):
+    database = connect() if system == "mariadb" else file()
+    database._limits = Limits(rows=10**6, seconds=60, bytes=20_000)
+    result = database.run("SELECT a.name FROM customers a, (SELECT 1 AS one) b")
+    assert result.truncated
+    assert 20_000 < sum(len(row[0]) * 2 + 50 for row in result.rows) < 21_000
+    assert database.run("SELECT 1").rows == ((1,),)
+
+
+_MEGABYTE = "repeat('x', 1000000)"
+_SQLITE_MEGABYTE = "replace(hex('" + "x" * 500 + "'), '7', '" + "x" * 1999 + "')"
+
+
+@pytest.mark.parametrize("system", ["mariadb", "sqlite"])
+def test_one_row_of_any_size_does_not_fill_the_memory(connect, file, system):
+    """A thousand columns of a megabyte each, in one row: the cap ends it after a few."""
+    database = connect() if system == "mariadb" else file()
+    value = _MEGABYTE if system == "mariadb" else _SQLITE_MEGABYTE
+    database._limits = Limits(rows=10, seconds=60, bytes=2**20)
+    columns = ", ".join(f"s AS c{number}" for number in range(1000))
+    tracemalloc.start()
+    try:
+        with pytest.raises(QueryFailed, match="too large"):
+            database.run(f"SELECT {columns} FROM (SELECT {value} AS s) AS t")
+        assert tracemalloc.get_traced_memory()[1] < 100 * 2**20
+    finally:
+        tracemalloc.stop()
+    assert database.run("SELECT 1").rows == ((1,),)
