@@ -19,8 +19,16 @@ TABLES, COLUMNS = 500, 8000
 _SEED = 20_231_101
 _TYPES = {"i": "INT", "d": "DECIMAL(14,2)", "t": "DATE", "s": "DATETIME"}
 _TEXT = "VARCHAR(80)"
-_COLUMN = re.compile(r"(?P<name>[^!~>*]*)(?P<key>\*?)(?:(?P<link>>>?)(?P<target>[^!~]+))?(?:!(?P<type>\w))?(?:~(?P<comment>.*))?")
-_IRREGULAR = {"addresses": "address", "branches": "branch", "batches": "batch", "classes": "class", "switches": "switch"}
+_COLUMN = re.compile(
+    r"(?P<name>[^!~>*]*)(?P<key>\*?)(?:(?P<link>>>?)(?P<target>[^!~]+))?(?:!(?P<type>\w))?(?:~(?P<comment>.*))?"
+)
+_IRREGULAR = {
+    "addresses": "address",
+    "branches": "branch",
+    "batches": "batch",
+    "classes": "class",
+    "switches": "switch",
+}
 # Columns that every department's tables carry, in the order in which they are added.
 _HOUSEKEEPING = (
     ("created_at", "DATETIME"), ("created_by", "INT"), ("updated_at", "DATETIME"), ("updated_by", "INT"),
@@ -156,12 +164,16 @@ def _remark(table: TableInfo, english: str, chinese: str) -> str:
 
 def _archive(table: TableInfo) -> TableInfo:
     name = f"{table.name}_归档" if _chinese(table) else f"{table.name}_archive"
-    return _copy(table, name, _remark(table, f"Closed rows of {table.name}", "归档"), ColumnInfo("archived_at", "DATETIME"))
+    return _copy(
+        table, name, _remark(table, f"Closed rows of {table.name}", "归档"), ColumnInfo("archived_at", "DATETIME")
+    )
 
 
 def _history(table: TableInfo) -> TableInfo:
     name = f"{table.name}_历史" if _chinese(table) else f"{table.name}_hist"
-    return _copy(table, name, _remark(table, f"Old versions of {table.name}", "历史"), ColumnInfo("replaced_at", "DATETIME"))
+    return _copy(
+        table, name, _remark(table, f"Old versions of {table.name}", "历史"), ColumnInfo("replaced_at", "DATETIME")
+    )
 
 
 def _staging(table: TableInfo) -> TableInfo:
@@ -182,11 +194,15 @@ def _child(table: TableInfo, ending: str, comment: str, *columns: tuple[str, str
 
 def _log(table: TableInfo) -> TableInfo:
     comment = _remark(table, "", "变更日志")
-    return _child(table, "log", comment, ("changed_at", "DATETIME"), ("action", _TEXT), ("old_value", _TEXT), ("new_value", _TEXT))
+    return _child(
+        table, "log", comment, ("changed_at", "DATETIME"), ("action", _TEXT), ("old_value", _TEXT), ("new_value", _TEXT)
+    )
 
 
 def _notes(table: TableInfo) -> TableInfo:
-    return _child(table, "notes", _remark(table, "", "备注"), ("note", _TEXT), ("written_at", "DATETIME"), ("written_by", "INT"))
+    return _child(
+        table, "notes", _remark(table, "", "备注"), ("note", _TEXT), ("written_at", "DATETIME"), ("written_by", "INT")
+    )
 
 
 def _attachments(table: TableInfo) -> TableInfo:

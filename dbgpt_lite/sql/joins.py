@@ -10,7 +10,9 @@ from dbgpt_lite.sql.schema import ForeignKey, Schema, TableInfo
 from dbgpt_lite.sql.words import split
 
 # Who made or changed a row: a key to the users in every table, and never the way to join two of them.
-_AUDIT = re.compile(r"(?:created?|updated?|modified|changed|deleted|inserted|edited)_?(?:by|user)(?:_?id)?|.*[创更修]\S*人", re.I)
+_AUDIT = re.compile(
+    r"(?:created?|updated?|modified|changed|deleted|inserted|edited)_?(?:by|user)(?:_?id)?|.*[创更修]\S*人", re.I
+)
 _REFERENCE = re.compile(r"(?P<stem>.+?)(?:_?(?:id|no|code|key|cd|fk)|编号|编码|号)", re.I)
 
 

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,8 @@ from dbgpt_lite.sql.words import content_words, split
 
 Vectors = NDArray[np.float32]
 Embed = Callable[[Sequence[str]], Vectors]
+Postings = Mapping[str, tuple[NDArray[np.int64], NDArray[np.float32]]]
+"""Word -> the places it stands in and how much each tells."""
 
 # How much it tells of a table that a word stands in its name, its comment, or a column's name, comment or values.
 _TABLE_NAME, _TABLE_COMMENT = 1.0, 0.85
@@ -24,6 +25,7 @@ _SHADOW = frozenset(
     "archive archived bak backup hist history log audit tmp temp stg staging stage old copy test note attachment tag "
     "snapshot import export 归档 备份 历史 日志 临时 备注 附件 标签".split()
 )
+_ASCII = re.compile(r"[A-Za-z][A-Za-z0-9 ,.?'-]*")
 _YEAR = re.compile(r"(?:19|20)\d\d")
 # What a question says around its subject.
 _TALK = re.compile(
@@ -39,6 +41,7 @@ _TALK_WORDS = frozenset(
 )
 # What the words above tell is about a column at best: they count, but little.
 _TALK_WEIGHT = 0.35
+_REMEMBERED = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,34 +70,59 @@ def text_words(text: str) -> frozenset[str]:
     return content_words(text) | frozenset(chinese_words(text))
 
 
-def _readable(*texts: str) -> str:
-    """Names and comments as a sentence model can read them: words apart, known Chinese words in English beside."""
-    words = [" ".join(dict.fromkeys(split(text))) if text.isascii() else text for text in texts if text]
-    return " ".join([*words, *(found for text in texts if (found := in_english(text)))])
+def readable(text: str, chinese: bool) -> str:
+    """A question, name or comment as the sentence model can read it: words apart, and Chinese, unless it reads
+    `chinese`, by what is known of it in English."""
+    if text.isascii():
+        return " ".join(dict.fromkeys(split(text))) if " " not in text else text
+    return text if chinese else " ".join((*_ASCII.findall(text), in_english(text))).strip()
 
 
-def table_card(table: TableInfo) -> str:
+def table_card(table: TableInfo, chinese: bool = False) -> str:
     """The text that stands for a table."""
-    columns = ", ".join(dict.fromkeys(_readable(column.name) for column in table.columns[:12]))
-    return f"{_readable(table.name, table.comment)}: {columns}"
+    columns = dict.fromkeys(readable(column.name, chinese) for column in table.columns[:12])
+    return f"{_both(table.name, table.comment, chinese)}: {', '.join(filter(None, columns))}"
 
 
-def column_card(column: ColumnInfo) -> str:
+def column_card(column: ColumnInfo, chinese: bool = False) -> str:
     """The text that stands for a column: the same for all columns of one name and comment."""
-    return _readable(column.name, column.comment)
+    return _both(column.name, column.comment, chinese)
+
+
+def _both(name: str, comment: str, chinese: bool) -> str:
+    return " ".join(filter(None, (readable(name, chinese), readable(comment, chinese)))) or name
+
+
+@dataclass(frozen=True, slots=True)
+class CardVectors:
+    """Unit vectors of a schema: one a table, one a different column card, and for each column the row of its card."""
+
+    of_card: Mapping[str, Vectors]
+    tables: Vectors
+    columns: Vectors
+    rows: NDArray[np.int64]
 
 
 class SchemaIndex:
-    """Words and vectors of one schema. Vectors come from `embed`, or from `known` texts of an earlier schema."""
+    """Where which word stands in one schema, ready at once; `vectors` come later or never (`embed_cards`).
 
-    def __init__(self, schema: Schema, embed: Embed | None, known: Mapping[str, Vectors] | None = None) -> None:
+    `chinese`: the sentence model reads Chinese.
+    """
+
+    def __init__(self, schema: Schema, chinese: bool = False) -> None:
         self.schema = schema
+        self.vectors: CardVectors | None = None
         self.place_of = {table.name: place for place, table in enumerate(schema.tables)}
         self.first = np.cumsum([0, *(len(table.columns) for table in schema.tables)])
         self.owner = np.repeat(np.arange(len(schema.tables)), np.diff(self.first))
-        self._postings()
-        self.vectors = _vectors(self._cards, embed, known or {}) if embed else {}
-        self.matches_of: dict[str, Mapping[int, float]] = {}
+        self.name_words = tuple(text_words(table.name) for table in schema.tables)
+        self.shadow_words = tuple(
+            frozenset(word for word in words if word in _SHADOW or _YEAR.fullmatch(word)) for words in self.name_words
+        )
+        self.table_postings, self.column_postings = _table_postings(self), _column_postings(schema)
+        self.vocabulary = Vocabulary((*self.table_postings, *self.column_postings))
+        self._chinese = chinese
+        self._matches: dict[str, Mapping[int, float]] = {}
 
     @property
     def columns(self) -> int:
@@ -103,66 +131,44 @@ class SchemaIndex:
 
     def matches(self, word: str) -> Mapping[int, float]:
         """Vocabulary.matches, remembered: questions repeat their words."""
-        if word not in self.matches_of:
-            if len(self.matches_of) > 5000:
-                self.matches_of.clear()
-            self.matches_of[word] = self.vocabulary.matches(word)
-        return self.matches_of[word]
+        if word not in self._matches:
+            if len(self._matches) >= _REMEMBERED:
+                self._matches.clear()
+            self._matches[word] = self.vocabulary.matches(word)
+        return self._matches.get(word, {})
 
-    @cached_property
-    def table_vectors(self) -> Vectors:
-        """One unit vector a table."""
-        return np.stack([self.vectors[card] for card in self.table_cards])
-
-    @cached_property
-    def column_vectors(self) -> tuple[Vectors, NDArray[np.int64]]:
-        """Unit vectors of the different column cards, and for each column the row of its own."""
-        distinct = {card: row for row, card in enumerate(dict.fromkeys(self.column_cards))}
-        rows = np.array([distinct[card] for card in self.column_cards], dtype=np.int64)
-        return np.stack([self.vectors[card] for card in distinct]), rows
-
-    @cached_property
-    def table_cards(self) -> tuple[str, ...]:
-        """The text of every table."""
-        return tuple(table_card(table) for table in self.schema.tables)
-
-    @cached_property
-    def column_cards(self) -> tuple[str, ...]:
-        """The text of every column."""
-        return tuple(column_card(column) for table in self.schema.tables for column in table.columns)
-
-    @cached_property
-    def shadow_words(self) -> tuple[frozenset[str], ...]:
-        """For each table, the words of its name that say it is a copy or by-product of another."""
-        return tuple(
-            frozenset(word for word in words if word in _SHADOW or _YEAR.fullmatch(word)) for words in self.name_words
+    def embed_cards(self, embed: Embed, known: Mapping[str, Vectors]) -> None:
+        """Set `vectors`; texts that are in `known` are not embedded again."""
+        tables = [table_card(table, self._chinese) for table in self.schema.tables]
+        columns = [column_card(column, self._chinese) for table in self.schema.tables for column in table.columns]
+        distinct = {card: row for row, card in enumerate(dict.fromkeys(columns))}
+        found = {card: known[card] for card in (*tables, *distinct) if card in known}
+        new = [card for card in dict.fromkeys((*tables, *distinct)) if card not in found]
+        if new:
+            found |= dict(zip(new, embed(new), strict=True))
+        self.vectors = CardVectors(
+            found,
+            np.stack([found[card] for card in tables]),
+            np.stack([found[card] for card in distinct]),
+            np.array([distinct[card] for card in columns], dtype=np.int64),
         )
 
-    @property
-    def _cards(self) -> list[str]:
-        return list(dict.fromkeys((*self.table_cards, *self.column_cards)))
 
-    def _postings(self) -> None:
-        """For every word, the tables and the columns it stands in, with the weight of the place."""
-        tables: dict[str, dict[int, float]] = {}
-        columns: dict[str, dict[int, float]] = {}
-        self.name_words: list[frozenset[str]] = []
-        number = 0
-        for place, table in enumerate(self.schema.tables):
-            self.name_words.append(text_words(table.name))
-            _put(tables, place, text_words(table.comment), _TABLE_COMMENT)
-            _put(tables, place, self.name_words[-1], _TABLE_NAME)
-            for column in table.columns:
-                _put(columns, number, text_words(" ".join(column.values)), _COLUMN_VALUE)
-                _put(columns, number, text_words(column.comment), _COLUMN_COMMENT)
-                _put(columns, number, text_words(column.name), _COLUMN_NAME)
-                number += 1
-        self.vocabulary = Vocabulary((*tables, *columns))
-        self.table_postings = _as_arrays(tables)
-        self.column_postings = _as_arrays(columns)
+def _table_postings(index: SchemaIndex) -> Postings:
+    found: dict[str, dict[int, float]] = {}
+    for place, table in enumerate(index.schema.tables):
+        _put(found, place, text_words(table.comment), _TABLE_COMMENT)
+        _put(found, place, index.name_words[place], _TABLE_NAME)
+    return _as_arrays(found)
 
 
-Postings = Mapping[str, tuple[NDArray[np.int64], NDArray[np.float32]]]
+def _column_postings(schema: Schema) -> Postings:
+    found: dict[str, dict[int, float]] = {}
+    for number, column in enumerate(column for table in schema.tables for column in table.columns):
+        _put(found, number, text_words(" ".join(column.values)), _COLUMN_VALUE)
+        _put(found, number, text_words(column.comment), _COLUMN_COMMENT)
+        _put(found, number, text_words(column.name), _COLUMN_NAME)
+    return _as_arrays(found)
 
 
 def _put(postings: dict[str, dict[int, float]], place: int, words: frozenset[str], weight: float) -> None:
@@ -176,11 +182,3 @@ def _as_arrays(postings: dict[str, dict[int, float]]) -> Postings:
         word: (np.array(list(held), dtype=np.int64), np.array(list(held.values()), dtype=np.float32))
         for word, held in postings.items()
     }
-
-
-def _vectors(cards: Sequence[str], embed: Embed, known: Mapping[str, Vectors]) -> dict[str, Vectors]:
-    found = {card: known[card] for card in cards if card in known}
-    new = [card for card in cards if card not in found]
-    if new:
-        found |= dict(zip(new, embed(new), strict=True))
-    return found

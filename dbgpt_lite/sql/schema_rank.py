@@ -8,27 +8,30 @@ from numpy.typing import NDArray
 
 from dbgpt_lite.sql.joins import Joins
 from dbgpt_lite.sql.schema_index import Postings, SchemaIndex, Term, Vectors, terms
-from dbgpt_lite.sql.thesaurus import in_english
 
 Floats = NDArray[np.float32]
 
 # How many tables are put in order; more than any prompt shows.
 RANKED = 60
+# How far over the mean a similarity must be to say anything, and where it says all it can, in standard deviations.
+_USUAL, _NEAREST = 1.5, 4.5
+# With nothing else to go by, tables that many others refer to come first.
+_LINKED = 0.001
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
     """How much each kind of evidence counts. Chosen on one half of benchmarks/schema_retrieval.py's questions."""
 
-    table_vector: float = 0.5
-    column_vector: float = 0.25
+    table_vector: float = 0.25
+    column_vector: float = 0.1
     # What is left of a word's weight once a table that stands for it is chosen: the next table should explain the rest.
     explained: float = 0.45
     # A table whose name holds much else than what was asked for counts less, down to this share.
     bare_name: float = 0.4
     shadow: float = 0.5
     beside_chosen: float = 0.12
-    column_by_vector: float = 0.5
+    column_by_vector: float = 0.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +60,6 @@ def rank(index: SchemaIndex, joins: Joins, question: str, asked: Vectors | None,
     columns = _normal(in_columns @ rarity) + weights.column_by_vector * column_near
     order, scores = _choose(index, joins, evidence, rarity, fit, base, weights)
     return Ranking(order, scores, columns)
-
-
-def translated(question: str) -> str:
-    """The question for a sentence model that may read English only: what is known of its Chinese, in English."""
-    return f"{question} {in_english(question)}".strip()
 
 
 def _matrix(index: SchemaIndex, asked: Sequence[Term], postings: Postings, size: int) -> Floats:
@@ -99,15 +97,16 @@ def _name_fit(index: SchemaIndex, asked: Sequence[Term], rarity: Floats, weights
 
 def _nearness(index: SchemaIndex, asked: Vectors | None) -> tuple[Floats, Floats]:
     """Vectors' say on every table and column, 0 for the usual and about 1 for the nearest."""
-    if asked is None:
+    vectors = index.vectors
+    if asked is None or vectors is None:
         return np.zeros(len(index.schema.tables), dtype=np.float32), np.zeros(index.columns, dtype=np.float32)
-    distinct, rows = index.column_vectors
-    return _outstanding(index.table_vectors @ asked), _outstanding(distinct @ asked)[rows]
+    return _outstanding(vectors.tables @ asked), _outstanding(vectors.columns @ asked)[vectors.rows]
 
 
 def _outstanding(values: Floats) -> Floats:
+    """0 up to _USUAL standard deviations over the mean, 1 at _NEAREST and beyond."""
     spread = float(values.std()) or 1.0
-    return np.clip((values - values.mean()) / (4 * spread), 0, 1.5).astype(np.float32)
+    return np.clip(((values - values.mean()) / spread - _USUAL) / (_NEAREST - _USUAL), 0, 1).astype(np.float32)
 
 
 def _normal(values: Floats) -> Floats:
@@ -121,7 +120,8 @@ def _choose(
     """Tables best first: each by what it says of the question's words that those before it leave unexplained."""
     tables = index.schema.tables
     place_of = {table.name: place for place, table in enumerate(tables)}
-    left, near, scale = rarity.copy(), np.zeros(len(tables), dtype=np.float32), 0.0
+    linked = [_LINKED * min(len(joins.neighbours[table.name]), 50) for table in tables]
+    left, near, scale = rarity.copy(), np.array(linked, dtype=np.float32), 0.0
     scores, order = np.zeros(len(tables), dtype=np.float32), []
     open_places = np.ones(len(tables), dtype=bool)
     for _ in range(min(RANKED, len(tables))):
@@ -135,5 +135,6 @@ def _choose(
         scores[best] = gain[best]
         left *= 1 - (1 - weights.explained) * np.minimum(evidence[best], 1)
         for name in joins.neighbours[tables[best].name]:
-            near[place_of[name]] = max(near[place_of[name]], weights.beside_chosen * float(gain[best]) / float(scores[order[0]]))
+            share = float(gain[best]) / max(float(scores[order[0]]), 1e-6)
+            near[place_of[name]] = max(near[place_of[name]], weights.beside_chosen * share)
     return tuple(order), scores
