@@ -1,8 +1,8 @@
 """A made schema of an enterprise's size: 500 tables and 8,000 columns, the same ones every time, and questions on it.
 
 The core tables are written by hand in enterprise/tables.txt: twenty departments, each with its own way of naming. The
-others are what grows around them in a real database: archives, histories, staging copies, logs, notes, attachments, tags.
-Housekeeping columns bring the number of columns up. enterprise/questions.txt says which columns every question needs.
+others are what grows around them in a real database: archives, histories, staging copies, logs, notes, attachments.
+Housekeeping columns bring the number of columns up. enterprise/questions.txt says which columns a question needs.
 """
 
 import random

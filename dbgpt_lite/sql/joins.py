@@ -1,4 +1,4 @@
-"""Which tables of a schema can be joined, by declared keys and by names where none is declared, and the ways between."""
+"""Which tables of a schema can be joined, by declared keys or by their names, and the shortest ways between tables."""
 
 import heapq
 import re
@@ -11,9 +11,10 @@ from dbgpt_lite.sql.words import split
 
 # Who made or changed a row: a key to the users in every table, and never the way to join two of them.
 _AUDIT = re.compile(
-    r"(?:created?|updated?|modified|changed|deleted|inserted|edited)_?(?:by|user)(?:_?id)?|.*[创更修]\S*人", re.I
+    r"(?:created?|updated?|modified|changed|deleted|inserted|edited)_?(?:by|user)(?:_?id)?|(?:创建|更新|修改|录入)人(?:_?id)?",
+    re.IGNORECASE,
 )
-_REFERENCE = re.compile(r"(?P<stem>.+?)(?:_?(?:id|no|code|key|cd|fk)|编号|编码|号)", re.I)
+_REFERENCE = re.compile(r"(?P<stem>.+?)(?:_?(?:id|no|code|key|cd|fk)|编号|编码|号)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -75,15 +76,15 @@ class Joins:
         return {name: frozenset(columns) for name, columns in needed.items()}
 
     def _undeclared(self, table: TableInfo) -> Iterator[ForeignKey]:
-        """Keys that only the names tell of: customer_id where customers has id, or wo_no where wo_no is a table's key."""
+        """Keys that only names tell of: customer_id where customers has id, or wo_no where wo_no is a table's key."""
         declared = {column.lower() for key in table.foreign_keys for column in key.columns}
         for column in table.columns:
             if column.primary_key or column.name.lower() in declared:
                 continue
             target = self._meant_by(column.name, table.name)
-            key = target and _single_key(target)
-            if target and key and target.column(key) and target.column(key).kind == column.kind:  # type: ignore[union-attr]
-                yield ForeignKey((column.name,), target.name, (key,))
+            key = target.column(_single_key(target)) if target else None
+            if target and key and key.kind == column.kind:
+                yield ForeignKey((column.name,), target.name, (key.name,))
 
     def _meant_by(self, column: str, owner: str) -> TableInfo | None:
         same = self._by_key.get(column.lower(), ())

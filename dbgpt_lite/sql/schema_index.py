@@ -1,8 +1,9 @@
-"""One schema made ready for search: which words stand where in it, and the texts that stand for its tables and columns."""
+"""One schema made ready for search: which words stand where, and the texts that stand for its tables and columns."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,12 +54,12 @@ class Term:
 
 
 def terms(question: str) -> tuple[Term, ...]:
-    """What a question asks about: English words without question words, known Chinese words, and other Chinese pairs."""
+    """What a question asks about: English words without question words, known Chinese words, other Chinese pairs."""
     plain = _TALK.sub(" ", question)
     found = {word: (_TALK_WEIGHT if word in _TALK_WORDS else 1.0) for word in split(plain) if word.isascii()}
     found = {word: weight for word, weight in found.items() if word in content_words(word)}
     english = [word for word in split(plain) if word.isascii()]
-    found |= {both: 1.0 for both in map("_".join, zip(english, english[1:], strict=False)) if both in synonyms()}
+    found |= {both: 1.0 for both in map("_".join, pairwise(english)) if both in synonyms()}
     known = chinese_words(plain)
     found |= dict.fromkeys(known, 1.0)
     found |= {pair: 0.7 for pair in split(plain) if not pair.isascii() and not any(pair in word for word in known)}

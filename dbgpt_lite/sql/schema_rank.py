@@ -1,4 +1,4 @@
-"""Which tables and columns of a schema a question is about: words, their rarity, vectors and nearness by keys together."""
+"""Which tables and columns of a schema a question is about: by words, their rarity, vectors and nearness by keys."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ def rank(index: SchemaIndex, joins: Joins, question: str, asked: Vectors | None,
     np.maximum.at(lifted, index.owner, in_columns)
     evidence = np.maximum(in_tables, lifted)
     rarity = _rarity(evidence) * np.array([term.weight for term in asked_words], dtype=np.float32)
-    fit = _name_fit(index, asked_words, rarity, weights)
+    fit = _name_fit(index, asked_words, weights)
     table_near, column_near = _nearness(index, asked)
     base = weights.table_vector * table_near
     np.maximum.at(table_lift := np.zeros(len(base), dtype=np.float32), index.owner, column_near)
@@ -76,10 +76,11 @@ def _matrix(index: SchemaIndex, asked: Sequence[Term], postings: Postings, size:
 
 def _rarity(evidence: Floats) -> Floats:
     """Inverse document frequency of each term over tables; a weak trace counts as a part of one."""
-    return np.log(1 + len(evidence) / (1 + evidence.sum(axis=0))).astype(np.float32)
+    rarity: Floats = np.log(1 + len(evidence) / (1 + evidence.sum(axis=0))).astype(np.float32)
+    return rarity
 
 
-def _name_fit(index: SchemaIndex, asked: Sequence[Term], rarity: Floats, weights: Weights) -> Floats:
+def _name_fit(index: SchemaIndex, asked: Sequence[Term], weights: Weights) -> Floats:
     """For each table, how much of its name was asked for, from `bare_name` to 1; less for copies not asked for."""
     near: dict[str, float] = {}
     for term in asked:
@@ -106,7 +107,8 @@ def _nearness(index: SchemaIndex, asked: Vectors | None) -> tuple[Floats, Floats
 def _outstanding(values: Floats) -> Floats:
     """0 up to _USUAL standard deviations over the mean, 1 at _NEAREST and beyond."""
     spread = float(values.std()) or 1.0
-    return np.clip(((values - values.mean()) / spread - _USUAL) / (_NEAREST - _USUAL), 0, 1).astype(np.float32)
+    over = ((values - values.mean()) / spread - _USUAL) / (_NEAREST - _USUAL)
+    return np.asarray(np.clip(over, 0, 1), dtype=np.float32)
 
 
 def _normal(values: Floats) -> Floats:

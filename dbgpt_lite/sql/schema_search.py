@@ -1,4 +1,4 @@
-"""The part of a large schema that a question needs: tables and columns, with the keys that join them, as many as fit."""
+"""The part of a large schema that a question needs: tables, columns and the keys that join them, as much as fits."""
 
 import logging
 import threading
@@ -112,7 +112,8 @@ class SchemaSearch:
         text = readable(question, self._chinese)
         if known.index.vectors is None or self._embed_question is None or not text:
             return None
-        return self._embed_question([text])[0]
+        vector: Vectors = self._embed_question([text])[0]
+        return vector
 
     def _known(self, name: str, schema: Schema) -> _Known:
         """The index of this schema; vectors of texts that an earlier schema of the connection had stay."""

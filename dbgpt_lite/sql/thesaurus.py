@@ -1,7 +1,7 @@
 """Words that mean the same in business data, in English, in Chinese and as they are shortened in names.
 
-One line a meaning. It only helps to find tables: a question about 客户 or clients should see the table cust_mst. A word may
-stand in several lines. Words are singular and lower case; Chinese ones are matched wherever they stand in a text.
+One line a meaning. It only helps to find tables: a question about 客户 or clients should see the table cust_mst. A word
+may stand in several lines. Words are singular and lower case; Chinese ones count wherever they stand in a text.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""How near a word of a question is to the words of a schema: the same, its stem, a synonym, a shortened or misspelt form."""
+"""How near a word of a question is to words of a schema: the same, its stem, a synonym, shortened or misspelt."""
 
 import re
 from collections.abc import Iterable, Mapping
