@@ -164,7 +164,9 @@ def build_services(settings: Settings) -> Services:
         vector_store=settings.vector_store.get_secret_value(),
         reranker=_reranker(settings),
     )
-    databases = Databases(_database_urls(settings, data), settings.sql_row_limit, settings.sql_timeout_s)
+    databases = Databases(
+        _database_urls(settings, data), settings.sql_row_limit, settings.sql_timeout_s, settings.sql_sample_values
+    )
     models = ModelManager(settings.models_dir, quoter, _load_options(settings), settings.llm_model)
     sql_model = _sql_model(settings)
     prompts = Prompts(ROOT / "prompts")

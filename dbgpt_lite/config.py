@@ -108,6 +108,13 @@ class Settings(BaseSettings):
     )
     sql_row_limit: int = Field(1000, ge=1, le=100_000, description="Most rows a query may return.")
     sql_timeout_s: float = Field(10.0, gt=0, description="Seconds a query may run.")
+    # Off unless chosen: values leave the database for the prompt, and for LLM_ENDPOINT's machine where that is set.
+    sql_sample_values: int = Field(
+        0,
+        ge=0,
+        le=50,
+        description="Show a model the values of text columns that hold at most this many, e.g. 12; 0: none.",
+    )
 
     @field_validator("auth_users", "api_keys", "llm_max_memory", mode="before")
     @classmethod

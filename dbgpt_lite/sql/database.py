@@ -20,6 +20,7 @@ from dbgpt_lite.sql.known import KnownSchema
 from dbgpt_lite.sql.mysql import MysqlBackend
 from dbgpt_lite.sql.schema import Schema
 from dbgpt_lite.sql.sqlite import SqliteBackend
+from dbgpt_lite.sql.values import with_values
 
 _MYSQL_DRIVERS = ("mysql", "mariadb", "mysql+pymysql", "mariadb+pymysql")
 _MYSQL_OPTIONS = frozenset(("charset", "unix_socket", "ssl_ca", "ssl_cert", "ssl_key", "ssl_verify_cert"))
@@ -28,6 +29,8 @@ _SYSTEM_DATABASES = frozenset(("mysql", "information_schema", "performance_schem
 _SCHEMA_SECONDS = 10.0
 # How long a server that failed is not asked again. A file is: it answers at once.
 _FAILURE_SECONDS = 30.0
+# More than one statement of values.py can give.
+_VALUE_ROWS = 10_000
 
 
 class Backend(Protocol):
@@ -44,14 +47,17 @@ class Backend(Protocol):
 class Database:
     """One connection, by name. Thread-safe; connects when first asked, so a server that is down stops nobody."""
 
-    def __init__(self, name: str, url: str, row_limit: int = 1000, timeout_s: float = 10.0) -> None:
+    def __init__(
+        self, name: str, url: str, row_limit: int = 1000, timeout_s: float = 10.0, sample_values: int = 0
+    ) -> None:
         self.name = name
         self.row_limit = row_limit
         self._limits = Limits(rows=row_limit, seconds=timeout_s)
         self._url = _accepted(name, url)
         self._backend = self._make_backend()
         remember_s = 0.0 if self.dialect == "sqlite" else _FAILURE_SECONDS
-        self._known = KnownSchema(name, self._backend.schema, remember_s)
+        self._sample_values = sample_values
+        self._known = KnownSchema(name, self._read_schema, remember_s)
 
     @property
     def dialect(self) -> str:
@@ -59,7 +65,7 @@ class Database:
         return self._backend.dialect
 
     def schema(self, refresh: bool = False) -> Schema:
-        """Tables, views, columns and keys; read once and kept, `refresh` reads anew.
+        """Tables, views, columns, keys and, where set, sampled values; read once and kept, `refresh` reads anew.
 
         Raises DatabaseError; a server's failure is remembered for 30 s and raised at once meanwhile, save on `refresh`.
         """
@@ -112,6 +118,13 @@ class Database:
                 raise
         return guard.check(sql, self.schema(refresh=True), self.dialect, row_limit, written_in)
 
+    def _read_schema(self) -> Schema:
+        return with_values(self._backend.schema(), self.dialect, self._ask, self._sample_values)
+
+    def _ask(self, sql: str, seconds: float) -> ResultTable:
+        """A statement of our own, within the session's fences."""
+        return self._backend.query(sql, Limits(rows=_VALUE_ROWS, seconds=seconds), threading.Event())
+
     def _make_backend(self) -> Backend:
         if self._url.get_backend_name() == "sqlite":
             return SqliteBackend(self.name, Path(self._url.database or ""))
@@ -121,8 +134,10 @@ class Database:
 class Databases:
     """The configured connections; the first is the default."""
 
-    def __init__(self, urls: Mapping[str, str], row_limit: int = 1000, timeout_s: float = 10.0) -> None:
-        self._databases = {name: Database(name, url, row_limit, timeout_s) for name, url in urls.items()}
+    def __init__(
+        self, urls: Mapping[str, str], row_limit: int = 1000, timeout_s: float = 10.0, sample_values: int = 0
+    ) -> None:
+        self._databases = {name: Database(name, url, row_limit, timeout_s, sample_values) for name, url in urls.items()}
 
     def names(self) -> list[str]:
         """Names in the order of the settings."""
