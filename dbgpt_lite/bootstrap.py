@@ -19,7 +19,7 @@ from dbgpt_lite.chat.rewriting import FollowUps
 from dbgpt_lite.chat.router import Router
 from dbgpt_lite.chat.service import ChatService
 from dbgpt_lite.config import ROOT, Settings
-from dbgpt_lite.errors import Cancelled, ConfigError, DatabaseError, UserError
+from dbgpt_lite.errors import Cancelled, ConfigError, DatabaseError, ModelError, UserError
 from dbgpt_lite.knowledge.base import KnowledgeBase
 from dbgpt_lite.knowledge.embeddings import Embedder
 from dbgpt_lite.knowledge.rerank import CrossEncoderReranker
@@ -33,6 +33,7 @@ from dbgpt_lite.query_store import QueryStore
 from dbgpt_lite.sql.database import Databases
 from dbgpt_lite.sql.rules import parse_rules
 from dbgpt_lite.sql.sample_shop import build as build_sample_shop
+from dbgpt_lite.sql.schema_search import SchemaSearch
 from dbgpt_lite.store import ConversationStore
 from dbgpt_lite.texts import Language
 
@@ -172,6 +173,7 @@ def build_services(settings: Settings) -> Services:
         settings.sql_timeout_s,
         rules=parse_rules(settings.database_rules),
         audit=queries.audit,
+        sample_values=settings.sql_sample_values,
     )
     models = ModelManager(settings.models_dir, quoter, _load_options(settings), settings.llm_model)
     sql_model = _sql_model(settings)
@@ -182,7 +184,7 @@ def build_services(settings: Settings) -> Services:
     sources: dict[Mode, ContextSource] = {
         "chat": PlainChat(),
         "documents": DocumentContext(knowledge, settings.knowledge_top_k, samples_ready, follow_ups),
-        "database": DatabaseContext(databases, prompts, _sql_engine(models, sql_model)),
+        "database": DatabaseContext(databases, prompts, _sql_engine(models, sql_model), _schema_search(embedder)),
     }
     route = Router(knowledge, databases, quoter, settings.knowledge_top_k)
     everything: dict[Mode, ContextSource] = {**sources, "auto": AutoContext(sources, route, follow_ups)}
@@ -202,6 +204,15 @@ def build_services(settings: Settings) -> Services:
         queries,
         ExampleMemory(queries, databases, quoter.near),
     )
+
+
+def _schema_search(embedder: Embedder) -> SchemaSearch:
+    try:
+        chinese = "zh" in embedder.facts.languages
+    except ModelError:
+        # Said when documents are asked for; tables are found by words alone.
+        return SchemaSearch()
+    return SchemaSearch(embedder.embed, lambda texts: embedder.embed(texts, "query"), chinese)
 
 
 def _sql_engine(models: ModelManager, sql_model: LazyEngine | None) -> Callable[[], Engine]:

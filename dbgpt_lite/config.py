@@ -116,6 +116,13 @@ class Settings(BaseSettings):
     sql_audit_days: int = Field(
         365, ge=0, description="Days for which the statements sent to databases are kept in the audit log; 0: for ever."
     )
+    # Off unless chosen: values leave the database for the prompt, and for LLM_ENDPOINT's machine where that is set.
+    sql_sample_values: int = Field(
+        0,
+        ge=0,
+        le=50,
+        description="Show a model the values of text columns that hold at most this many, e.g. 12; 0: none.",
+    )
 
     @field_validator("auth_users", "api_keys", "llm_max_memory", mode="before")
     @classmethod

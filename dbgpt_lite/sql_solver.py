@@ -11,6 +11,7 @@ from dbgpt_lite.llm.engine import Engine
 from dbgpt_lite.messages import SqlAttempt, SqlTried
 from dbgpt_lite.prompts import Prompts
 from dbgpt_lite.sql.database import Database
+from dbgpt_lite.sql.schema_search import SchemaSearch
 
 
 def sql_solver(prompts: Prompts, engine: Engine) -> Solver:
@@ -21,7 +22,7 @@ def sql_solver(prompts: Prompts, engine: Engine) -> Solver:
         if is_chinese(question.question) and "zh" not in engine.info.languages:
             return Solution(asked=False)
         tried: list[SqlAttempt] = []
-        steps = answer_with_sql(prompts, engine, database, question.asked, question.language, Event())
+        steps = answer_with_sql(prompts, engine, database, question.asked, question.language, Event(), SchemaSearch())
         try:
             while True:
                 step = next(steps)

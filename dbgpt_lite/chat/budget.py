@@ -25,6 +25,7 @@ class Material:
     """What a prompt is made of before it is cut.
 
     `fixed` are variables of the template that are never cut, `instructions` join its system message.
+    `tables`: how many tables the schema in `fixed` shows and how many it leaves out, for the ledger.
     """
 
     template: PromptTemplate
@@ -33,6 +34,7 @@ class Material:
     passages: tuple[Passage, ...] = ()
     fixed: Mapping[str, str] = field(default_factory=dict)
     instructions: str = ""
+    tables: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,7 @@ def _ledger(
     question = count((Message("user", material.question),))
     lines = [LedgerLine("system", max(without_schema - question, 0)), LedgerLine("question", question)]
     if schema:
-        lines.append(LedgerLine("schema", bare - without_schema))
+        lines.append(LedgerLine("schema", bare - without_schema, *material.tables))
     if material.passages:
         dropped = len(material.passages) - len(passages)
         lines.append(LedgerLine("passages", with_passages - bare, len(passages), dropped))

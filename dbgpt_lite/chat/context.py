@@ -32,6 +32,7 @@ from dbgpt_lite.messages import (
 )
 from dbgpt_lite.prompts import Prompts
 from dbgpt_lite.sql.database import Database, Databases
+from dbgpt_lite.sql.schema_search import SchemaSearch
 from dbgpt_lite.texts import text
 
 ROWS_IN_PROMPT = 30
@@ -143,10 +144,17 @@ class DocumentContext:
 class DatabaseContext:
     """Rows of a database: the question becomes SQL, the SQL is checked and run."""
 
-    def __init__(self, databases: Databases, prompts: Prompts, sql_engine: Callable[[], Engine]) -> None:
+    def __init__(
+        self,
+        databases: Databases,
+        prompts: Prompts,
+        sql_engine: Callable[[], Engine],
+        search: SchemaSearch | None = None,
+    ) -> None:
         self._databases = databases
         self._prompts = prompts
         self._sql_engine = sql_engine
+        self._search = search or SchemaSearch()
 
     def gather(self, request: ChatRequest, history: Sequence[Message], cancel: Event) -> Gather:
         """Write a query, run it, hand over the rows; an honest reply when no query could be written."""
@@ -158,7 +166,15 @@ class DatabaseContext:
             reply = text("chat.sql_only_english", request.language, model=engine.info.name)
             return Context("rows", "database", database.name, reply=reply)
         outcome = yield from answer_with_sql(
-            self._prompts, engine, database, question, request.language, cancel, request.owner, request.origin
+            self._prompts,
+            engine,
+            database,
+            question,
+            request.language,
+            cancel,
+            self._search,
+            request.owner,
+            request.origin,
         )
         if outcome.table is None:
             return _no_query(request, database, outcome)

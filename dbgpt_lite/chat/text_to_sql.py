@@ -17,12 +17,14 @@ from dbgpt_lite.messages import Origin, Prompt, ResultTable, Sampling, SqlAttemp
 from dbgpt_lite.prompts import Prompts
 from dbgpt_lite.sql.database import Database
 from dbgpt_lite.sql.schema import Schema, ddl
-from dbgpt_lite.sql.schema import fit as fit_schema
+from dbgpt_lite.sql.schema_search import Picked, SchemaSearch
 from dbgpt_lite.texts import Language
 
 MAX_REPAIRS = 2
 BEAMS = 4
 MAX_SQL_TOKENS = 256
+PRUNED_TOKENS = 2500
+"""A schema that is cut at all is cut to this, or a quarter of the room: more tables would only distract."""
 CANNOT_ANSWER = "-- cannot answer"
 """What prompts/sql.*.txt tell a model to write when the schema holds no answer."""
 _FENCE = re.compile(r"```(?:sql)?\s*\n?(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
@@ -54,6 +56,7 @@ class _Task:
     cancel: Event
     who: str
     origin: Origin
+    search: SchemaSearch
 
 
 def answer_with_sql(
@@ -63,6 +66,7 @@ def answer_with_sql(
     question: str,
     language: Language,
     cancel: Event,
+    search: SchemaSearch,
     who: str = "",
     origin: Origin = "model",
 ) -> Generator[Step | SqlTried, None, SqlOutcome]:
@@ -70,7 +74,7 @@ def answer_with_sql(
 
     `who` and `origin` are for the audit of the database.
     """
-    task = _Task(prompts, engine, database, question, language, cancel, who, origin)
+    task = _Task(prompts, engine, database, question, language, cancel, who, origin, search)
     yield Step("sql_write", {"database": database.name})
     fitted = _fit(task, engine.info.sql_prompt, {})
     attempts: list[SqlAttempt] = []
@@ -137,20 +141,28 @@ def _try(
 def _fit(task: _Task, name: str, extra: dict[str, str]) -> budget.Fitted:
     template = task.prompts.get(name, task.language)
     window = task.engine.info.context_length
-    fixed = {"dialect": task.database.dialect, "schema": _schema(task, window), **extra}
-    material = budget.Material(template, task.question, fixed=fixed)
+    picked = _schema(task, window)
+    fixed = {"dialect": task.database.dialect, "schema": _ddl(task, picked.schema), **extra}
+    tables = (picked.tables, picked.of_tables - picked.tables)
+    material = budget.Material(template, task.question, fixed=fixed, tables=tables)
     return budget.fit(material, task.engine.count, window, MAX_SQL_TOKENS)
 
 
-def _schema(task: _Task, window: int) -> str:
+def _schema(task: _Task, window: int) -> Picked:
     """The schema as the prompt shows it, cut to the tables the question needs when all of it would not fit."""
-    plain = task.engine.info.sql_dialect != ""
+    whole = task.database.schema()
     room = window - MAX_SQL_TOKENS - window // 4
+    cut = min(room, max(PRUNED_TOKENS, room // 4))
 
     def fits(schema: Schema) -> bool:
-        return task.engine.count_text(ddl(schema, comments=not plain)) <= room
+        return task.engine.count_text(_ddl(task, schema)) <= (room if schema is whole else cut)
 
-    return ddl(fit_schema(task.database.schema(), task.question, fits), comments=not plain)
+    return task.search.pick(task.database.name, whole, task.question, fits)
+
+
+def _ddl(task: _Task, schema: Schema) -> str:
+    """The starter model reads the plain form that it was trained on; others get types, comments and values."""
+    return ddl(schema, comments=not task.engine.info.sql_dialect)
 
 
 def _prompt(task: _Task, fitted: budget.Fitted) -> Prompt:

@@ -23,6 +23,7 @@ from dbgpt_lite.sql.mysql import MysqlBackend
 from dbgpt_lite.sql.rules import EVERY_CONNECTION, Rules, rules_for
 from dbgpt_lite.sql.schema import Schema
 from dbgpt_lite.sql.sqlite import SqliteBackend
+from dbgpt_lite.sql.values import with_values
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ _SYSTEM_DATABASES = frozenset(("mysql", "information_schema", "performance_schem
 _SCHEMA_SECONDS = 10.0
 # How long a server that failed is not asked again. A file is: it answers at once.
 _FAILURE_SECONDS = 30.0
+# More than one statement of values.py can give.
+_VALUE_ROWS = 10_000
 
 
 class Backend(Protocol):
@@ -57,6 +60,7 @@ class Database:
         timeout_s: float = 10.0,
         rules: Rules | None = None,
         audit: AuditLog | None = None,
+        sample_values: int = 0,
     ) -> None:
         """`audit` is told of every statement before it is sent; without one nothing is written down."""
         self.name = name
@@ -67,6 +71,7 @@ class Database:
         self._url = _accepted(name, url)
         self._backend = self._make_backend()
         remember_s = 0.0 if self.dialect == "sqlite" else _FAILURE_SECONDS
+        self._sample_values = sample_values
         self._known = KnownSchema(name, self._read_schema, remember_s)
 
     @property
@@ -75,7 +80,7 @@ class Database:
         return self._backend.dialect
 
     def schema(self, refresh: bool = False) -> Schema:
-        """Tables, views, columns and keys that the rules leave; read once and kept, `refresh` reads anew.
+        """Tables, views, columns, keys and, where set, sampled values, less what the rules hide; read once and kept.
 
         Raises DatabaseError; a server's failure is remembered for 30 s and raised at once meanwhile, save on `refresh`.
         """
@@ -161,7 +166,11 @@ class Database:
         whole = self._backend.schema()
         for rule in self._rules.unused(whole):
             log.warning("the rule %s of connection %r names nothing in it", rule, self.name)
-        return self._rules.apply(whole)
+        return with_values(self._rules.apply(whole), self.dialect, self._ask, self._sample_values)
+
+    def _ask(self, sql: str, seconds: float) -> ResultTable:
+        """A statement of our own, within the session's fences."""
+        return self._backend.query(sql, Limits(rows=_VALUE_ROWS, seconds=seconds), threading.Event())
 
     def _make_backend(self) -> Backend:
         if self._url.get_backend_name() == "sqlite":
@@ -179,13 +188,15 @@ class Databases:
         timeout_s: float = 10.0,
         rules: Mapping[str, Rules] | None = None,
         audit: AuditLog | None = None,
+        sample_values: int = 0,
     ) -> None:
         """Raises ConfigError, also for rules of a connection that there is not: they would protect nothing."""
         rules = rules or {}
         for name in rules.keys() - urls.keys() - {EVERY_CONNECTION}:
             raise ConfigError("sql.rule_connection", name=name)
         self._databases = {
-            name: Database(name, url, row_limit, timeout_s, rules_for(name, rules), audit) for name, url in urls.items()
+            name: Database(name, url, row_limit, timeout_s, rules_for(name, rules), audit, sample_values)
+            for name, url in urls.items()
         }
 
     def names(self) -> list[str]:

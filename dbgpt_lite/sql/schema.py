@@ -1,16 +1,17 @@
 """What a database holds: tables, columns and keys, with look-up, suggestions and the text a model reads."""
 
 import difflib
-import math
 import re
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+import unicodedata
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
 from dbgpt_lite.sql.words import content_words
 
+VALUE_LENGTH = 40
+"""Characters of a value that a prompt shows."""
 Kind = Literal["INTEGER", "REAL", "TEXT"]
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
@@ -30,12 +31,16 @@ _REAL = re.compile(r"REAL|FLOA|DOUB|DEC|NUMERIC|NUMBER|MONEY|FIXED")
 
 @dataclass(frozen=True, slots=True)
 class ColumnInfo:
-    """A column. `type` is the database's own spelling, e.g. "VARCHAR(50)"; "" when it declares none."""
+    """A column. `type` is the database's own spelling, e.g. "VARCHAR(50)"; "" when it declares none.
+
+    `values` are the texts it holds, where they are few and were read (values.py): data, whoever wrote them.
+    """
 
     name: str
     type: str = ""
     primary_key: bool = False
     comment: str = ""
+    values: tuple[str, ...] = ()
 
     @property
     def kind(self) -> Kind:
@@ -133,7 +138,8 @@ def ddl(schema: Schema, tables: Iterable[str] | None = None, *, comments: bool =
 
     Types are INTEGER, REAL or TEXT; PRIMARY KEY only for a key of one column; foreign keys last, one clause a column,
     those to tables that are not shown left out. `tables` restricts and keeps the schema's order.
-    With `comments`, the database's own types, composite keys and comments are shown: for larger models.
+    With `comments`, the database's own types, composite keys, comments and sampled values are shown: for larger models.
+    Comments and values cannot end the SQL comment they stand in, nor the line.
     """
     wanted = None if tables is None else {name.lower() for name in tables}
     shown = [table for table in schema.tables if wanted is None or table.name.lower() in wanted]
@@ -161,7 +167,7 @@ def _create_with_comments(table: TableInfo, shown: set[str]) -> str:
     parts = [
         f"{quoted(column.name)} {column.type or column.kind}"
         + (" PRIMARY KEY" if len(key_columns) == 1 and column.primary_key else "")
-        + (f" /* {_one_line(column.comment)} */" if column.comment else "")
+        + _remarks(column)
         for column in table.columns
     ]
     if len(key_columns) > 1:
@@ -176,75 +182,33 @@ def _create_with_comments(table: TableInfo, shown: set[str]) -> str:
     return f"CREATE {'VIEW' if table.is_view else 'TABLE'} {quoted(table.name)} ({', '.join(parts)});{remark}"
 
 
-def _one_line(comment: str) -> str:
-    return " ".join(comment.replace("*/", "").split())[:200]
+def _remarks(column: ColumnInfo) -> str:
+    """What is known of a column beyond its type, in one SQL comment."""
+    parts = [_one_line(column.comment)] if column.comment else []
+    if column.values:
+        parts.append("values: " + ", ".join(f"'{as_data(value)}'" for value in column.values))
+    return f" /* {'; '.join(parts)} */" if parts else ""
 
 
-def pick(schema: Schema, question: str, limit: int) -> Schema:
-    """At most `limit` tables for `question`, best first match, always with the tables that join them.
+def as_data(value: str) -> str:
+    """A value for the inside of quotes in an SQL comment in a fenced block: one short line that ends none of the three.
 
-    A table scores by the words it shares with the question, rare words more (idf over tables), its own name most.
-    Tables are taken best first, each together with the shortest foreign-key path to those taken; room left goes to
-    tables the chosen ones refer to. When no word matches, the tables with most keys are kept.
+    Quotes are doubled as in SQL; what could end the comment or the fence, and what no reader sees, is left out.
     """
-    if len(schema.tables) <= limit:
-        return schema
-    scores = _scores(schema, content_words(question))
-    links = _links(schema)
-    order = sorted(scores, key=lambda name: (-scores[name], -len(links[name]), name))
-    chosen: set[str] = set()
-    for name in (name for name in order if scores[name] > 0):
-        path = _path(links, chosen, name)
-        if len(chosen | path) <= limit:
-            chosen |= path
-    spare = sorted({near for name in chosen for near in links[name]} - chosen) if chosen else order
-    chosen |= set(spare[: limit - len(chosen)])
-    return Schema(tuple(table for table in schema.tables if table.name in chosen))
+    line = " ".join("".join(letter if _visible(letter) else " " for letter in value).split())
+    for ending in ("*/", "/*", "--", "`"):
+        while ending in line:
+            line = line.replace(ending, "")
+    shown = line if len(line) <= VALUE_LENGTH else line[: VALUE_LENGTH - 1] + "…"
+    return shown.replace("'", "''")
 
 
-def fit(schema: Schema, question: str, fits: Callable[[Schema], bool]) -> Schema:
-    """The most tables of `pick` that `fits` accepts (e.g. a token budget); one table at least."""
-    if fits(schema):
-        return schema
-    low, high = 1, max(1, len(schema.tables) - 1)
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if fits(pick(schema, question, middle)) else (low, middle - 1)
-    return pick(schema, question, low)
+def _visible(letter: str) -> bool:
+    return unicodedata.category(letter) not in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
 
-def _scores(schema: Schema, asked: frozenset[str]) -> dict[str, float]:
-    holders = {word: sum(word in table.words for table in schema.tables) for word in asked}
-    idf = {word: math.log(1 + len(schema.tables) / count) for word, count in holders.items() if count}
-    return {table.name: _score(table, idf) for table in schema.tables}
-
-
-def _score(table: TableInfo, idf: Mapping[str, float]) -> float:
-    return sum(idf[word] * (3 if word in table.name_words else 1) for word in table.words & idf.keys())
-
-
-def _links(schema: Schema) -> dict[str, set[str]]:
-    links: dict[str, set[str]] = {table.name: set() for table in schema.tables}
-    for table in schema.tables:
-        for key in table.foreign_keys:
-            target = schema.table(key.target)
-            if target and target.name != table.name:
-                links[table.name].add(target.name)
-                links[target.name].add(table.name)
-    return links
-
-
-def _path(links: Mapping[str, set[str]], chosen: set[str], start: str) -> set[str]:
-    """Tables on the shortest way from `start` to any chosen table, `start` included; alone when there is no way."""
-    queue, came_from = deque([start]), {start: ""}
-    while queue:
-        name = queue.popleft()
-        if name in chosen:
-            way = {name}
-            while name := came_from[name]:
-                way.add(name)
-            return way
-        for near in sorted(links[name] - came_from.keys()):
-            came_from[near] = name
-            queue.append(near)
-    return {start}
+def _one_line(comment: str) -> str:
+    # Again and again, since "**//" would leave a "*/" behind.
+    while "*/" in comment:
+        comment = comment.replace("*/", "")
+    return " ".join(comment.split())[:200]

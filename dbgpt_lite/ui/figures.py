@@ -60,7 +60,8 @@ def duration(value: float, language: Language) -> str:
 
 
 def _line(line: LedgerLine, language: Language) -> Markup:
-    left_out = say("ledger_dropped", language, kept=line.kept, dropped=line.dropped) if line.dropped else ""
+    told = "ledger_tables" if line.section == "schema" else "ledger_dropped"
+    left_out = say(told, language, kept=line.kept, dropped=line.dropped) if line.dropped else ""
     name = say(f"ledger_{line.section}", language) if line.section in _SECTIONS else line.section
     return Markup('<tr><td><b data-section="{}"></b>{}</td><td>{}</td><td>{}</td></tr>').format(
         _kind(line), name, _count(line.tokens), left_out

@@ -15,6 +15,7 @@ from dbgpt_lite.messages import ChatRequest, SqlTried, Step
 from dbgpt_lite.prompts import Prompts
 from dbgpt_lite.query_store import QueryStore
 from dbgpt_lite.sql.database import Database, Databases
+from dbgpt_lite.sql.schema_search import SchemaSearch
 from dbgpt_lite.store import ConversationStore
 from tests.fakes import ScriptedEngine
 
@@ -36,7 +37,9 @@ def answer(
     engine: ScriptedEngine, database: Database, question: str = "How many cities?"
 ) -> tuple[SqlOutcome, list[object]]:
     events: list[object] = []
-    steps = answer_with_sql(Prompts(ROOT / "prompts"), engine, database, question, "en", threading.Event())
+    steps = answer_with_sql(
+        Prompts(ROOT / "prompts"), engine, database, question, "en", threading.Event(), SchemaSearch()
+    )
     while True:
         try:
             events.append(next(steps))
@@ -132,7 +135,11 @@ def test_stop_is_felt_between_attempts(database: Database) -> None:
     cancel = threading.Event()
     cancel.set()
     with pytest.raises(Cancelled):
-        list(answer_with_sql(Prompts(ROOT / "prompts"), ScriptedEngine(GOOD), database, "q", "en", cancel))
+        list(
+            answer_with_sql(
+                Prompts(ROOT / "prompts"), ScriptedEngine(GOOD), database, "q", "en", cancel, SchemaSearch()
+            )
+        )
 
 
 @pytest.mark.parametrize(

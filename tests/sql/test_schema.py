@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbgpt_lite.sql.database import Database
-from dbgpt_lite.sql.schema import ColumnInfo, ForeignKey, Schema, TableInfo, ddl, fit, pick, quoted
+from dbgpt_lite.sql.schema import ColumnInfo, ForeignKey, Schema, TableInfo, ddl, quoted
 from dbgpt_lite.sql.words import content_words, singular
 from tests.sql.corpus import SMALL, table
 
@@ -136,35 +136,11 @@ def test_words_of_names_in_any_style():
     assert {"customer", "order", "amount"} <= SMALL.words
 
 
-def test_pick_keeps_the_tables_asked_for_and_the_way_between_them(shop_schema):
-    names = {t.name for t in pick(shop_schema, "Which suppliers have the products with the worst reviews?", 4).tables}
-    assert {"suppliers", "products", "reviews"} <= names
-    way = {t.name for t in pick(shop_schema, "categories of each payment method", 5).tables}
-    assert way == {"payments", "orders", "order_items", "products", "categories"}
-
-
-def test_pick_finds_chinese_comments():
-    tables = [table(f"t{n}", "id INT*") for n in range(10)]
-    schema = Schema((*tables, table("khxx", "id INT*", comment="客户信息")))
-    assert "khxx" in {t.name for t in pick(schema, "上海有多少客户？", 2).tables}
-
-
-@given(st.integers(1, 12), st.text(max_size=40))
-def test_pick_never_exceeds_its_limit_nor_is_empty(limit, question):
-    tables = tuple(
-        table(f"thing{n}", "id INT*", f"thing{n - 1}_id INT", refers=(f"thing{n - 1}_id", f"thing{n - 1}"))
-        for n in range(1, 12)
+def test_a_comment_cannot_end_itself_from_within():
+    column = ColumnInfo("a", "INT", comment="x **//**/ y", values=("A", "it's"))
+    assert ddl(Schema((TableInfo("t", (column,)),)), comments=True) == (
+        "CREATE TABLE t (a INT /* x * y; values: 'A', 'it''s' */);"
     )
-    picked = pick(Schema(tables), question, limit)
-    assert 0 < len(picked.tables) <= max(limit, 1) or limit >= 11
-
-
-def test_fit_takes_as_many_tables_as_fit(shop_schema):
-    picked = fit(shop_schema, "payments of orders", lambda some: len(ddl(some)) < 600)
-    assert {"payments", "orders"} <= {t.name for t in picked.tables}
-    assert len(ddl(picked)) < 600
-    assert fit(shop_schema, "", lambda some: True) is shop_schema
-    assert len(fit(shop_schema, "orders", lambda some: False).tables) == 1
 
 
 def test_reflection_of_sqlite(tmp_path):
