@@ -1,8 +1,8 @@
 """The names under which a space holds its documents.
 
-A document is its bytes, so several names may stand for one. What was last uploaded under a name counts: once that can be
-searched, older documents lose the name, and a document without a name left goes. An address is held the same way: a page
-fetched again under another title takes the place of the old one. Names of one kind never touch those of another.
+A document is its bytes, so several names may stand for one. What was last uploaded under a name counts: once that can
+be searched, older documents lose the name, and a document without a name left goes. An address is held the same way: a
+page fetched again under another title takes the place of the old one. Names of one kind never touch those of another.
 """
 
 import sqlite3
@@ -16,7 +16,8 @@ NEXT = "(SELECT coalesce(max(sequence), 0) + 1 FROM documents)"
 _OLDER = """SELECT older.document, older.name FROM names newer
     JOIN documents d ON d.id = newer.document AND d.status = 'ready'
     JOIN names older ON older.space = newer.space AND older.{same} = newer.{same} AND older.{same} <> ''
-    AND older.sequence < newer.sequence JOIN documents o ON o.id = older.document AND o.kind = d.kind WHERE newer.{same} <> '' AND {where}"""
+    AND older.sequence < newer.sequence JOIN documents o ON o.id = older.document AND o.kind = d.kind
+    WHERE newer.{same} <> '' AND {where}"""
 
 
 @dataclass(frozen=True, slots=True)

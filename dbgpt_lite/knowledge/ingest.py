@@ -216,6 +216,6 @@ class Ingestor:
 
 
 def distinct(uploads: Sequence[Upload]) -> list[Upload]:
-    """The uploads under the names to show, which are all different; an upload that is cut into parts is named before."""
+    """The uploads under the names to show, all different; an upload that is cut into parts must be named before."""
     names = distinct_names([upload.name for upload in uploads])
     return [replace(upload, name=name) for upload, name in zip(uploads, names, strict=True)]
