@@ -57,15 +57,6 @@ def check(answer: str, passages: Sequence[Passage], question: str = "", near: Ne
     return Checked(text, cite(text, passages), named)
 
 
-def drop_unknown_markers(answer: str, passages: Sequence[Passage]) -> str:
-    """Remove markers that point at no passage."""
-
-    def keep(match: re.Match[str]) -> str:
-        return match.group() if 1 <= int(match.group(1)) <= len(passages) else ""
-
-    return outside_code(answer, lambda part: MARKER.sub(keep, part)) if passages else answer
-
-
 def cite(answer: str, passages: Sequence[Passage]) -> tuple[Citation, ...]:
     """One citation a marker number, in the order of first use, quoting the passage's words that the answer rests on."""
     said: dict[int, str] = {}
