@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dbgpt_lite.chat.markers import CODE, MARKER, Claim, claims, normalized, outside_code, without_markers
+from dbgpt_lite.chat.markers import CODE, MARKER, Claim, claims, normalized, without_markers
 from dbgpt_lite.chat.numerals import numbers
 from dbgpt_lite.chat.support import Evidence, Near, clearly_supports, evidence, plain, share, supports
 from dbgpt_lite.knowledge.words import sentences, words
