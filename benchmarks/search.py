@@ -65,12 +65,13 @@ def queries_of(options: argparse.Namespace) -> Vectors:
 def fill(options: argparse.Namespace, size: int, folder: Path) -> tuple[str, float]:
     """A catalogue with a space of `size` vectors; its id and the seconds it took."""
     from dbgpt_lite.knowledge.catalog import Catalog
+    from dbgpt_lite.knowledge.catalog_documents import Arrival
     from dbgpt_lite.knowledge.records import Chunk
 
     vectors, started = loaded(options.vectors, "vectors", size), time.monotonic()
     catalog = Catalog(folder / "catalog.sqlite3")
     space = catalog.add_space(f"{size} chunks")
-    catalog.add_document(space, f"document{size}", "corpus.txt", f"{size}", size)
+    catalog.enter(space, Arrival(f"document{size}", "corpus.txt", f"{size}", size))
     for first in range(0, size, 10_000):
         block = vectors[first : first + 10_000].astype(np.float32)
         catalog.stage(f"document{size}", [Chunk("passage", 0, 7)] * len(block), block, EMBEDDER)

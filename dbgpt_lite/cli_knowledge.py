@@ -4,7 +4,6 @@ Ctrl-C stops an ingestion between two batches: finished files stay, and the rest
 """
 
 import argparse
-import codecs
 import sys
 import tempfile
 import threading
@@ -66,9 +65,11 @@ def add_commands(add: Add, services: Open) -> None:
 
 
 def find_space(services: "Services", name: str) -> "Space":
-    """A space by its id or its name, as people type it. Raises NotFound."""
+    """A space by its id or its name, as people type it: upper and lower case are alike. Raises NotFound."""
+    from dbgpt_lite.knowledge.names import same_name
+
     for space in services.knowledge.spaces():
-        if name in (space.id, space.name):
+        if name == space.id or same_name(name, space.name):
             return space
     raise NotFound("knowledge.no_space")
 
@@ -90,8 +91,7 @@ def thrown_in(services: "Services", owner: str, paths: Sequence[str]) -> Iterato
 
 
 def _ingest(open_services: Open, options: argparse.Namespace) -> int:
-    if options.encoding:
-        _check_encoding(options.encoding)
+    encoding = _encoding(options.encoding)
     if not (options.paths or options.text or options.resume):
         raise ConfigError("app.ingest_what")
     addresses = [path for path in options.paths if path.lower().startswith(("http://", "https://"))]
@@ -99,9 +99,9 @@ def _ingest(open_services: Open, options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as folder, open_services() as services:
         if options.resume:
             return _resume(services, options.space)
-        uploads = list(_uploads(files, options.encoding))
+        uploads = list(_uploads(files, encoding))
         if options.text:
-            uploads.append(_text(options.text, options.title, Path(folder), options.encoding))
+            uploads.append(_text(options.text, options.title, Path(folder), encoding))
         failed = _fetch(addresses, Path(folder), uploads)
         if not uploads:
             return 1 if failed else _complain(_nothing())
@@ -110,7 +110,9 @@ def _ingest(open_services: Open, options: argparse.Namespace) -> int:
 
 def _take_in(services: "Services", space: "Space", uploads: Sequence["Upload"], failed: int) -> int:
     """Start all jobs at once: each keeps its bytes, so that an interruption loses none of them."""
-    most = services.settings.upload_max_files
+    from dbgpt_lite.knowledge.ingest import distinct
+
+    most, uploads = services.settings.upload_max_files, distinct(uploads)
     parts = [uploads[first : first + most] for first in range(0, len(uploads), most)]
     jobs = _follow(services, [services.knowledge.jobs.start(space.id, part) for part in parts])
     lines = [line for job in jobs for line in job.files]
@@ -304,7 +306,7 @@ def _uploads(paths: Sequence[Path], encoding: str) -> Iterator["Upload"]:
     from dbgpt_lite.knowledge.loaders import READERS, suffix
     from dbgpt_lite.knowledge.records import Upload
 
-    for path in paths:
+    for path in dict.fromkeys(paths):
         if not path.is_dir():
             yield Upload(path, path.name, encoding)
             continue
@@ -318,10 +320,11 @@ def _uploads(paths: Sequence[Path], encoding: str) -> Iterator["Upload"]:
 
 def _text(source: str, title: str, folder: Path, encoding: str) -> "Upload":
     """A text of a file or of standard input, named by its title or its first line."""
+    from dbgpt_lite.knowledge.encodings import decode
     from dbgpt_lite.knowledge.records import Upload
 
     content = sys.stdin.buffer.read() if source == "-" else _existing(source).read_bytes()
-    words = content.decode(encoding or "utf-8", errors="replace").split("\n")
+    words = decode(content, encoding=encoding).text.split("\n")
     line = next((line.strip() for line in words if line.strip()), "")
     if not line:
         raise UserError("app.no_text")
@@ -344,11 +347,14 @@ def _fetch(addresses: Sequence[str], folder: Path, uploads: list["Upload"]) -> i
     return failed
 
 
-def _check_encoding(name: str) -> None:
-    try:
-        codecs.lookup(name)
-    except LookupError:
-        raise ConfigError("app.no_encoding", name=name) from None
+def _encoding(name: str) -> str:
+    """The app's name of an encoding that was chosen, "" for none. Raises ConfigError for one that is not read."""
+    from dbgpt_lite.knowledge.encodings import canonical
+
+    known = canonical(name) if name else ""
+    if name and not known:
+        raise ConfigError("app.no_encoding", name=name)
+    return known
 
 
 def _nothing() -> UserError:

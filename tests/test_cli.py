@@ -83,6 +83,22 @@ def test_folders_texts_and_a_chosen_encoding(data: Path, tmp_path: Path) -> None
     assert "Fares.txt" in answer.stdout
 
 
+def test_two_folders_of_one_name_in_a_space_named_in_small_letters(data: Path, tmp_path: Path) -> None:
+    folders = [tmp_path / top / "docs" for top in ("A", "B")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        for number in range(2):
+            (folder / f"{number}.txt").write_text(f"Tide table {number} of {folder.parent.name}.")
+    for space, told in (("Tides", "4 new, 0 replaced"), ("tides", "4 already there")):
+        done = run(data, "ingest", *map(str, folders), str(folders[0]), "--space", space, UPLOAD_MAX_FILES="3")
+        assert done.returncode == 0, done.stderr
+        assert told in done.stdout
+    listed = run(data, "space", "documents", "TIDES").stdout
+    assert {line.split("  ")[1] for line in listed.splitlines()} == {
+        "docs/0.txt", "docs/1.txt", "docs/0 (2).txt", "docs/1 (2).txt"
+    }  # fmt: skip
+
+
 def test_a_file_is_asked_and_thrown_away(data: Path, tmp_path: Path) -> None:
     file = tmp_path / "report.md"
     file.write_text("The windmill was restored in 1987.")
@@ -220,6 +236,7 @@ def test_the_audit_tells_what_the_command_line_asked(data: Path) -> None:
         (("ingest", "/no/such/file"), {}, 1, "no file or folder"),
         (("ingest",), {}, 2, "--resume"),
         (("ingest", "x.txt", "--encoding", "klingon"), {}, 2, "klingon"),
+        (("ingest", "--text", "-", "--encoding", "hex"), {}, 2, "hex"),
         (("space", "delete", "nope", "--yes"), {}, 1, "space"),
         (("space", "create", "Lanternfish Goods 灯鱼商店"), {}, 1, "already"),
         (("ask", "hi", "--file", "/no/such/file"), {}, 1, "no file or folder"),

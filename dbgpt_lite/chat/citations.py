@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dbgpt_lite.chat.markers import CODE, MARKER, Claim, claims, normalized, outside_code, without_markers
+from dbgpt_lite.chat.markers import CODE, MARKER, Claim, claims, normalized, without_markers
 from dbgpt_lite.chat.numerals import numbers
 from dbgpt_lite.chat.support import Evidence, Near, clearly_supports, evidence, plain, share, supports
 from dbgpt_lite.knowledge.words import sentences, words
@@ -55,15 +55,6 @@ def check(answer: str, passages: Sequence[Passage], question: str = "", near: Ne
     text, moved = _edited(answer, edits)
     named = tuple(dict.fromkeys(text[moved(claim.start) : moved(claim.end)].strip() for claim in failed))
     return Checked(text, cite(text, passages), named)
-
-
-def drop_unknown_markers(answer: str, passages: Sequence[Passage]) -> str:
-    """Remove markers that point at no passage."""
-
-    def keep(match: re.Match[str]) -> str:
-        return match.group() if 1 <= int(match.group(1)) <= len(passages) else ""
-
-    return outside_code(answer, lambda part: MARKER.sub(keep, part)) if passages else answer
 
 
 def cite(answer: str, passages: Sequence[Passage]) -> tuple[Citation, ...]:

@@ -168,7 +168,8 @@ class KnowledgeBase:
     def delete_document(self, space_id: str, document_id: str) -> None:
         """Remove a document at once, also while others search or upload. Raises NotFound, UserError if bundled."""
         self._writable(space_id)
-        self._delete_document(space_id, document_id)
+        self._catalog.delete_document(space_id, document_id)
+        self._ingestor.path(space_id, document_id).unlink(missing_ok=True)
 
     def chunks(self, space_id: str, document_id: str) -> list[Passage]:
         """The chunks of a document in reading order. Raises NotFound."""
@@ -182,7 +183,9 @@ class KnowledgeBase:
         A file that cannot be read is reported as failed with its error and the others go on. Raises NotFound for the
         space, TooLarge for too many files, KnowledgeIndexError after a change of embedder, Cancelled when stopped: then
         what is unfinished is taken back. Closing the generator leaves it pending, for `resume` to finish.
-        A file replaces an older one of the same name in the moment in which it becomes searchable.
+        A file replaces an older one of the same name or address in the moment in which it becomes searchable. Bytes
+        that the space has under another name are not indexed again: the new name is shown, and the document stays as
+        long as one of its names has not been given to other bytes.
         """
         self._writable(space_id)
         yield from self._indexed(space_id, self._ingestor.ingest(space_id, uploads, cancel))
@@ -275,10 +278,8 @@ class KnowledgeBase:
             for progress in self._indexed(space.id, self._ingestor.ingest(space.id, part, cancel)):
                 if progress.error is not None:
                     raise progress.error
-        for document_id in found.gone:
-            # A changed file has replaced it already.
-            with suppress(NotFound):
-                self._delete_document(space.id, document_id)
+        for removed in self._catalog.drop_names(space.id, found.gone):
+            self._ingestor.path(space.id, removed.document_id).unlink(missing_ok=True)
         return self._catalog.space(space.id)
 
     # --- search
@@ -357,10 +358,6 @@ class KnowledgeBase:
         space = self._catalog.space(space_id)
         if space.readonly or space.hidden:
             raise UserError("knowledge.readonly", name=space.name)
-
-    def _delete_document(self, space_id: str, document_id: str) -> None:
-        self._catalog.delete_document(space_id, document_id)
-        self._ingestor.path(space_id, document_id).unlink(missing_ok=True)
 
     def _made_with(self, space_id: str) -> str:
         return self._catalog.version(space_id).embedder.split("@")[0]

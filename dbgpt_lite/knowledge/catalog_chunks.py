@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from dbgpt_lite.errors import NotFound
-from dbgpt_lite.knowledge.catalog_documents import DocumentTable, remove_documents
+from dbgpt_lite.knowledge.catalog_documents import DocumentTable
+from dbgpt_lite.knowledge.catalog_names import settle
 from dbgpt_lite.knowledge.catalog_spaces import number_of, raise_generation
 from dbgpt_lite.knowledge.embeddings import Vectors
 from dbgpt_lite.knowledge.records import Chunk
@@ -25,6 +26,12 @@ class ChunkTable(DocumentTable):
                    WHERE c.document = ? ORDER BY c.start, c.id""",
                 (embedder, document_id),
             ).fetchall()
+
+    def staged_count(self, document_id: str) -> int:
+        """How many chunks of a pending document were stored, with whatever embedder."""
+        with self.reading() as db:
+            row = db.execute("SELECT count(*) FROM chunks WHERE document = ?", (document_id,)).fetchone()
+        return int(row[0])
 
     def unstage(self, document_id: str) -> None:
         """Forget the chunks of a document that is not published."""
@@ -51,9 +58,10 @@ class ChunkTable(DocumentTable):
                 )
 
     def publish(self, space_id: str, document_id: str, pages: int, encoding: str, embedder: str) -> tuple[str, ...]:
-        """Make a pending document searchable, all of it at once, and remove the older ones of its name with it.
+        """Make a pending document searchable, all of it at once, and remove those it replaces with it.
 
-        Returns the ids of those removed, whose bytes may go now. Raises NotFound when the document is gone.
+        Returns the ids of those removed, whose bytes may go now; a document whose names all stand for later ones is
+        among them itself. Raises NotFound when the document is gone.
         """
         with self.writing() as db:
             number = number_of(db, space_id)
@@ -61,7 +69,7 @@ class ChunkTable(DocumentTable):
             published = db.execute(
                 """UPDATE documents SET status = 'ready', error = '', pages = ?, encoding = ?, stopped = 0,
                    chunks = (SELECT count(*) FROM chunks WHERE document = documents.id) WHERE id = ?
-                   RETURNING name, sequence""",
+                   RETURNING id""",
                 (pages, encoding, document_id),
             ).fetchone()
             if published is None:
@@ -71,13 +79,13 @@ class ChunkTable(DocumentTable):
                    SELECT id, words, space FROM chunk_search WHERE document = ?""",
                 (document_id,),
             )
-            removed = remove_documents(db, number, "name = ? AND sequence < ?", *published)
+            removed = settle(db, number, document_id)
             raise_generation(db, number)
             db.execute(
                 "UPDATE documents SET generation = (SELECT generation FROM spaces WHERE number = ?) WHERE id = ?",
                 (number, document_id),
             )
-            return removed
+            return tuple(one.document_id for one in removed)
 
     def chunks(self, space_id: str, document_id: str) -> list[Passage]:
         """The chunks of a searchable document in reading order. Raises NotFound."""

@@ -6,18 +6,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from dbgpt_lite.errors import NotFound, UserError
+from dbgpt_lite.knowledge.catalog_names import NEXT, NameTable, give_name, remove_documents
 from dbgpt_lite.knowledge.catalog_rows import document_of, error_json
-from dbgpt_lite.knowledge.catalog_spaces import number_of, raise_generation, unindex
-from dbgpt_lite.knowledge.connections import Connections
+from dbgpt_lite.knowledge.catalog_spaces import number_of
 from dbgpt_lite.knowledge.records import Document
 
 _COLUMNS = "d.id, d.name, d.size, d.pages, d.chunks, d.status, d.error, d.encoding, d.added, d.source"
-_NEXT = "(SELECT coalesce(max(sequence), 0) + 1 FROM documents)"
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A file whose bytes are kept, on its way into a space. encoding is the one its owner chose, "" for none."""
+    """A file whose bytes are kept, on its way into a space. encoding is the one its owner chose, "" for none.
+
+    kind is "" for a file; what a program puts in under names of its own has another one.
+    """
 
     document_id: str
     name: str
@@ -25,11 +27,17 @@ class Arrival:
     size: int
     encoding: str = ""
     source: str = ""
+    kind: str = ""
+
+    @property
+    def content(self) -> str:
+        """Its bytes, as those of its kind."""
+        return f"{self.kind}:{self.sha256}" if self.kind else self.sha256
 
     @property
     def key(self) -> str:
         """What makes it one and the same document: its bytes, read in the chosen way."""
-        return f"{self.sha256}:{self.encoding}" if self.encoding else self.sha256
+        return f"{self.content}:{self.encoding}" if self.encoding else self.content
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +45,15 @@ class Entered:
     """What became of an arrival.
 
     new: it is the pending document `document_id`. ready: the space has it already, searchable under that id. Else an
-    earlier attempt at it, failed or interrupted, is pending again under that id. removed: older documents of its name.
+    earlier attempt at it, failed or interrupted, is pending again under that id.
     """
 
     document_id: str
     new: bool = False
     ready: bool = False
-    removed: tuple[str, ...] = ()
 
 
-class DocumentTable(Connections):
+class DocumentTable(NameTable):
     """Documents by space."""
 
     def documents(self, space_id: str) -> list[Document]:
@@ -76,38 +83,30 @@ class DocumentTable(Connections):
             row = db.execute("SELECT chosen FROM documents WHERE id = ?", (document_id,)).fetchone()
         return str(row[0]) if row else ""
 
-    def hashes(self, space_id: str) -> dict[str, str]:
-        """sha256 (with the encoding that was chosen, if any) -> document id of a space."""
+    def document_ids(self, space_id: str) -> set[str]:
+        """Ids of all documents of a space. Raises NotFound."""
         with self.reading() as db:
-            rows = db.execute("SELECT sha256, id FROM documents WHERE space = ?", (number_of(db, space_id),))
-            return dict(rows.fetchall())
+            rows = db.execute("SELECT id FROM documents WHERE space = ?", (number_of(db, space_id),))
+            return {row[0] for row in rows}
 
     def enter(self, space_id: str, arrival: Arrival) -> Entered:
         """Enter a file as a pending document, unless the space has it: see Entered. Raises NotFound.
 
-        Searchable documents of its name stay until it is published; when nothing is left to publish, they go here.
+        Either way its name stands for it from now on. Others of the name stay until it is published; if it is
+        searchable already, until the upload is settled.
         """
         with self.writing() as db:
             number = number_of(db, space_id)
             known = _same(db, number, arrival)
             if known is None:
                 _insert(db, number, arrival)
+                give_name(db, number, arrival.document_id, arrival.name, arrival.source)
                 return Entered(arrival.document_id, new=True)
             document_id, ready = known
             if not ready:
-                db.execute(
-                    f"""UPDATE documents SET status = 'pending', error = '', stopped = 0, name = ?, source = ?,
-                        sequence = {_NEXT} WHERE id = ?""",
-                    (arrival.name, arrival.source, document_id),
-                )
-                return Entered(document_id)
-            removed = remove_documents(db, number, "name = ? AND id <> ?", arrival.name, document_id)
-            return Entered(document_id, ready=True, removed=removed)
-
-    def add_document(self, space_id: str, document_id: str, name: str, sha256: str, size: int) -> None:
-        """Enter a pending document. Raises sqlite3.IntegrityError when the space has these bytes already."""
-        with self.writing() as db:
-            _insert(db, number_of(db, space_id), Arrival(document_id, name, sha256, size))
+                _begin_again(db, document_id, arrival)
+            give_name(db, number, document_id, arrival.name, arrival.source)
+            return Entered(document_id, ready=ready)
 
     def stop_documents(self, space_id: str, stopped: bool, ids: Iterable[str] | None = None) -> None:
         """Note whether pending documents of a space (all or `ids`) are unfinished by their owner's wish."""
@@ -140,21 +139,10 @@ class DocumentTable(Connections):
             return remove_documents(db, number_of(db, space_id), "1")
 
 
-def remove_documents(db: sqlite3.Connection, number: int, where: str, *values: object) -> tuple[str, ...]:
-    """Remove the documents of space `number` that the condition names; returns their ids."""
-    chosen = f"SELECT id FROM documents WHERE space = ? AND {where}"
-    found = tuple(row[0] for row in db.execute(chosen, (number, *values)))
-    if found:
-        unindex(db, chosen, number, *values)
-        db.execute(f"DELETE FROM documents WHERE id IN ({chosen})", (number, *values))
-        raise_generation(db, number)
-    return found
-
-
 def _insert(db: sqlite3.Connection, number: int, arrival: Arrival) -> None:
     db.execute(
-        f"""INSERT INTO documents(id, space, name, sha256, size, added, source, chosen, sequence)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, {_NEXT})""",
+        f"""INSERT INTO documents(id, space, name, sha256, size, added, source, chosen, kind, sequence)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, {NEXT})""",
         (
             arrival.document_id,
             number,
@@ -164,8 +152,18 @@ def _insert(db: sqlite3.Connection, number: int, arrival: Arrival) -> None:
             time.time(),
             arrival.source,
             arrival.encoding,
+            arrival.kind,
         ),
     )
+
+
+def _begin_again(db: sqlite3.Connection, document_id: str, arrival: Arrival) -> None:
+    """Make an earlier attempt pending again; one that failed is read in the way that is chosen now."""
+    db.execute(
+        "UPDATE documents SET chosen = ?, sha256 = ? WHERE id = ? AND status = 'failed'",
+        (arrival.encoding, arrival.key, document_id),
+    )
+    db.execute("UPDATE documents SET status = 'pending', error = '', stopped = 0 WHERE id = ?", (document_id,))
 
 
 def _same(db: sqlite3.Connection, number: int, arrival: Arrival) -> tuple[str, bool] | None:
@@ -176,7 +174,7 @@ def _same(db: sqlite3.Connection, number: int, arrival: Arrival) -> tuple[str, b
     row = db.execute(
         """SELECT id, status = 'ready' FROM documents WHERE space = ? AND (sha256 = ?
            OR (? = '' AND sha256 LIKE ? || ':%') OR (sha256 = ? AND status = 'ready' AND encoding = ?))
-           ORDER BY status = 'ready' DESC, sequence DESC LIMIT 1""",
-        (number, arrival.key, arrival.encoding, arrival.sha256, arrival.sha256, arrival.encoding),
+           ORDER BY status = 'ready' DESC, sha256 = ? DESC, sequence DESC LIMIT 1""",
+        (number, arrival.key, arrival.encoding, arrival.content, arrival.content, arrival.encoding, arrival.key),
     ).fetchone()
     return (str(row[0]), bool(row[1])) if row else None

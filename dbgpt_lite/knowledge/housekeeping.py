@@ -15,11 +15,14 @@ TEMPORARY_AGE_S = 24 * 3600
 
 
 def remove_orphans(catalog: Catalog, files: Path, indexes: Path) -> None:
-    """Remove old files of uploads and spaces that are in no catalogue, and half-written indexes."""
+    """Remove replaced documents, old files of uploads and spaces that are in no catalogue, and half-written indexes."""
     for pattern in ("*.new", "*.part"):
         for file in indexes.glob(pattern):
             _remove_older(file, PART_AGE_S)
-    known = {space.id: set(catalog.hashes(space.id).values()) for space in catalog.all_spaces()}
+    for space_id in catalog.unsettled():
+        for removed in catalog.settle(space_id):
+            (files / space_id / removed.document_id).unlink(missing_ok=True)
+    known = {space.id: catalog.document_ids(space.id) for space in catalog.all_spaces()}
     for file in files.glob("*/*"):
         if file.name not in known.get(file.parent.name, ()):
             _remove_older(file, ORPHAN_AGE_S)

@@ -189,7 +189,9 @@ class _Run:
         catalog = self.indexer.catalog
         staged = catalog.staged(document_id, self.indexer.embedder.identity)
         places = set(staged)
-        if len(places) == len(staged) and places <= {(chunk.start, chunk.end) for chunk in chunks}:
+        # Chunks that another embedder has left have no vector of this one; beside new ones they would stand twice.
+        whole = len(places) == len(staged) == catalog.staged_count(document_id)
+        if whole and places <= {(chunk.start, chunk.end) for chunk in chunks}:
             return places
         catalog.unstage(document_id)
         return set()

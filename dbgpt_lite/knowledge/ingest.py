@@ -12,16 +12,17 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from dbgpt_lite.errors import Cancelled, DocumentError, TooLarge, UserError
+from dbgpt_lite.errors import Cancelled, DocumentError, NotFound, TooLarge, UserError
 from dbgpt_lite.knowledge.catalog import Catalog
 from dbgpt_lite.knowledge.catalog_documents import Arrival
+from dbgpt_lite.knowledge.catalog_names import Removed
 from dbgpt_lite.knowledge.embeddings import Embedder
 from dbgpt_lite.knowledge.indexing import Indexer, IngestLimits, Task, check, storage_failed
 from dbgpt_lite.knowledge.loaders import READERS, suffix
 from dbgpt_lite.knowledge.locks import FolderLock
-from dbgpt_lite.knowledge.names import file_name
+from dbgpt_lite.knowledge.names import distinct_names
 from dbgpt_lite.knowledge.records import IngestProgress, Upload
 from dbgpt_lite.knowledge.vector_store import sync_folder
 
@@ -67,14 +68,18 @@ class Ingestor:
         """
         self.check_number(uploads)
         self._catalog.space(space_id)
-        for number, (upload, name) in enumerate(zip(uploads, distinct_names(uploads), strict=True), start=1):
-            progress = IngestProgress(name, number, len(uploads))
-            try:
-                yield from self._receive_one(space_id, upload, progress, cancel, tasks)
-            except UserError as error:
-                yield replace(progress, state="failed", error=error)
-            except (OSError, sqlite3.Error) as error:
-                yield replace(progress, state="failed", error=storage_failed(error))
+        known: list[IngestProgress] = []
+        replaced: set[str] = set()
+        try:
+            for number, upload in enumerate(distinct(uploads), start=1):
+                progress = IngestProgress(upload.name, number, len(uploads))
+                for report in self._receive_one(space_id, upload, progress, cancel, tasks):
+                    known += [report] if report.state == "duplicate" else []
+                    yield report
+        finally:
+            # Only now is it known which files have changed their names and which are replaced.
+            replaced = self._settle(space_id)
+        yield from (replace(report, replaced=True) for report in known if report.file in replaced)
 
     def index(self, space_id: str, tasks: Sequence[Task], cancel: threading.Event) -> Iterator[IngestProgress]:
         """Make received files searchable, once no other writer is at work on the space. Raises Cancelled."""
@@ -131,7 +136,28 @@ class Ingestor:
         finally:
             lock.release()
 
+    def _settle(self, space_id: str) -> set[str]:
+        """Remove what known files have replaced; returns the names that stood for it."""
+        removed: tuple[Removed, ...] = ()
+        # What cannot be removed now goes at the next upload or start.
+        with suppress(NotFound, sqlite3.Error):
+            removed = self._catalog.settle(space_id)
+        for one in removed:
+            with suppress(OSError):
+                self.path(space_id, one.document_id).unlink(missing_ok=True)
+        return {one.name for one in removed}
+
     def _receive_one(
+        self, space_id: str, upload: Upload, progress: IngestProgress, cancel: threading.Event, tasks: list[Task]
+    ) -> Iterator[IngestProgress]:
+        try:
+            yield from self._enter(space_id, upload, progress, cancel, tasks)
+        except UserError as error:
+            yield replace(progress, state="failed", error=error)
+        except (OSError, sqlite3.Error) as error:
+            yield replace(progress, state="failed", error=storage_failed(error))
+
+    def _enter(
         self, space_id: str, upload: Upload, progress: IngestProgress, cancel: threading.Event, tasks: list[Task]
     ) -> Iterator[IngestProgress]:
         ending = suffix(progress.file)
@@ -144,15 +170,13 @@ class Ingestor:
         except BaseException:
             path.unlink(missing_ok=True)
             raise
-        for document_id in entered.removed:
-            self.path(space_id, document_id).unlink(missing_ok=True)
         if not entered.new and not entered.ready:
             # An earlier attempt has the same bytes; should they have been lost, here they are.
             path.replace(self.path(space_id, entered.document_id))
         elif entered.ready:
             path.unlink(missing_ok=True)
         if entered.ready or any(task.document_id == entered.document_id for task in tasks):
-            yield replace(progress, state="duplicate", replaced=bool(entered.removed))
+            yield replace(progress, state="duplicate")
         else:
             tasks.append(Task(entered.document_id, progress, arrival.size, entered.new))
 
@@ -191,17 +215,7 @@ class Ingestor:
                     self.path(space_id, task.document_id).unlink(missing_ok=True)
 
 
-def distinct_names(uploads: Sequence[Upload]) -> list[str]:
-    """The names to show. Of two files of one upload neither replaces the other: the second of a name gets a number."""
-    names: list[str] = []
-    taken: set[str] = set()
-    for upload in uploads:
-        wanted = name = file_name(upload.name)
-        number = 1
-        while name in taken:
-            number += 1
-            path = PurePosixPath(wanted)
-            name = str(path.with_name(f"{path.stem} ({number}){path.suffix}"))
-        taken.add(name)
-        names.append(name)
-    return names
+def distinct(uploads: Sequence[Upload]) -> list[Upload]:
+    """The uploads under the names to show, all different; an upload that is cut into parts must be named before."""
+    names = distinct_names([upload.name for upload in uploads])
+    return [replace(upload, name=name) for upload, name in zip(uploads, names, strict=True)]

@@ -4,7 +4,9 @@ Where there is no flock (Windows) the lock is always free, and one data folder s
 """
 
 import os
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,6 +15,18 @@ try:
     import fcntl
 except ImportError:  # pragma: no cover
     fcntl = None  # type: ignore[assignment]
+
+
+POLL_S = 0.05
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold the lock that the file at `path` stands for; waits until all others have let go of it."""
+    with FolderLock(path) as lock:
+        while not lock.acquire():
+            time.sleep(POLL_S)
+        yield
 
 
 class FolderLock:

@@ -75,6 +75,49 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "UPDATE documents SET sequence = rowid",
         "CREATE INDEX documents_by_name ON documents(space, name)",
     ),
+    (
+        # What a program puts in under names of its own is no file and replaces none.
+        "ALTER TABLE documents ADD COLUMN kind TEXT NOT NULL DEFAULT ''",
+        "UPDATE documents SET kind = 'text', sha256 = 'text:' || sha256 WHERE encoding = 'text-record'",
+        """CREATE TABLE names (
+            document TEXT NOT NULL REFERENCES documents(id) ON DELETE CASCADE,
+            space INTEGER NOT NULL,
+            name TEXT NOT NULL,
+            source TEXT NOT NULL,
+            sequence INTEGER NOT NULL,
+            PRIMARY KEY (document, name)
+        )""",
+        "INSERT INTO names SELECT id, space, name, source, sequence FROM documents",
+        "DROP INDEX documents_by_name",
+        "CREATE INDEX names_by_name ON names(space, name)",
+        "CREATE INDEX names_by_source ON names(space, source) WHERE source <> ''",
+        "CREATE INDEX documents_by_sequence ON documents(sequence)",
+        # Documents that were interrupted and finished with another embedder hold chunks twice: the ones left over have
+        # no vector of the space's embedder, or the same text at the same place as a later one.
+        "CREATE TABLE leftover (id INTEGER PRIMARY KEY)",
+        """INSERT INTO leftover SELECT c.id FROM chunks c JOIN documents d ON d.id = c.document
+            JOIN spaces s ON s.number = d.space WHERE d.status = 'ready'
+            AND NOT EXISTS (SELECT 1 FROM vectors v WHERE v.chunk = c.id AND v.embedder = s.embedder)
+            AND EXISTS (SELECT 1 FROM chunks o JOIN vectors v ON v.chunk = o.id AND v.embedder = s.embedder
+                WHERE o.document = c.document)""",
+        """INSERT INTO leftover SELECT w.id FROM (
+                SELECT c.id, first_value(c.id) OVER (PARTITION BY c.document, c.start, c.end ORDER BY c.id DESC) AS last
+                FROM chunks c JOIN documents d ON d.id = c.document
+                WHERE d.status = 'ready' AND c.id NOT IN (SELECT id FROM leftover)
+            ) w WHERE w.id < w.last
+            AND (SELECT text FROM chunks WHERE id = w.id) = (SELECT text FROM chunks WHERE id = w.last)""",
+        """INSERT INTO chunk_words(chunk_words, rowid, words, space)
+            SELECT 'delete', c.id, c.words, c.space FROM chunk_search c WHERE c.id IN (SELECT id FROM leftover)""",
+        """UPDATE documents SET chunks = chunks -
+            (SELECT count(*) FROM chunks c JOIN leftover l ON l.id = c.id WHERE c.document = documents.id)
+            WHERE status = 'ready'""",
+        """UPDATE spaces SET generation = generation + 1,
+            chunks = (SELECT coalesce(sum(chunks), 0) FROM documents WHERE space = number AND status = 'ready')
+            WHERE number IN (SELECT d.space FROM documents d JOIN chunks c ON c.document = d.id
+                JOIN leftover l ON l.id = c.id)""",
+        "DELETE FROM chunks WHERE id IN (SELECT id FROM leftover)",
+        "DROP TABLE leftover",
+    ),
 )
 
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from dbgpt_lite.knowledge.catalog import Catalog
 from dbgpt_lite.knowledge.loaders import READERS, suffix
+from dbgpt_lite.knowledge.names import distinct_names
 from dbgpt_lite.knowledge.records import Space, Upload
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What a space lacks of its folder, and the ids of the documents whose file is gone from it."""
+    """The files that a space lacks under their names, and its names that are gone from the folder."""
 
     missing: tuple[Upload, ...]
     gone: tuple[str, ...]
@@ -35,18 +36,14 @@ def mirror_space(catalog: Catalog, name: str, readonly: bool, hidden: bool) -> S
 
 
 def difference(catalog: Catalog, space_id: str, folder: Path) -> Difference:
-    """Compare a space with its folder by the hashes of the files. Files are named by their way in the folder."""
-    files = {
-        _sha256(file): file for file in sorted(folder.rglob("*")) if file.is_file() and suffix(file.name) in READERS
-    }
-    known = catalog.hashes(space_id)
-    ready = {document.id for document in catalog.documents(space_id) if document.status == "ready"}
+    """Compare a space with its folder: which bytes each name stands for. Files are named by their way in the folder."""
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file() and suffix(file.name) in READERS]
+    names = distinct_names([file.relative_to(folder).as_posix() for file in files])
+    held = catalog.held(space_id)
     missing = tuple(
-        Upload(file, file.relative_to(folder).as_posix())
-        for sha256, file in files.items()
-        if known.get(sha256) not in ready
+        Upload(file, name) for file, name in zip(files, names, strict=True) if held.get(name) != _sha256(file)
     )
-    return Difference(missing, tuple(known[sha256] for sha256 in known.keys() - files.keys()))
+    return Difference(missing, tuple(held.keys() - set(names)))
 
 
 def _sha256(file: Path) -> str:

@@ -1,7 +1,7 @@
 """Texts with facts of their own put into a space one by one, beside its files: what a program does, not a person.
 
 Each is a document of one chunk, named after its id; the kept bytes are a JSON object with id, text and facts. A text of
-an id that the space has replaces the old one.
+an id that the space has replaces the old one, never a file that has the id for its name.
 """
 
 import hashlib
@@ -20,12 +20,15 @@ from dbgpt_lite.knowledge.catalog_documents import Arrival
 from dbgpt_lite.knowledge.embeddings import Vectors
 from dbgpt_lite.knowledge.index_files import write_durably
 from dbgpt_lite.knowledge.lexical import index_words
+from dbgpt_lite.knowledge.locks import held
 from dbgpt_lite.knowledge.records import Chunk, Document
 from dbgpt_lite.knowledge.vector_index import index_maker
 from dbgpt_lite.messages import Passage
 
 # What the catalogue notes as the encoding of such a document; no file of a person can have it.
 ENCODING = "text-record"
+# Their kind in the catalogue, which keeps their names apart from those of files.
+KIND = "text"
 
 
 class TextEmbedder(Protocol):
@@ -58,8 +61,8 @@ class SpaceTexts:
     """
 
     def __init__(self, root: Path, name: str, embedder: TextEmbedder, vector_store: str = "") -> None:
-        self._files, indexes = root / "files", root / "indexes"
-        for folder in (root, self._files, indexes):
+        self._files, self._locks, indexes = root / "files", root / "locks", root / "indexes"
+        for folder in (root, self._files, self._locks, indexes):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._catalog = Catalog(root / "catalog.sqlite3")
         tidy = names.space_name(name)
@@ -76,13 +79,17 @@ class SpaceTexts:
         self._catalog.close()
 
     def add(self, records: Sequence[TextRecord]) -> None:
-        """Put texts in. Facts must be what JSON can hold. Raises TypeError, UserError for a bundled space."""
+        """Put texts in, once nobody else is writing to the space.
+
+        Facts must be what JSON can hold. Raises TypeError, UserError for a bundled space.
+        """
         self._refuse_bundled()
         contents = [_content(record) for record in records]
         self._index.refresh(self._embedder.identity)
         vectors = self._embedder.embed([record.text for record in records])
-        for record, content, vector in zip(records, contents, vectors, strict=True):
-            self._add(record, content, vector)
+        with held(self._locks / f"{self.space_id}.lock"):
+            for record, content, vector in zip(records, contents, vectors, strict=True):
+                self._add(record, content, vector)
         self._index.refresh(self._embedder.identity)
 
     def delete(self, ids: Sequence[str]) -> None:
@@ -121,21 +128,29 @@ class SpaceTexts:
         return [self._record(passages[hit.id], hit.score, vectors.get(hit.id)) for hit in hits if hit.id in passages]
 
     def _add(self, record: TextRecord, content: bytes, vector: Vectors) -> None:
-        arrival = Arrival(secrets.token_hex(16), record.id, hashlib.sha256(content).hexdigest(), len(content))
+        digest = hashlib.sha256(content).hexdigest()
+        arrival = Arrival(secrets.token_hex(16), record.id, digest, len(content), kind=KIND)
         path = self._path(arrival.document_id)
         path.parent.mkdir(mode=0o700, exist_ok=True)
         write_durably(path, content)
-        entered = self._catalog.enter(self.space_id, arrival)
-        if not entered.new:
-            path.unlink()
-        if entered.ready:
-            return
-        identity, document = self._embedder.identity, entered.document_id
-        chunk = Chunk(record.text, 0, len(record.text), words=index_words(record.text))
-        self._catalog.unstage(document)
-        self._catalog.stage(document, [chunk], vector.reshape(1, -1), identity)
-        for removed in self._catalog.publish(self.space_id, document, 0, ENCODING, identity):
-            self._path(removed).unlink(missing_ok=True)
+        try:
+            gone = self._publish(arrival, record.text, vector)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        for document in gone:
+            self._path(document).unlink(missing_ok=True)
+
+    def _publish(self, arrival: Arrival, text: str, vector: Vectors) -> tuple[str, ...]:
+        """Make a text searchable, all in one transaction; returns the ids of the documents whose bytes may go."""
+        identity = self._embedder.identity
+        chunk = Chunk(text, 0, len(text), words=index_words(text))
+        with self._catalog.writing():
+            entered = self._catalog.enter(self.space_id, arrival)
+            if entered.ready:
+                return (arrival.document_id,)
+            self._catalog.stage(entered.document_id, [chunk], vector.reshape(1, -1), identity)
+            return self._catalog.publish(self.space_id, entered.document_id, 0, ENCODING, identity)
 
     def _record(self, passage: Passage, score: float = 0.0, vector: Vectors | None = None) -> TextRecord:
         document = self._catalog.document(self.space_id, passage.document_id)

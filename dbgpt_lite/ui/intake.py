@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from dbgpt_lite.errors import Cancelled, NotFound, UserError
+from dbgpt_lite.knowledge.ingest import distinct
 from dbgpt_lite.knowledge.records import Job, Space, TextPreview, Upload
 from dbgpt_lite.ui.jobs_view import Fetching, Held
 from dbgpt_lite.ui.uploads import discarding, fresh_folder, remove_left_behind
@@ -61,7 +62,7 @@ class Intake:
         """Start indexing; text files whose encoding is not beyond doubt wait until their owner has looked at them."""
         self._forget_old()
         sure: list[Upload] = []
-        for upload in uploads:
+        for upload in distinct(uploads):
             preview = None if upload.encoding else self._preview(upload)
             if preview is None or (preview.certain and preview.encoding.lower() in PLAIN):
                 sure.append(upload)
@@ -73,7 +74,7 @@ class Intake:
 
     def start(self, space_id: str, uploads: Sequence[Upload]) -> None:
         """Index files as background work, as many at a time as one job may have."""
-        most = self._services.settings.upload_max_files
+        most, uploads = self._services.settings.upload_max_files, distinct(uploads)
         for first in range(0, len(uploads), most):
             part = uploads[first : first + most]
             self._services.knowledge.jobs.start(space_id, part, discarding(part))
@@ -135,14 +136,11 @@ class Intake:
         return jobs, [fetch for fetch in fetches if fetch.space_id in visible]
 
     def space_of(self, identity: str) -> str:
-        """The space that a job or a fetch belongs to. Raises NotFound."""
+        """The space that a job, at work or over, or a fetch belongs to. Raises NotFound."""
         with self._guard:
             if fetch := self._fetches.get(identity):
                 return fetch.shown.space_id
-        for job in self._services.knowledge.jobs.running():
-            if job.id == identity:
-                return job.space_id
-        raise NotFound("ui.no_job")
+        return self._services.knowledge.jobs.wait(identity, 0).space_id
 
     def stop(self, identity: str) -> None:
         """Stop a job or a fetch."""

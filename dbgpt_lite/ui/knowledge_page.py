@@ -235,8 +235,10 @@ class KnowledgePage:
         return self._space(space, reader, ended=True)
 
     def _dismiss_job(self, space: str, event: gr.EventData, request: gr.Request) -> Shown:
-        self._intake.dismiss(fact(event, "id"))
-        return self._space(space, self._reader(request))
+        reader, identity = self._reader(request), fact(event, "id")
+        self._own(self._intake.space_of(identity), reader)
+        self._intake.dismiss(identity)
+        return self._space(space, reader)
 
 
 def _marked(seen: str, panel: Markup, running: bool) -> Markup:

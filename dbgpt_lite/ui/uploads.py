@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dbgpt_lite.errors import UserError
-from dbgpt_lite.knowledge.names import relative_parts
+from dbgpt_lite.knowledge.names import relative_parts, same_name, space_name
 from dbgpt_lite.knowledge.records import Space, Upload
 
 if TYPE_CHECKING:
@@ -76,10 +76,18 @@ def space_for(knowledge: "KnowledgeBase", chosen: Space | None, uploads: Sequenc
     if chosen is not None and not chosen.readonly:
         return chosen
     first = uploads[0].name if uploads else ""
-    stem = (first.split("/")[0] if "/" in first else Path(first).stem)[:MAX_NAME].strip() or "documents"
-    taken = {space.name for space in knowledge.spaces()}
+    stem = _stem(first.split("/")[0] if "/" in first else Path(first).stem)
+    taken = [space.name for space in knowledge.spaces()]
     names = (stem if number == 1 else f"{stem} {number}" for number in range(1, len(taken) + 2))
-    return knowledge.create(next(name for name in names if name not in taken))
+    return knowledge.create(next(name for name in names if not any(same_name(name, other) for other in taken)))
+
+
+def _stem(name: str) -> str:
+    """What is left of a name as that of a space, with room for a number; a name of nothing visible gets another."""
+    try:
+        return space_name(name[: MAX_NAME - 6])
+    except UserError:
+        return "documents"
 
 
 def _received() -> Path:

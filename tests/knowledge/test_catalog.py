@@ -8,13 +8,14 @@ import pytest
 
 from dbgpt_lite.errors import KnowledgeIndexError, NotFound
 from dbgpt_lite.knowledge.catalog import Catalog
+from dbgpt_lite.knowledge.catalog_documents import Arrival
 from dbgpt_lite.knowledge.lexical import index_words, search_words
 from dbgpt_lite.knowledge.migrations import MIGRATIONS
 from dbgpt_lite.knowledge.records import Chunk
 
 
 def add(catalog: Catalog, space: str, document: str, *texts: str) -> None:
-    catalog.add_document(space, document, f"{document}.txt", document, 1)
+    catalog.enter(space, Arrival(document, f"{document}.txt", document, 1))
     chunks = [Chunk(text, 0, len(text), words=index_words(text)) for text in texts]
     catalog.stage(document, chunks, np.ones((len(texts), 4), dtype=np.float32) / 2, "e@1")
 

@@ -91,7 +91,7 @@ def test_going_back_to_what_another_file_says(files: Files) -> None:
     files.bring(("a.txt", OLD), ("b.txt", NEW))
     [report] = files.bring(("a.txt", NEW))
     assert (report.state, report.replaced) == ("duplicate", True)
-    assert files.names() == ["b.txt"]
+    assert files.names() == ["a.txt"]
     assert files.texts() == [NEW]
     assert files.kept() == {document.id for document in files.base.documents(files.space)}
 

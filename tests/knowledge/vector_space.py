@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from dbgpt_lite.knowledge.catalog import Catalog
+from dbgpt_lite.knowledge.catalog_documents import Arrival
 from dbgpt_lite.knowledge.records import Chunk
 from dbgpt_lite.knowledge.vector_store import IndexOptions, VectorStore
 
@@ -42,7 +43,7 @@ class VectorSpace:
         """Publish a document with these vectors; its id."""
         self._number += 1
         document = f"document{self._number}"
-        self.catalog.add_document(self.id, document, f"{document}.txt", document, 1)
+        self.catalog.enter(self.id, Arrival(document, f"{document}.txt", document, 1))
         self.catalog.stage(document, [Chunk("text", 0, 4)] * len(vectors), vectors, embedder)
         self.catalog.publish(self.id, document, 0, "", embedder)
         return document

@@ -53,6 +53,8 @@ class FakeJobs:
         self._cancelled.add(job_id)
 
     def wait(self, job_id: str, timeout: float = 10) -> Job:
+        if job_id not in self._jobs:
+            raise NotFound("knowledge.no_job")
         end = time.monotonic() + timeout
         while not self._jobs[job_id].over and time.monotonic() < end:
             time.sleep(0.01)
