@@ -124,7 +124,8 @@ def test_a_large_schema_is_cut_in_the_prompt_but_not_for_the_guard(tmp_path: Pat
     file = tmp_path / "large.db"
     with sqlite3.connect(file) as db:
         for n in range(300):
-            db.execute(f"CREATE TABLE part{n} (id INTEGER PRIMARY KEY, {', '.join(f'c{n}x{m} TEXT' for m in range(9))})")
+            columns = ", ".join(f"c{n}x{m} TEXT" for m in range(9))
+            db.execute(f"CREATE TABLE part{n} (id INTEGER PRIMARY KEY, {columns})")
         db.execute("CREATE TABLE cities (id INTEGER PRIMARY KEY, name TEXT)")
     large = Database("large", f"sqlite:///{file}")
     engine = ScriptedEngine("SELECT count(*) FROM part7")
