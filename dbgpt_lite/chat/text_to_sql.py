@@ -23,8 +23,8 @@ from dbgpt_lite.texts import Language
 MAX_REPAIRS = 2
 BEAMS = 4
 MAX_SQL_TOKENS = 256
-PRUNED_TOKENS = 2500
-"""A schema that is cut at all is cut to this, or a quarter of the room: more tables would only distract."""
+PROMPT_TOKENS = 2900
+"""A prompt whose schema must be cut is no longer than this: more tables would cost time and distract."""
 CANNOT_ANSWER = "-- cannot answer"
 """What prompts/sql.*.txt tell a model to write when the schema holds no answer."""
 _FENCE = re.compile(r"```(?:sql)?\s*\n?(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
@@ -141,21 +141,22 @@ def _try(
 def _fit(task: _Task, name: str, extra: dict[str, str]) -> budget.Fitted:
     template = task.prompts.get(name, task.language)
     window = task.engine.info.context_length
-    picked = _schema(task, window)
-    fixed = {"dialect": task.database.dialect, "schema": _ddl(task, picked.schema), **extra}
+    fixed = {"dialect": task.database.dialect, "schema": "", **extra}
+    bare = task.engine.count(template.render(**fixed, question=task.question))
+    picked = _schema(task, window, PROMPT_TOKENS - bare)
+    fixed["schema"] = _ddl(task, picked.schema)
     tables = (picked.tables, picked.of_tables - picked.tables)
     material = budget.Material(template, task.question, fixed=fixed, tables=tables)
     return budget.fit(material, task.engine.count, window, MAX_SQL_TOKENS)
 
 
-def _schema(task: _Task, window: int) -> Picked:
-    """The schema as the prompt shows it, cut to the tables the question needs when all of it would not fit."""
+def _schema(task: _Task, window: int, cut: int) -> Picked:
+    """The schema as the prompt shows it: whole if the window allows, else what the question needs, in `cut` tokens."""
     whole = task.database.schema()
     room = window - MAX_SQL_TOKENS - window // 4
-    cut = min(room, max(PRUNED_TOKENS, room // 4))
 
     def fits(schema: Schema) -> bool:
-        return task.engine.count_text(_ddl(task, schema)) <= (room if schema is whole else cut)
+        return task.engine.count_text(_ddl(task, schema)) <= (room if schema is whole else min(room, cut))
 
     return task.search.pick(task.database.name, whole, task.question, fits)
 

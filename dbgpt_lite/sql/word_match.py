@@ -11,7 +11,7 @@ SAME, STEM, SYNONYM, SHORTENED, SPELT_LIKE = 1.0, 0.9, 0.7, 0.6, 0.5
 _ENDINGS = re.compile(r"(?<=\w{3})(?:ations?|ations|ments?|ings?|ions?|als?|ed|es|y|e|s)$")
 _LONGEST_SHORT = 5
 _VOWELS = frozenset("aeiou")
-_ALIKE = 0.6
+_ALIKE = 0.7
 
 
 def stem(word: str) -> str:

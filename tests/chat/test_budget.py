@@ -81,6 +81,12 @@ def test_ledger_adds_up_and_says_what_was_cut() -> None:
     assert lines["history"].dropped > 0
 
 
+def test_ledger_says_how_many_tables_are_shown() -> None:
+    fitted = fit(material(fixed={"schema": "a b c"}, tables=(3, 497)), count, 500, 100)
+    line = next(line for line in fitted.ledger.lines if line.section == "schema")
+    assert (line.tokens, line.kept, line.dropped) == (3, 3, 497)
+
+
 @given(
     st.integers(30, 400),
     st.integers(1, 300),

@@ -142,6 +142,28 @@ def test_stop_is_felt_between_attempts(database: Database) -> None:
         )
 
 
+def test_a_large_schema_is_cut_in_the_prompt_but_not_for_the_guard(tmp_path: Path) -> None:
+    file = tmp_path / "large.db"
+    with sqlite3.connect(file) as db:
+        for n in range(300):
+            columns = ", ".join(f"c{n}x{m} TEXT" for m in range(9))
+            db.execute(f"CREATE TABLE part{n} (id INTEGER PRIMARY KEY, {columns})")
+        db.execute("CREATE TABLE cities (id INTEGER PRIMARY KEY, name TEXT)")
+    large = Database("large", f"sqlite:///{file}")
+    engine = ScriptedEngine("SELECT count(*) FROM part7")
+    outcome, _ = answer(engine, large, "How many cities?")
+    prompt = " ".join(message.content for message in engine.prompts[0].messages)
+    assert "TABLE cities" in prompt
+    assert len(prompt.split()) < 3000
+    # The query's table was not shown; it exists all the same.
+    assert "TABLE part7 " not in prompt
+    assert outcome.table
+    assert outcome.fitted
+    line = next(line for line in outcome.fitted.ledger.lines if line.section == "schema")
+    assert line.kept + line.dropped == 301
+    assert 0 < line.kept < 301
+
+
 @pytest.mark.parametrize(
     ("reply", "sql"),
     [

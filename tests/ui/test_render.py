@@ -36,7 +36,7 @@ from dbgpt_lite.texts import section_texts, variables
 from dbgpt_lite.ui import data_page, models_page
 from dbgpt_lite.ui.asking import known_mode, paced
 from dbgpt_lite.ui.fence import files_are_uploads
-from dbgpt_lite.ui.figures import duration, figures
+from dbgpt_lite.ui.figures import duration, figures, ledger
 from dbgpt_lite.ui.i18n import choose_language
 from dbgpt_lite.ui.markdown import Flags, highlight, to_html
 from dbgpt_lite.ui.render import LiveTurn, live, marked, passage_card, thread
@@ -408,3 +408,10 @@ def test_durations_read_well() -> None:
 def test_an_unknown_mode_is_auto() -> None:
     assert known_mode("documents") == "documents"
     assert known_mode("<b>") == "auto"
+
+
+def test_the_ledger_says_how_many_tables_the_prompt_shows() -> None:
+    book = Ledger(4096, 512, (LedgerLine("schema", 900, 12, 488),))
+    assert "12 tables shown, 488 left out" in ledger(book, "en")
+    assert "展示 12 张表，略去 488 张" in ledger(book, "zh")
+    assert "left out" not in ledger(Ledger(4096, 512, (LedgerLine("schema", 900, 12, 0),)), "en")
