@@ -304,16 +304,19 @@ def _grid(frame: _Frame, width: int, language: Language) -> Markup:
 
 
 def _names_below(labels: Sequence[str], along: Sequence[float], frame: _Frame, width: int) -> Markup:
-    """Names under their points; those that would run into the one before them are left out."""
-    marks, free = Markup(""), 0.0
-    for label, middle in zip(labels, along, strict=True):
-        words = cut(label, 120, _FONT)
-        wide = text_width(words, _FONT)
-        x = min(max(middle, wide / 2 + 2), width - wide / 2 - 2)
-        if x - wide / 2 >= free:
-            marks += shape("text", words, class_="tick", x=x, y=frame.top + frame.height + 17, text_anchor="middle")
-            free = x + wide / 2 + 10
-    return marks
+    """Names under their points: all of them, or every second, third, ... so that none runs into the next."""
+    words = [cut(label, 120, _FONT) for label in labels]
+    wide = [text_width(word, _FONT) for word in words]
+    places = [min(max(x, w / 2 + 2), width - w / 2 - 2) for x, w in zip(along, wide, strict=True)]
+    steps = (range(0, len(words), step) for step in range(1, len(words) + 1))
+    chosen = next(
+        shown for shown in steps
+        if all(places[a] + wide[a] / 2 + 8 <= places[b] - wide[b] / 2 for a, b in pairwise(shown))
+    )  # fmt: skip
+    foot = frame.top + frame.height + 17
+    return Markup("").join(
+        shape("text", words[at], class_="tick", x=places[at], y=foot, text_anchor="middle") for at in chosen
+    )
 
 
 def _legend(points: Plot) -> Markup:

@@ -12,11 +12,10 @@ from dbgpt_lite.messages import ChartKind, ChartSpec, ResultTable
 from dbgpt_lite.sql.charts import checked, choices, propose
 from dbgpt_lite.texts import Language
 from dbgpt_lite.ui.chart import chart
-from dbgpt_lite.ui.figures import duration
 from dbgpt_lite.ui.i18n import say
 from dbgpt_lite.ui.icons import icon
 from dbgpt_lite.ui.markdown import highlight
-from dbgpt_lite.ui.tables import result_table
+from dbgpt_lite.ui.tables import result_table, table_foot
 
 _CHART_KINDS: tuple[ChartKind, ...] = ("none", "bar", "line", "scatter", "pie")
 
@@ -47,13 +46,11 @@ def result_block(
     table: ResultTable, language: Language, of: str, spec: ChartSpec | None = None, title: str = "", size: int = 10
 ) -> Markup:
     """Chart, rows and files of a result; an empty one says so."""
-    took = Markup('<span class="took">{}</span>').format(duration(table.seconds, language))
     if not table.rows:
-        note = Markup('<p class="table-note">{}</p>').format(say("no_rows", language))
-        return note + Markup('<div class="result-bar">{}{}</div>').format(took, _files(of, language))
+        note = Markup('<p class="no-rows">{}</p>').format(say("no_rows", language))
+        return note + table_foot(table, language, of)
     drawn = part("chart", of, chart_block(table, spec, language, of, title))
-    rows = part("rows", of, result_table(table, language, of, 0, size))
-    return drawn + rows + Markup('<div class="result-bar">{}{}</div>').format(took, _files(of, language))
+    return drawn + part("rows", of, result_table(table, language, of, 0, size))
 
 
 def chart_block(
@@ -124,17 +121,6 @@ def _choice(name: str, options: Sequence[tuple[str, str]], chosen: str, label: s
     return Markup(
         '<label><span>{}</span><select class="small" name="{}" data-change="chart" data-of="{}">{}</select></label>'
     ).format(label, name, of, rows)
-
-
-def _files(of: str, language: Language) -> Markup:
-    return _file(of, "csv", "csv_hint", language) + _file(of, "xlsx", "xlsx_hint", language)
-
-
-def _file(of: str, kind: str, hint: str, language: Language) -> Markup:
-    return Markup(
-        '<button type="button" class="{} text-button" data-action="save_rows" data-of="{}" data-format="{}" '
-        'title="{}">{}<span>{}</span></button>'
-    ).format(kind, of, kind, say(hint, language), icon("download"), say(kind, language))
 
 
 def _tool(name: str, picture: str, words: str, hint: str, language: Language, of: str) -> Markup:

@@ -7,6 +7,7 @@ from markupsafe import Markup
 from dbgpt_lite.messages import ResultTable
 from dbgpt_lite.sql.columns import number
 from dbgpt_lite.texts import Language
+from dbgpt_lite.ui.figures import duration
 from dbgpt_lite.ui.i18n import say
 from dbgpt_lite.ui.icons import icon
 
@@ -35,31 +36,53 @@ def result_table(table: ResultTable, language: Language, of: str = "", page: int
         '<div class="table-box" tabindex="0" role="region" aria-label="{}"><table class="result-table">'
         '<thead><tr><th class="row" aria-label="{}"></th>{}</tr></thead><tbody>{}</tbody></table></div>{}'
     ).format(
-        table_note(table, language), say("row_number", language), head, body, _foot(table, language, of, page, size)
+        table_note(table, language),
+        say("row_number", language),
+        head,
+        body,
+        table_foot(table, language, of, page, size),
     )
 
 
 def table_note(table: ResultTable, language: Language) -> str:
-    """How many rows there are, and whether the limit cut them."""
+    """How many rows there are, whether the limit cut them, and how long the database took."""
     count = len(table.rows)
-    note = say("rows_one" if count == 1 else "rows", language, count=f"{count:,}")
-    return f"{note} · {say('rows_cut', language)}" if table.truncated else note
+    note = [say("rows_one" if count == 1 else "rows", language, count=f"{count:,}")]
+    if table.truncated:
+        note.append(say("rows_cut", language))
+    if table.seconds:
+        note.append(duration(table.seconds, language))
+    return " · ".join(note)
 
 
-def _foot(table: ResultTable, language: Language, of: str, page: int, size: int) -> Markup:
-    """The number of rows, and steps through their pages where there are several."""
+def table_foot(table: ResultTable, language: Language, of: str = "", page: int = 0, size: int = 10) -> Markup:
+    """What there is, steps through the pages where there are several, and the files; with `of` only."""
     note = Markup('<p class="table-note">{}</p>').format(table_note(table, language))
-    count = len(table.rows)
-    if not of or count <= PAGE_SIZES[0]:
+    if not of:
         return note
-    last = (count - 1) // size
-    end = min((page + 1) * size, count)
+    files = Markup('<span class="files">{}{}</span>').format(_file(of, "csv", language), _file(of, "xlsx", language))
+    steps = _steps(table, language, of, page, size) if len(table.rows) > PAGE_SIZES[0] else ""
+    return Markup('<div class="table-foot">{}{}{}</div>').format(note, steps, files)
+
+
+def _steps(table: ResultTable, language: Language, of: str, page: int, size: int) -> Markup:
+    count = len(table.rows)
+    last, end = (count - 1) // size, min((page + 1) * size, count)
     place = say("page_range", language, first=f"{page * size + 1:,}", end=f"{end:,}", count=f"{count:,}")
     back, on = say("previous_page", language), say("next_page", language)
-    steps = Markup('<span class="steps">{}<span class="place">{}</span>{}</span>').format(
-        _step(of, page - 1, size, back, "back", page == 0), place, _step(of, page + 1, size, on, "next", page == last)
+    return Markup('<span class="steps">{}<span class="place">{}</span>{}</span>{}').format(
+        _step(of, page - 1, size, back, "back", page == 0),
+        place,
+        _step(of, page + 1, size, on, "next", page == last),
+        _sizes(of, size, language),
     )
-    return Markup('<div class="table-foot">{}{}{}</div>').format(note, steps, _sizes(of, size, language))
+
+
+def _file(of: str, kind: str, language: Language) -> Markup:
+    return Markup(
+        '<button type="button" class="{} text-button" data-action="save_rows" data-of="{}" data-format="{}" '
+        'title="{}">{}<span>{}</span></button>'
+    ).format(kind, of, kind, say(f"{kind}_hint", language), icon("download"), say(kind, language))
 
 
 def _step(of: str, page: int, size: int, label: str, picture: str, disabled: bool) -> Markup:
