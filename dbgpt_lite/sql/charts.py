@@ -63,13 +63,13 @@ def choices(table: ResultTable) -> Choices:
     values = tuple(place for place, kind in enumerate(kinds) if kind == "number")
     if len(table.rows) < 2 or not values or len(table.columns) < 2:
         return Choices((), {}, ())
-    everything = tuple(range(len(kinds)))
-    ordered = tuple(place for place in everything if kinds[place] != "text")
+    shares = [place for place in values if _has_shares(table, place)]
+    beside = tuple(p for p, kind in enumerate(kinds) if kind != "blob" and values != (p,))
     fitting: dict[ChartKind, tuple[int, ...]] = {
-        "bar": everything,
-        "line": tuple(place for place in ordered if _distinct(table, place)),
+        "bar": beside,
+        "line": tuple(place for place in beside if kinds[place] != "text" and _distinct(table, place)),
         "scatter": values if len(values) > 1 else (),
-        "pie": everything if any(_has_shares(table, place) for place in values) else (),
+        "pie": tuple(place for place in beside if shares and shares != [place]),
     }
     return Choices(tuple(kind for kind in _KINDS if fitting[kind]), {k: x for k, x in fitting.items() if x}, values)
 
@@ -79,7 +79,7 @@ def propose(table: ResultTable, title: str = "") -> ChartSpec | None:
     possible, kinds = choices(table), column_kinds(table)
     if not possible.kinds:
         return None
-    measures = [place for place in possible.y if not _is_key(table.columns[place])]
+    measures = _measures(table, possible.y)
     names = [place for place, kind in enumerate(kinds) if kind == "text" and _distinct(table, place)]
     moments = [place for place in possible.x.get("line", ()) if kinds[place] == "time"]
     if moments and measures:
@@ -95,18 +95,20 @@ def propose(table: ResultTable, title: str = "") -> ChartSpec | None:
 
 
 def checked(spec: ChartSpec, table: ResultTable) -> ChartSpec:
-    """A reader's choice, made to fit: values are never drawn against themselves. Raises UserError when it cannot."""
+    """A reader's choice, made to fit: what does not is replaced by the best that does, and values are never drawn
+    against themselves. Raises UserError when nothing fits.
+    """
     if spec.kind == "none":
         return spec
     possible = choices(table)
     if spec.kind not in possible.kinds:
         raise UserError("sql.chart_kind")
-    x = spec.x if spec.x in possible.x[spec.kind] else possible.x[spec.kind][0]
-    fitting = [place for place in possible.y if spec.kind != "pie" or _has_shares(table, place)]
-    y = tuple(dict.fromkeys(place for place in spec.y if place in fitting and place != x))
-    y = (y or tuple(place for place in fitting if place != x))[: _most_series(spec.kind) if y else 1]
-    if not y:
+    x = spec.x if spec.x in possible.x[spec.kind] else _best_x(spec.kind, table, possible)
+    fitting = [p for p in possible.y if p != x and (spec.kind != "pie" or _has_shares(table, p))]
+    y = tuple(dict.fromkeys(place for place in spec.y if place in fitting))
+    if not y and not fitting:
         raise UserError("sql.chart_columns")
+    y = (y or _comparable(table, _measures(table, fitting) or fitting))[: _most_series(spec.kind)]
     return ChartSpec(spec.kind, x, y, _sort_of(spec, column_kinds(table)[x]), spec.title)
 
 
@@ -151,6 +153,16 @@ def _series(name: str, place: int, rows: Sequence[tuple[object, ...]]) -> Series
     return Series(name, tuple(row[place] if number(row[place]) is not None else None for row in rows))
 
 
+def _best_x(kind: ChartKind, table: ResultTable, possible: Choices) -> int:
+    """Moments before names before numbers; for a cloud, the first measure."""
+    kinds = column_kinds(table)
+    fitting = possible.x[kind]
+    if kind == "scatter":
+        return (_measures(table, fitting) or list(fitting))[0]
+    order: tuple[ColumnKind, ...] = ("time", "text", "number")
+    return min(fitting, key=lambda place: (order.index(kinds[place]), not _distinct(table, place)))
+
+
 def _sort_of(spec: ChartSpec, kind: ColumnKind) -> ChartSort:
     if spec.kind == "line" or (spec.kind == "bar" and kind == "time"):
         return "x"
@@ -172,12 +184,18 @@ def _sortable(value: object, name: str) -> tuple[int, float, str]:
 
 
 def _label(value: object) -> str:
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
     return "NULL" if value is None else str(value)
 
 
 def _distinct(table: ResultTable, place: int) -> bool:
     values = [row[place] for row in table.rows if row[place] is not None]
     return len(set(values)) == len(values)
+
+
+def _measures(table: ResultTable, places: Sequence[int]) -> list[int]:
+    return [place for place in places if not _is_key(table.columns[place])]
 
 
 def _is_key(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""What the columns of a result hold, judged by their cells alone: numbers, moments in time, or text."""
+"""What the columns of a result hold, judged by their cells alone: numbers, moments in time, text or blobs."""
 
 import math
 import re
@@ -8,9 +8,11 @@ from typing import Literal
 
 from dbgpt_lite.messages import ResultTable
 
-ColumnKind = Literal["number", "time", "text"]
+ColumnKind = Literal["number", "time", "text", "blob"]
 # Decimals that a float cannot hold arrive as text (cells.py): always with a fraction, and more than 15 digits.
 _LONG_DECIMAL = re.compile(r"-?\d+\.\d+")
+# How cells.py shows binary values.
+_BLOB = re.compile(r"<\d+ bytes>")
 _MONTH = re.compile(r"(\d{4})-(\d{2})")
 _QUARTER = re.compile(r"(\d{4})-?Q([1-4])", re.IGNORECASE)
 _YEAR_NAMES = frozenset(("year", "yr", "年", "年份", "年度"))
@@ -78,7 +80,9 @@ def _kind(values: Sequence[object], name: str) -> ColumnKind:
         return "time"
     if all(number(value) is not None for value in values):
         return "number"
-    return "time" if all(moment(value) is not None for value in values) else "text"
+    if all(moment(value) is not None for value in values):
+        return "time"
+    return "blob" if all(isinstance(value, str) and _BLOB.fullmatch(value) for value in values) else "text"
 
 
 def _is_year(value: object) -> bool:

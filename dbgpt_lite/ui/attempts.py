@@ -20,7 +20,12 @@ def is_edited(answer: Answer) -> bool:
 
 def attempts_fold(answer: Answer, language: Language) -> Markup:
     """The queries that were written and not used, and why; in view at once when none could be used."""
-    others = [one for one in answer.attempts if one.problem or (answer.sql and one.sql != answer.sql)]
+    replaced = {one.sql for one in answer.attempts if one.method == "edited"}
+    others = [
+        one
+        for one in answer.attempts
+        if one.problem or (answer.sql and one.sql != answer.sql and (one.method == "edited" or one.sql not in replaced))
+    ]
     if not others:
         return Markup("")
     rows = Markup("").join(

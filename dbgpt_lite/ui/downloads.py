@@ -35,6 +35,7 @@ def to_csv(table: ResultTable) -> str:
 
 def to_xlsx(table: ResultTable) -> bytes:
     """A workbook of one sheet. Text is written as text, never as a formula; integers beyond 2^53 as text, to be exact.
+    Floats have the 16 digits that the format writes, one more than Excel shows.
 
     Raises TooLarge for more rows or columns than a sheet holds.
     """

@@ -348,7 +348,12 @@
     return shown;
   }
   const colour = (area) => $("code", area.parentElement).replaceChildren(coloured(area.value));
-  document.addEventListener("input", (event) => { if (event.target.matches?.(".sql-edit textarea")) colour(event.target); });
+  document.addEventListener("input", (event) => {
+    if (!event.target.matches?.(".sql-edit textarea")) return;
+    colour(event.target);
+    // What was explained is another query now.
+    partOf("explained", $(".edit-sql", event.target.closest(".query") ?? document.createElement("i"))?.dataset.of ?? "editor")?.replaceChildren();
+  });
 
   const ticket = () => Math.random().toString(36).slice(2);
   /** The place of a part of a result in the page. */
@@ -404,6 +409,7 @@
   /** New drawings from the server, each in the place of the old one; the rest of the page stays as it is. */
   function patch(parts) {
     atEnd = false;
+    tip.remove();
     for (const { part, of, html } of JSON.parse(parts)) {
       const place = partOf(part, of);
       if (!place) continue;
@@ -550,9 +556,9 @@
     if (!(box instanceof HTMLSelectElement)) return;
     if (box.dataset.into) { write(`#${box.dataset.into}`, box.value); otherSource(); }
     if (!box.dataset.change) return;
-    // Choices that belong together go together.
+    // Columns go with the kind of chart that draws them; another kind has its own that fit best.
     const { change, value, ...facts } = box.dataset;
-    const group = box.closest(".chart-tools")?.querySelectorAll("select") ?? [box];
+    const group = (box.name !== "kind" && box.closest(".chart-tools")?.querySelectorAll("select")) || [box];
     act(change, { ...facts, ...Object.fromEntries([...group].map((one) => [one.name, one.value])) });
   });
   document.addEventListener("submit", (event) => {

@@ -91,7 +91,8 @@ def live(turn: LiveTurn, conversation: str, language: Language) -> Markup:
     """The turn being answered: what is done now, for how long, and what is there already."""
     shown = _asked(turn.asked, language)
     if turn.table is not None:
-        drawn = chart_block(turn.table, None, language) + result_table(turn.table, language)
+        drawn = Markup('<div class="part-chart">{}</div>').format(chart_block(turn.table, None, language))
+        drawn += result_table(turn.table, language)
         shown += query_block(turn.sql, language) + drawn
     if turn.text:
         numbers = range(1, len(turn.passages) + 1)

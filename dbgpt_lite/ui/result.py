@@ -66,12 +66,15 @@ def chart_block(
 
 
 def chosen_chart(facts: Mapping[str, str]) -> ChartSpec:
-    """What a reader chose, as page.js sends it: kind, x and y (places, separated by commas). Raises UserError."""
+    """What a reader chose, as page.js sends it: kind, x and y (places, separated by commas; "" for the best that fit).
+
+    Raises UserError for anything else.
+    """
     kind = next((known for known in _CHART_KINDS if known == facts.get("kind")), None)
     x, y = facts.get("x", ""), [place for place in facts.get("y", "").split(",") if place]
     if kind is None or not all(place.isascii() and place.isdigit() and len(place) < 6 for place in [*y, x or "0"]):
         raise UserError("sql.chart_kind")
-    return ChartSpec(kind, int(x or 0), tuple(int(place) for place in y))
+    return ChartSpec(kind, int(x or -1), tuple(int(place) for place in y))
 
 
 def explanation(steps: Sequence[str]) -> Markup:

@@ -11,6 +11,8 @@ _NARROW, _WIDE = 0.56, 1.0
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 # Numbers below are short enough as they are; years are among them.
 _PLAIN_BELOW = 10_000
+# Beyond it no unit has a name that everybody knows.
+_TOO_LONG = 1e15
 
 
 def ticks(low: float, high: float, count: int, whole: bool = False) -> tuple[float, ...]:
@@ -27,11 +29,13 @@ def ticks(low: float, high: float, count: int, whole: bool = False) -> tuple[flo
     if whole and step < 1:
         step = 1.0
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return tuple(number * step for number in range(first, last + 1))
+    return tuple(number * step for number in range(first, max(last, first + 1) + 1))
 
 
 def short(value: float, language: Language) -> str:
     """A number in few characters: 12.5K in English, 1.25万 in Chinese."""
+    if abs(value) >= _TOO_LONG:
+        return f"{value:.3g}".replace("e+", "e")
     if abs(value) >= _PLAIN_BELOW:
         # From the largest unit down, as "size:sign" in the language's own steps.
         for unit in reversed(say("chart_units", language).split()):
