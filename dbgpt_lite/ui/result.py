@@ -122,8 +122,9 @@ def _choice(name: str, options: Sequence[tuple[str, str]], chosen: str, label: s
         for value, words in options
     )
     return Markup(
-        '<label><span>{}</span><select class="small" name="{}" data-change="chart" data-of="{}">{}</select></label>'
-    ).format(label, name, of, rows)
+        '<label><span>{}</span><select class="small" name="{}" data-change="chart" data-of="{}" aria-label="{}">'
+        "{}</select></label>"
+    ).format(label, name, of, label, rows)
 
 
 def _tool(name: str, picture: str, words: str, hint: str, language: Language, of: str) -> Markup:

@@ -93,8 +93,7 @@ def test_no_choice_gets_past_the_check(result: ResultTable, kind: ChartKind, x: 
     """Either refused, or a spec over columns that exist and hold numbers, which checks as itself and can be plotted."""
     try:
         spec = checked(ChartSpec(kind, x, tuple(y)), result)
-    except UserError as refusal:
-        assert refusal.render("zh")
+    except UserError:
         return
     if kind == "none":
         return
