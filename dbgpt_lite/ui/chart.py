@@ -1,7 +1,7 @@
 """A chart as inline SVG: no script, no library, nothing fetched; colours and fonts are style.css's.
 
 Text in a picture that shrinks cannot be read, so a chart is drawn twice, for a wide and for a narrow column, and
-style.css shows the one that fits. Marks carry their values as ``data-tip``, which page.js shows under the pointer.
+style.css shows the one that fits. Marks carry their values as ``data-tip``, which queries.js shows under the pointer.
 """
 
 import math

@@ -142,5 +142,5 @@ class DataPage:
 
 
 def _ended(ticket: str) -> Markup:
-    """Tells page.js which run this is the end of."""
+    """Tells queries.js which run this is the end of."""
     return Markup('<i class="mark" data-ticket="{}"></i>').format(ticket)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dbgpt_lite.sql.schema import Schema, TableInfo
 
 EDITOR = "editor"
-"""How the parts of the editor name it to page.js."""
+"""How the parts of the editor name it to queries.js."""
 _LINE = 90
 
 
@@ -86,7 +86,7 @@ def _table(table: "TableInfo", language: Language) -> Markup:
 
 
 def editor(language: Language) -> Markup:
-    """A place to write a query, coloured while it is written by page.js, with what can be done with it."""
+    """A place to write a query, coloured while it is written by queries.js, with what can be done with it."""
     label, write = say("sql_editor", language), say("sql_placeholder", language)
     area = Markup(
         '<div class="sql-edit"><pre aria-hidden="true"><code></code></pre>'

@@ -1,6 +1,6 @@
 """A query and what came of it, as the chat and the Data page show it: SQL, chart, rows, files. Pure; all escaped.
 
-Every part carries ``data-part`` and ``data-of``: by the two, page.js puts a new drawing of a part in its place.
+Every part carries ``data-part`` and ``data-of``: by the two, queries.js puts a new drawing of a part in its place.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
 """What a reader does with a result: turn its pages, change its chart, save it, edit its query, rate it.
 
-A result is named as page.js sends it: "answer:12" is the stored answer of that message, "kept:..." one of the Data
-page. Replies go to page.js as new drawings of parts of the page; the rest of the page stays as it is.
+A result is named as queries.js sends it: "answer:12" is the stored answer of that message, "kept:..." one of the Data
+page. Replies go to queries.js as new drawings of parts of the page; the rest of the page stays as it is.
 """
 
 import json
@@ -182,7 +182,7 @@ class ResultTools:
 
 
 def patch(part: str, of: str, drawing: Markup | str) -> str:
-    """One new drawing, for page.js."""
+    """One new drawing, for queries.js."""
     return json.dumps([{"part": part, "of": of, "html": str(drawing)}])
 
 
