@@ -4,7 +4,7 @@ Choosing, judged by the columns' kinds (columns.py) and the number of rows:
 
     time and numbers, no moment twice          line, in order of time
     names and numbers that sum to 1 or 100     pie, the tail summed up as one slice
-    names and numbers, at most MAX_BARS rows   bar
+    names and numbers, at most MAX_BARS rows   bar; numbers that name things are names where there are no others
     two columns of numbers                     scatter
     anything else                              none; the reader may still choose one that fits
 """
@@ -80,7 +80,9 @@ def propose(table: ResultTable, title: str = "") -> ChartSpec | None:
     if not possible.kinds:
         return None
     measures = _measures(table, possible.y)
-    names = [place for place, kind in enumerate(kinds) if kind == "text" and _distinct(table, place)]
+    distinct = [place for place, kind in enumerate(kinds) if kind != "blob" and _distinct(table, place)]
+    keys = [place for place in distinct if kinds[place] == "number" and _is_key(table.columns[place])]
+    names = [place for place in distinct if kinds[place] == "text"] or ([] if "text" in kinds else keys)
     moments = [place for place in possible.x.get("line", ()) if kinds[place] == "time"]
     if moments and measures:
         return ChartSpec("line", moments[0], _comparable(table, measures), "x", title)

@@ -52,6 +52,9 @@ def named(count: int) -> list[tuple[object, ...]]:
     [
         (table("city", "count", rows=[("London", 3), ("上海", 9)]), ChartSpec("bar", 0, (1,))),
         (table("count", "city", rows=[(3, "London"), (9, "上海")]), ChartSpec("bar", 1, (0,))),
+        (table("city_id", "n", rows=[(1, 3), (2, 9)]), ChartSpec("bar", 0, (1,))),
+        (table("city_id", "n", rows=[(1, 3), (1, 9)]), None),
+        (table("city_id", "note", "n", rows=[(1, "a", 3), (2, "a", 9)]), None),
         (table("city", "a", "b", rows=[("x", 3, 5), ("y", 9, 4)]), ChartSpec("bar", 0, (1, 2))),
         (table("city", "a", "b", rows=[("x", 3, 5000), ("y", 9, 400)]), ChartSpec("bar", 0, (1,))),
         (table("city", "id", "b", rows=[("x", 3, 5), ("y", 9, 4)]), ChartSpec("bar", 0, (2,))),
