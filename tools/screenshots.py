@@ -28,13 +28,12 @@ KNOWLEDGE = {
         "searchable": "可检索", "question": "讲解夜场多少钱？", "refused": "水银的沸点是多少度？",
     },
 }  # fmt: skip
+# In English on both pages: the embedded SQL model reads no Chinese.
 QUERIES = {
-    "en": {
-        "chart": "How many customers are there in each city?", "write": "Delete all orders.",
-        "repair": "Which products are in the category clothes?",
-    },
-    "zh": {"chart": "一共有多少位客户？", "write": "删除所有订单。", "repair": "订单的平均金额是多少？"},
-}  # fmt: skip
+    "chart": "How many customers are there in each city?",
+    "write": "Delete all orders.",
+    "repair": "What is the average price of products in each category name?",
+}
 EDITED = (
     "SELECT substr(order_date, 1, 7) AS month, count(*) AS orders, sum(total) AS revenue\n"
     "FROM orders\nWHERE status <> 'cancelled'\nGROUP BY substr(order_date, 1, 7)\nORDER BY month"
@@ -175,7 +174,6 @@ def query_tour(
 ) -> None:
     """From a question to a chart, an edited query run again, a write refused, a repair, and one's own queries."""
     page = open_page(browser, url, language, scheme, SIZES[width])
-    words = QUERIES[language]
 
     def shoot(name: str, at: str = "") -> None:
         if page.locator(at or "nothing").count():
@@ -185,7 +183,7 @@ def query_tour(
 
     page.locator("#mode input[value=database]").check(force=True)
     page.locator("#source select").select_option(connection)
-    ask(page, "database", words["chart"])
+    ask(page, "database", QUERIES["chart"])
     shoot("q1-chart", "#thread .query")
     page.locator("#thread .explain-sql").last.click()
     page.wait_for_selector("#thread .explained")
@@ -200,9 +198,9 @@ def query_tour(
     expect(page.locator("#thread .sql-box")).to_have_count(0, timeout=60_000)
     page.locator("#thread .rate.up").last.click()
     shoot("q4-edited-and-run-again", "#thread .query")
-    ask(page, "database", words["write"])
+    ask(page, "database", QUERIES["write"])
     shoot("q5-asked-to-write")
-    ask(page, "database", words["repair"])
+    ask(page, "database", QUERIES["repair"])
     for fold in page.locator("#thread .turn:last-child .attempts:not([open]) > summary").all():
         fold.click()
     shoot("q6-repair")
