@@ -56,6 +56,25 @@ class ResultTable:
     seconds: float = 0.0
 
 
+ChartKind = Literal["none", "bar", "line", "scatter", "pie"]
+ChartSort = Literal["rows", "x", "y"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChartSpec:
+    """What a chart shows of a ResultTable; never code. Columns are named by place, for names may repeat.
+
+    `x`: the column of categories, dates or numbers. `y`: the columns of values. `sort`: as the rows came, by `x`
+    ascending, or by the first `y` descending. kind "none": the reader wants the table alone.
+    """
+
+    kind: ChartKind
+    x: int = 0
+    y: tuple[int, ...] = ()
+    sort: ChartSort = "rows"
+    title: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class SqlAttempt:
     """One query a model wrote. `problem` says why it was not used ("" for the one that ran)."""
@@ -241,7 +260,8 @@ class Answer:
 
     `asked` is the question as it was searched for ("" when as typed). `unsupported` holds the sentences of `text`,
     word for word, that no passage bears out. `near_misses` are the passages nearest to a question the documents do
-    not answer; `best` and `needed` are the scores when it is retrieval that says so, else 0.0.
+    not answer; `best` and `needed` are the scores when it is retrieval that says so, else 0.0. `chart` is the reader's
+    choice (None: chosen from the rows), `rated` their thumb (None: not given).
     """
 
     text: str
@@ -262,6 +282,8 @@ class Answer:
     near_misses: tuple[Passage, ...] = ()
     best: float = 0.0
     needed: float = 0.0
+    chart: ChartSpec | None = None
+    rated: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,6 +172,17 @@ class ConversationStore:
             said = "" if answer.error else answer.text
             return _insert(db, conversation, "assistant", said, now, stored)
 
+    def replace_answer(self, owner: str, conversation: str, message: int, answer: Answer) -> None:
+        """Write an answer in the place of the one with this message id. Raises NotFound."""
+        stored = self._answers.dump_json(_cut_table(answer)).decode()
+        said = "" if answer.error else answer.text
+        own = (messages.c.id == message) & (messages.c.conversation_id == conversation)
+        with self._engine.begin() as db:
+            _own(db, owner, conversation)
+            changed = messages.update().where(own & messages.c.answer.is_not(None))
+            if not db.execute(changed.values(content=said, answer=stored)).rowcount:
+                raise NotFound("app.no_conversation")
+
     def abandon(self, owner: str, conversation: str, question: int) -> None:
         """Remove a question whose answer failed while it was to replace an older one, which stays."""
         with self._engine.begin() as db:

@@ -28,6 +28,20 @@ KNOWLEDGE = {
         "searchable": "可检索", "question": "讲解夜场多少钱？", "refused": "水银的沸点是多少度？",
     },
 }  # fmt: skip
+# In English on both pages: the embedded SQL model reads no Chinese.
+QUERIES = {
+    "chart": "How many customers are there in each city?",
+    "write": "Delete all orders.",
+    "repair": "What is the average price of products in each category name?",
+}
+EDITED = (
+    "SELECT substr(order_date, 1, 7) AS month, count(*) AS orders, sum(total) AS revenue\n"
+    "FROM orders\nWHERE status <> 'cancelled'\nGROUP BY substr(order_date, 1, 7)\nORDER BY month"
+)
+CHINESE_NAMES = (
+    "SELECT c.chinese_name AS 城市, count(*) AS 客户数 FROM customers AS u JOIN cities AS c ON c.id = u.city_id "
+    "GROUP BY c.chinese_name ORDER BY 客户数 DESC LIMIT 12"
+)
 SIZES = {"wide": (1280, 800), "narrow": (400, 800)}
 PAGES = ("knowledge", "data", "models", "settings")
 QUESTIONS = {
@@ -156,6 +170,53 @@ def knowledge_tour(browser: Browser, url: str, language: str, scheme: str, width
     page.context.close()
 
 
+def query_tour(
+    browser: Browser, url: str, connection: str, language: str, scheme: str, width: str, folder: Path
+) -> None:
+    """From a question to a chart, an edited query run again, a write refused, a repair, and one's own queries."""
+    page = open_page(browser, url, language, scheme, SIZES[width])
+
+    def shoot(name: str, at: str = "") -> None:
+        if page.locator(at or "nothing").count():
+            page.locator(at).last.scroll_into_view_if_needed()
+        page.wait_for_timeout(500)
+        page.screenshot(path=folder / f"{language}-{scheme}-{width}-{name}.png")
+
+    page.locator("#mode input[value=database]").check(force=True)
+    page.locator("#source select").select_option(connection)
+    ask(page, "database", QUERIES["chart"])
+    shoot("q1-chart", "#thread .query")
+    page.locator("#thread .explain-sql").last.click()
+    page.wait_for_selector("#thread .explained")
+    shoot("q2-explained", "#thread .query")
+    page.locator("#thread .edit-sql").last.click()
+    page.locator("#thread .sql-edit textarea").fill("DELETE FROM orders")
+    page.locator("#thread .sql-edit textarea").press("Control+Enter")
+    page.wait_for_selector("#thread .part-problem .error")
+    shoot("q3-write-refused", "#thread .sql-box")
+    page.locator("#thread .sql-edit textarea").fill(EDITED)
+    page.locator("#thread .sql-edit textarea").press("Control+Enter")
+    expect(page.locator("#thread .sql-box")).to_have_count(0, timeout=60_000)
+    page.locator("#thread .rate.up").last.click()
+    shoot("q4-edited-and-run-again", "#thread .query")
+    ask(page, "database", QUERIES["write"])
+    shoot("q5-asked-to-write")
+    ask(page, "database", QUERIES["repair"])
+    for fold in page.locator("#thread .turn:last-child .attempts:not([open]) > summary").all():
+        fold.click()
+    shoot("q6-repair")
+    page.goto(f"{url}/#/data")
+    page.wait_for_selector("#connection select")
+    page.locator("#connection select").select_option(connection)
+    page.wait_for_selector("#schema .table")
+    page.locator("#sql-editor textarea").fill(CHINESE_NAMES)
+    page.locator("#sql-editor textarea").press("Control+Enter")
+    page.wait_for_selector("#sql-result .result-table")
+    page.locator(".shelf.past summary").click()
+    shoot("q7-own-query")
+    page.context.close()
+
+
 def _file(name: str, content: bytes) -> FilePayload:
     return {"name": name, "mimeType": "application/octet-stream", "buffer": content}
 
@@ -175,12 +236,16 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--readme", action="store_true")
     parser.add_argument("--knowledge", action="store_true", help="only the knowledge base, in English and Chinese")
+    parser.add_argument("--queries", metavar="CONNECTION", help="only queries, on a connection to the sample shop")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         program = shutil.which("chromium") or shutil.which("google-chrome")
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
         for language, scheme, width in product(("en", "zh"), ("light", "dark"), SIZES):
+            if options.queries:
+                query_tour(browser, options.url, options.queries, language, scheme, width, options.folder)
+                continue
             if not options.knowledge:
                 tour(browser, options.url, language, scheme, width, options.folder)
             if (scheme, width) in (("light", "wide"), ("dark", "narrow")):

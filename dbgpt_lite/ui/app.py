@@ -1,6 +1,6 @@
 """The page: a sidebar beside five views of one document. Everything is wired here."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import gradio as gr
 from markupsafe import Markup
@@ -18,6 +18,7 @@ from dbgpt_lite.ui.intake import Intake
 from dbgpt_lite.ui.jobs_view import activity
 from dbgpt_lite.ui.knowledge_page import KnowledgePage
 from dbgpt_lite.ui.models_page import ModelsPage
+from dbgpt_lite.ui.result_tools import ResultTools
 from dbgpt_lite.ui.session import Reader, reader_of
 from dbgpt_lite.ui.settings_page import SettingsPage
 from dbgpt_lite.ui.sidebar import head, navigation
@@ -25,6 +26,7 @@ from dbgpt_lite.ui.theme import launch_options
 
 if TYPE_CHECKING:
     from dbgpt_lite.bootstrap import Services
+    from dbgpt_lite.ui.desk import WithQueries
 
 __all__ = ["build_ui", "launch_options"]
 UPLOAD_KEPT_S = 3600
@@ -62,7 +64,9 @@ class _Page:
                     self.badge = gr.HTML("", elem_id="badge", js_on_load=None, apply_default_css=False)
                 self.chat = ChatPage(services, self.bridge, self.intake)
                 self.knowledge = KnowledgePage(services, self.bridge, self.intake)
-                self.data = DataPage(services, self.bridge)
+                offered = cast("WithQueries", services)
+                self.tools = ResultTools(services, offered.desk, self.bridge)
+                self.data = DataPage(services, offered.desk, offered.queries, self.bridge, self.tools)
                 self.models = ModelsPage(services, self.bridge, self.badge)
                 self.settings = SettingsPage(services, self.bridge)
 
@@ -70,6 +74,7 @@ class _Page:
         """Connect every view, and fill the page when it opens."""
         self.chat.wire(self.list, self.search)
         self.knowledge.wire()
+        self.tools.wire(self.chat.conversation)
         self.data.wire()
         self.models.wire()
         self.settings.wire()
@@ -83,9 +88,7 @@ class _Page:
             chat.foot,
             self.knowledge.upload,
             self.knowledge.ways,
-            self.data.sql,
-            self.data.hint,
-            self.data.run,
+            self.data.editor,
         ]
         looks = [self.knowledge.space, chat.attached]
         self.bridge.on(
@@ -161,15 +164,15 @@ class _Page:
             Markup("<p>{}</p>").format(say(self._foot(), language)),
             gr.update(label=say("upload_here", language, limit=limit)),
             self.knowledge.words(language),
-            gr.update(placeholder=say("sql_placeholder", language), label="SQL"),
-            Markup("<p>{}</p>").format(say("sql_hint", language)),
-            say("run", language),
+            self.data.words(language),
         )
 
 
 def _menu(language: Language) -> Markup:
     """Opens the sidebar where it is hidden; words that page.js shows travel as data."""
-    words = ("cancel", "drop_here", "still_answering", "save", "jump_down", "drop_knowledge")
+    words = (
+        "cancel", "drop_here", "still_answering", "save", "jump_down", "drop_knowledge", "run", "stop", "sql_editor"
+    )  # fmt: skip
     data = Markup(" ").join(
         Markup('data-{}="{}"').format(name.replace("_", "-"), say(name, language)) for name in words
     )

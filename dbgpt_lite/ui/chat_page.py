@@ -6,17 +6,16 @@ import gradio as gr
 from markupsafe import Markup
 
 from dbgpt_lite.errors import NotFound
-from dbgpt_lite.messages import MODES, Answer
+from dbgpt_lite.messages import MODES
 from dbgpt_lite.store import Conversation
 from dbgpt_lite.ui.asking import Asking, known_mode
-from dbgpt_lite.ui.bridge import QUIET, SAVE_FILE, Bridge, fact, telling, telling_stream, toast
+from dbgpt_lite.ui.bridge import QUIET, Bridge, fact, telling, telling_stream, toast
 from dbgpt_lite.ui.empty import empty_page
 from dbgpt_lite.ui.i18n import say
 from dbgpt_lite.ui.intake import Intake
 from dbgpt_lite.ui.picker import Picker
 from dbgpt_lite.ui.render import thread
 from dbgpt_lite.ui.session import Reader, reader_of
-from dbgpt_lite.ui.tables import download, to_csv
 from dbgpt_lite.ui.throwaway import ThrowAway
 from dbgpt_lite.ui.uploads import received
 
@@ -46,7 +45,6 @@ class ChatPage:
             self.foot = gr.HTML("", elem_id="foot", js_on_load=None, apply_default_css=False)
         self.conversation = gr.Textbox("", elem_id="conversation", visible="hidden")
         self.attached = gr.Textbox("", elem_id="attached", visible="hidden")
-        self.file = gr.Textbox("", elem_id="csv-file", visible="hidden")
 
     def _build_composer(self) -> None:
         settings = self._services.settings
@@ -83,9 +81,6 @@ class ChatPage:
         )
         on("keep_space", telling(settings, self._keep), self.mode, self.chosen)
         on("detach", telling(settings, self._detach), None, self.chosen)
-        on("csv", telling(settings, self._csv), self.conversation, self.file).then(
-            None, self.file, self.file, js=SAVE_FILE, **QUIET
-        )
         picked = [self.mode, self.source.value, self.attached]
         self.mode.change(telling(settings, self._mode_changed), picked, self.source.both, **QUIET)
 
@@ -244,16 +239,3 @@ class ChatPage:
         if self._throwaway.space(reader.owner, fact(event, "id")):
             self._throwaway.remove(reader.owner, fact(event, "id"))
         return self.choice("auto", reader)
-
-    def _csv(self, conversation: str, event: gr.EventData, request: gr.Request) -> str:
-        """The stored rows of an answer."""
-        answer = self._stored_answer(self._reader(request), conversation, fact(event, "id"))
-        if answer.table is None:
-            raise NotFound("ui.no_rows_kept")
-        return download("result.csv", to_csv(answer.table))
-
-    def _stored_answer(self, reader: Reader, conversation: str, identity: str) -> Answer:
-        for message in self._services.store.messages(reader.owner, conversation):
-            if message.answer is not None and str(message.id) == identity:
-                return message.answer
-        raise NotFound("ui.no_rows_kept")

@@ -1,74 +1,81 @@
 """The Data page: connections, their tables, and a place to run one's own query behind the same fences."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from markupsafe import Markup
 
-from dbgpt_lite.errors import UserError
-from dbgpt_lite.messages import ResultTable
+from dbgpt_lite.errors import Cancelled, NotFound, UserError
 from dbgpt_lite.texts import Language
-from dbgpt_lite.ui.bridge import QUIET, SAVE_FILE, Bridge, fact, telling
-from dbgpt_lite.ui.figures import duration
+from dbgpt_lite.ui.bridge import QUIET, Bridge, fact, sentence, telling
+from dbgpt_lite.ui.data_view import account_notice, data_head, editor, schema_tree, shelf
+from dbgpt_lite.ui.desk import Queries, QueryDesk
 from dbgpt_lite.ui.i18n import say
-from dbgpt_lite.ui.icons import icon
-from dbgpt_lite.ui.markdown import code_block
 from dbgpt_lite.ui.picker import Picker
 from dbgpt_lite.ui.render import error_box
-from dbgpt_lite.ui.session import reader_of
-from dbgpt_lite.ui.tables import download, result_table, to_csv
+from dbgpt_lite.ui.result import result_block
+from dbgpt_lite.ui.result_tools import ResultTools, problem_box
+from dbgpt_lite.ui.session import Reader, reader_of
 
 if TYPE_CHECKING:
     from dbgpt_lite.bootstrap import Services
-    from dbgpt_lite.sql.grants import AccountWarning
-    from dbgpt_lite.sql.schema import Schema, TableInfo
+
+SHOWN_ROWS = 50
+PAST_QUERIES = 30
 
 
 class DataPage:
     """Components and handlers."""
 
-    def __init__(self, services: "Services", bridge: Bridge) -> None:
+    def __init__(
+        self, services: "Services", desk: QueryDesk, queries: Queries, bridge: Bridge, tools: ResultTools
+    ) -> None:
         self._services = services
+        self._desk = desk
+        self._queries = queries
         self._bridge = bridge
+        self._tools = tools
         with gr.Column(elem_id="page-data", elem_classes="page"):
             self.top = gr.HTML("", elem_id="data-top", js_on_load=None, apply_default_css=False)
             with gr.Row(elem_id="data-columns"):
                 with gr.Column(elem_id="data-schema"):
                     self.connection = Picker("connection")
+                    self.shelf = gr.HTML("", elem_id="shelf", js_on_load=None, apply_default_css=False)
                     self.schema = gr.HTML("", elem_id="schema", js_on_load=None, apply_default_css=False)
                 with gr.Column(elem_id="data-query"):
-                    self.sql = gr.Textbox("", elem_id="sql-editor", lines=6, max_lines=20, container=False)
-                    with gr.Row(elem_id="sql-bar"):
-                        self.hint = gr.HTML("", elem_id="sql-hint", js_on_load=None, apply_default_css=False)
-                        self.run = gr.Button("", elem_id="run-sql")
+                    self.editor = gr.HTML("", elem_id="sql-editor", js_on_load=None, apply_default_css=False)
                     self.result = gr.HTML("", elem_id="sql-result", js_on_load=None, apply_default_css=False)
-        self.file = gr.Textbox("", visible="hidden")
 
     def wire(self) -> None:
         """Connect the events."""
-        settings = self._services.settings
-        self._bridge.on(
-            "show_data",
-            telling(settings, self._show),
-            self.connection.value,
-            [self.top, *self.connection.both, self.schema],
-        )
-        self.connection.value.change(telling(settings, self._schema), self.connection.value, self.schema, **QUIET)
-        self.run.click(telling(settings, self._run), [self.connection.value, self.sql], self.result, **QUIET)
-        self._bridge.on("table_csv", telling(settings, self._csv), None, self.file).then(
-            None, self.file, self.file, js=SAVE_FILE, **QUIET
-        )
+        settings, on, chosen = self._services.settings, self._bridge.on, self.connection.value
+        shown = [self.top, *self.connection.both, self.schema, self.shelf]
+        on("show_data", telling(settings, self._show), chosen, shown)
+        chosen.change(telling(settings, self._chosen), chosen, [self.schema, self.shelf], **QUIET)
+        on("run_sql", self._run, chosen, [self.result, self.shelf], concurrency_limit=None)
+        for action, handler in (
+            ("save_query", self._save),
+            ("rename_query", self._rename),
+            ("delete_query", self._delete),
+        ):
+            on(action, telling(settings, handler), chosen, self.shelf)
+
+    def words(self, language: Language) -> Markup:
+        """The editor in the reader's language."""
+        return editor(language)
 
     def _show(self, chosen: str, request: gr.Request) -> tuple[Any, ...]:
-        reader = reader_of(request, self._services.settings)
+        reader = self._reader(request)
         names = self._services.databases.names()
         picker = self.connection.options([(name, name) for name in names], chosen, say("source", reader.language))
         tables = self._schema_html(picker[1], reader.language)
-        return data_head(reader.language), *picker, tables
+        return data_head(reader.language), *picker, tables, self._shelf(reader, picker[1])
 
-    def _schema(self, name: str, request: gr.Request) -> Markup:
+    def _chosen(self, name: str, request: gr.Request) -> tuple[Markup, Markup]:
         # The result below stays: it may be newer than this answer of a slow server.
-        return self._schema_html(name, reader_of(request, self._services.settings).language)
+        reader = self._reader(request)
+        return self._schema_html(name, reader.language), self._shelf(reader, name)
 
     def _schema_html(self, name: str, language: Language) -> Markup:
         """The tables of a connection, or why it cannot be reached: the page itself stays usable."""
@@ -81,94 +88,59 @@ class DataPage:
         except UserError as error:
             return error_box(error.render(language))
 
-    def _run(self, name: str, sql: str, request: gr.Request) -> Markup | str:
-        reader = reader_of(request, self._services.settings)
-        if not sql.strip():
-            return ""
+    def _shelf(self, reader: Reader, name: str) -> Markup:
+        if not name:
+            return Markup("")
+        past = self._queries.audit.history(reader.owner, name, PAST_QUERIES)
+        return shelf(self._queries.saved.of(reader.owner, name), past, reader)
+
+    def _run(self, name: str, event: gr.EventData, request: gr.Request) -> Iterator[tuple[Any, Any]]:
+        """The rows of the query that was sent along, in pages; while it runs, it can be stopped."""
+        reader, sql = self._reader(request), fact(event, "sql").strip()
         try:
-            table = self._services.databases.get(name).run(sql, who=reader.owner, origin="editor")
-            return query_result(table, reader.language, name, sql)
-        except UserError as error:
-            return error_box(error.render(reader.language))
+            with self._tools.runs.start(
+                reader.owner, fact(event, "ticket"), lambda cancel: self._desk.run(reader.owner, name, sql, cancel)
+            ) as run:
+                for _ in run.beats():
+                    yield gr.skip(), gr.skip()
+                table = run.result()
+            of = f"kept:{self._tools.kept.keep(reader.owner, name, sql, table)}"
+            rows = result_block(table, reader.language, of, size=SHOWN_ROWS)
+            shown = Markup('<div class="result">{}</div>').format(rows)
+        except (UserError, Cancelled) as problem:
+            shown = problem_box(problem, reader, self._services)
+        except Exception as error:
+            shown = error_box(sentence(error, (request,), self._services.settings))
+        yield shown + _ended(fact(event, "ticket")), self._shelf(reader, name)
 
-    def _csv(self, event: gr.EventData, request: gr.Request) -> str:
-        """The rows of the query that was run, whatever stands in the editor by now."""
-        database = self._services.databases.get(fact(event, "connection"))
-        who = reader_of(request, self._services.settings).owner
-        return download("result.csv", to_csv(database.run(fact(event, "sql"), who=who, origin="editor")))
+    def _save(self, name: str, event: gr.EventData, request: gr.Request) -> Markup:
+        reader = self._reader(request)
+        self._services.databases.get(name)
+        self._queries.saved.save(reader.owner, name, fact(event, "value"), fact(event, "sql"))
+        return self._shelf(reader, name)
 
+    def _rename(self, name: str, event: gr.EventData, request: gr.Request) -> Markup:
+        """Saved under its new name, then removed under its old one: a fault in between loses nothing."""
+        reader = self._reader(request)
+        query = next((q for q in self._queries.saved.of(reader.owner, name) if str(q.id) == fact(event, "id")), None)
+        if query is None:
+            raise NotFound("ui.no_saved_query")
+        if fact(event, "value").strip() != query.name:
+            kept = self._queries.saved.save(reader.owner, name, fact(event, "value"), query.sql)
+            if kept.id != query.id:
+                self._queries.saved.remove(reader.owner, query.id)
+        return self._shelf(reader, name)
 
-def data_head(language: Language) -> Markup:
-    """Title of the page."""
-    return Markup('<header class="page-head"><div><h1>{}</h1><p>{}</p></div></header>').format(
-        say("page_data", language), say("data_intro", language)
-    )
+    def _delete(self, name: str, event: gr.EventData, request: gr.Request) -> Markup:
+        reader, identity = self._reader(request), fact(event, "id")
+        if identity.isascii() and identity.isdigit() and len(identity) < 19:
+            self._queries.saved.remove(reader.owner, int(identity))
+        return self._shelf(reader, name)
 
-
-def schema_tree(schema: "Schema", name: str, dialect: str, language: Language) -> Markup:
-    """Tables to unfold; each offers its first rows."""
-    tables = Markup("").join(_table(table, language) for table in schema.tables)
-    if not schema.tables:
-        tables = Markup('<p class="page-empty">{}</p>').format(say("no_tables", language))
-    ask = Markup(
-        '<button type="button" class="text-button ask-here" data-ask="database" data-source="{}">'
-        "{}<span>{}</span></button>"
-    ).format(name, icon("chat"), say("ask_database", language))
-    summary = say("schema_summary", language, tables=len(schema.tables), dialect=_DIALECTS.get(dialect, dialect))
-    return Markup('<div class="schema-head"><span>{}</span>{}</div><div class="tables">{}</div>').format(
-        summary, ask, tables
-    )
-
-
-def account_notice(warning: "AccountWarning | None", language: Language) -> Markup:
-    """What an account may do beyond reading, and the statements that make one that may not."""
-    if warning is None:
-        return Markup("")
-    what = say("account_warning", language, privileges=", ".join(warning.privileges))
-    return Markup('<details class="account-warning"><summary>{}<span>{}</span></summary><p>{}</p>{}</details>').format(
-        icon("alert"),
-        what,
-        say("account_advice", language),
-        code_block("\n".join(warning.statements), "sql", say("copy", language)),
-    )
+    def _reader(self, request: gr.Request) -> Reader:
+        return reader_of(request, self._services.settings)
 
 
-def query_result(table: ResultTable, language: Language, connection: str = "", sql: str = "") -> Markup:
-    """The rows of one's own query; the download carries the query that made them."""
-    if not table.rows:
-        return Markup('<p class="table-note">{}</p>').format(say("no_rows", language))
-    save = Markup(
-        '<button type="button" class="csv text-button" data-action="table_csv" data-connection="{}" data-sql="{}" '
-        'title="{}">{}<span>{}</span></button>'
-    )
-    button = save.format(connection, sql, say("csv_hint", language), icon("download"), say("csv", language))
-    bar = Markup('<div class="result-bar"><span class="took">{}</span>{}</div>').format(
-        duration(table.seconds, language), button
-    )
-    return Markup('<div class="result">{}{}</div>').format(result_table(table, language), bar)
-
-
-_DIALECTS = {"sqlite": "SQLite", "mysql": "MySQL"}
-
-
-def _table(table: "TableInfo", language: Language) -> Markup:
-    keys = {column: key.target for key in table.foreign_keys for column in key.columns}
-    columns = Markup("").join(
-        Markup('<li><span class="column">{}</span><span class="type">{}</span><span class="key">{}</span></li>').format(
-            column.name,
-            column.type.lower(),
-            say("primary_key", language)
-            if column.primary_key
-            else f"→ {keys[column.name]}"
-            if column.name in keys
-            else "",
-        )
-        for column in table.columns
-    )
-    look = Markup('<button type="button" class="text-button peek" data-table="{}">{}<span>{}</span></button>').format(
-        table.name, icon("table"), say("first_rows", language)
-    )
-    comment = Markup('<p class="comment">{}</p>').format(table.comment) if table.comment else ""
-    return Markup('<details class="table"><summary><b>{}</b><span>{}</span></summary>{}<ul>{}</ul>{}</details>').format(
-        table.name, say("columns", language, count=len(table.columns)), comment, columns, look
-    )
+def _ended(ticket: str) -> Markup:
+    """Tells queries.js which run this is the end of."""
+    return Markup('<i class="mark" data-ticket="{}"></i>').format(ticket)

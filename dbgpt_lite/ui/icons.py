@@ -34,6 +34,11 @@ _PATHS: dict[str, str] = {
     "eraser": "M4 15l9-9a2 2 0 0 1 3 0l3 3a2 2 0 0 1 0 3l-8 8H8zM9 10l6 6M8 20h12",
     "folder": "M3 6h6l2 3h10v10H3z",
     "text": "M5 6h14M5 11h14M5 16h9",
+    "bulb": "M9 18h6M10 21h4M8.5 15a6 6 0 1 1 7 0c-.6.5-1 1.2-1 2h-5c0-.8-.4-1.5-1-2Z",
+    "thumb_up": "M7 20V10l4-7a2 2 0 0 1 2 2v4h5a2 2 0 0 1 2 2.3l-1.2 7A2 2 0 0 1 16.8 20H7ZM7 10H4v10h3",
+    "thumb_down": "M7 4v10l4 7a2 2 0 0 0 2-2v-4h5a2 2 0 0 0 2-2.3l-1.2-7A2 2 0 0 0 16.8 4H7ZM7 14H4V4h3",
+    "save": "M5 4h11l3 3v13H5zM8 4v5h7V4M8 20v-6h8v6",
+    "clock": "M12 21a9 9 0 1 0 0-18 9 9 0 0 0 0 18ZM12 7v5l3 2",
     "globe": "M12 21a9 9 0 1 0 0-18 9 9 0 0 0 0 18ZM3 12h18M12 3c3 3 3 15 0 18M12 3c-3 3-3 15 0 18",
 }
 MODE_ICONS = {"auto": "spark", "chat": "chat", "documents": "book", "database": "database"}

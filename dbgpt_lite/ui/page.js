@@ -171,7 +171,8 @@
     const live = running();
     // A reader who has pressed Stop is heard again until the answer has ended.
     if (trigger && live !== null && root.classList.contains("stopping")) trigger("stop", { conversation: live });
-    const nudge = (nudges > 0 && beat % 2 === 0) || (live !== null && beat % 4 === 0);
+    const working = live !== null || root.classList.contains("running-sql") || $(".sql-box[data-ticket]");
+    const nudge = (nudges > 0 && beat % 2 === 0) || (working && beat % 4 === 0);
     if (nudges > 0 && beat % 2 === 0) nudges -= 1;
     if (trigger && (nudge || (!document.hidden && (changing || (page() === "models" && beat % 5 === 0))))) trigger("model_status", {});
   }, 1000);
@@ -267,7 +268,8 @@
   function download(file) {
     if (!file) return;
     file = JSON.parse(file);
-    const url = URL.createObjectURL(new Blob([file.text], { type: "text/csv;charset=utf-8" }));
+    const content = file.base64 ? Uint8Array.from(atob(file.base64), (letter) => letter.charCodeAt(0)) : file.text;
+    const url = URL.createObjectURL(new Blob([content], { type: file.type }));
     Object.assign(document.createElement("a"), { href: url, download: file.name }).click();
     setTimeout(() => URL.revokeObjectURL(url), 10000);
   }
@@ -339,7 +341,9 @@
   }
 
   async function press(button) {
-    const { action, confirm, prompt, ok, fields, ...facts } = button.dataset;
+    const { action, confirm, prompt, ok, fields, with: taken, ...facts } = button.dataset;
+    if (taken) facts.sql = held(taken).trim();
+    if (taken && !facts.sql) return;
     const select = button.parentElement.querySelector("select[name]");
     if (select) facts[select.name] = select.value;
     if (action === "ask" && !mayAsk()) return;
@@ -362,8 +366,7 @@
     if (!(target instanceof Element)) return;
     const on = (selector) => target.closest(selector);
     let hit;
-    if (on("#run-sql")) runs(true);
-    else if (on("#send")) send();
+    if (on("#send")) send();
     else if (on("#stop")) { root.classList.add("stopping"); act("stop", { conversation: running() ?? current() }); }
     else if ((hit = on("[data-copy]"))) copy(hit);
     else if ((hit = on(".edit-question"))) edit(hit);
@@ -396,13 +399,6 @@
     setTimeout(() => $("#run-sql").click(), 50);
   }
 
-  // One's own query: the sign that it runs ends with the reply, and by itself should none come.
-  let runEnds = 0;
-  function runs(yes) {
-    clearTimeout(runEnds);
-    root.classList.toggle("running-sql", yes && held("#sql-editor").trim() !== "");
-    if (yes) runEnds = setTimeout(runs, 60000, false);
-  }
   /** What is in the box goes off; an empty box sends nothing. */
   function send() {
     const question = held("#ask").trim();
@@ -429,7 +425,11 @@
     const box = event.target;
     if (!(box instanceof HTMLSelectElement)) return;
     if (box.dataset.into) { write(`#${box.dataset.into}`, box.value); otherSource(); }
-    if (box.dataset.change) act(box.dataset.change, { id: box.dataset.id, [box.name]: box.value });
+    if (!box.dataset.change) return;
+    // Columns go with the kind of chart that draws them; another kind has its own that fit best.
+    const { change, value, ...facts } = box.dataset;
+    const group = (box.name !== "kind" && box.closest(".chart-tools")?.querySelectorAll("select")) || [box];
+    act(change, { ...facts, ...Object.fromEntries([...group].map((one) => [one.name, one.value])) });
   });
   document.addEventListener("submit", (event) => {
     const form = event.target.closest("form[data-action]");
@@ -447,7 +447,7 @@
   new MutationObserver((changes) => {
     // A notice of Gradio's says that what was asked did not come to be.
     const told = (node) => node instanceof Element && (node.closest(".toast-wrap > *") || node.querySelector(".toast-wrap > *"));
-    if (changes.some((change) => [...change.addedNodes].some(told))) { sentAt = 0; runs(false); }
+    if (changes.some((change) => [...change.addedNodes].some(told))) { sentAt = 0; window.dbgpt.runs(false); }
     for (const box of document.querySelectorAll("select[data-value]")) {
       if (box.told !== box.dataset.value + box.options.length) { box.value = box.dataset.value; box.told = box.dataset.value + box.options.length; }
     }
@@ -518,6 +518,13 @@
     connect(way) { trigger = way; for (const [name, facts] of waiting.splice(0)) act(name, facts); },
     opened,
     download,
+    $, act, held, word, write,
+    /** Do what changes heights in the thread, and leave the reader where they are. */
+    inPlace(change) {
+      atEnd = false;
+      change();
+      setTimeout(() => { atEnd = nearEnd(scroller()); mark(); }, 60);
+    },
     /** The first content has arrived. */
     ready() {
       root.lang = $("#words")?.lang ?? "en";
@@ -530,9 +537,7 @@
       new MutationObserver(spaceShown).observe($("#knowledge-top"), { childList: true, subtree: true });
       new MutationObserver(() => setTimeout(otherSource, 60)).observe($("#composer"), { childList: true, subtree: true });
       if (!("webkitdirectory" in HTMLInputElement.prototype)) root.classList.add("no-folders");
-      // While it waits, Gradio keeps a hidden progress text in there.
-      new MutationObserver(() => { if (!$("#sql-result .progress-text")) runs(false); })
-        .observe($("#sql-result"), { childList: true, subtree: true, characterData: true });
+      window.dbgpt.watchRows();
       scroller().addEventListener("scroll", () => { atEnd = nearEnd(scroller()); mark(); }, { passive: true });
       root.classList.add("is-ready");
       changed();

@@ -25,10 +25,12 @@ from dbgpt_lite.messages import (
 )
 from dbgpt_lite.store import StoredMessage
 from dbgpt_lite.texts import Language, text
-from dbgpt_lite.ui.figures import duration, figures
+from dbgpt_lite.ui.attempts import attempts_fold, is_edited
+from dbgpt_lite.ui.figures import figures
 from dbgpt_lite.ui.i18n import say
 from dbgpt_lite.ui.icons import MODE_ICONS, icon
-from dbgpt_lite.ui.markdown import Flags, code_block, to_html
+from dbgpt_lite.ui.markdown import Flags, to_html
+from dbgpt_lite.ui.result import chart_block, query_block, result_block
 from dbgpt_lite.ui.tables import result_table
 
 EMPTY = Markup("")
@@ -89,7 +91,9 @@ def live(turn: LiveTurn, conversation: str, language: Language) -> Markup:
     """The turn being answered: what is done now, for how long, and what is there already."""
     shown = _asked(turn.asked, language)
     if turn.table is not None:
-        shown += _query(turn.sql, language) + result_table(turn.table, language)
+        drawn = Markup('<div class="part-chart">{}</div>').format(chart_block(turn.table, None, language))
+        drawn += result_table(turn.table, language)
+        shown += query_block(turn.sql, language) + drawn
     if turn.text:
         numbers = range(1, len(turn.passages) + 1)
         shown += Markup('<div class="prose streaming">{}</div>').format(to_html(turn.text, numbers))
@@ -145,28 +149,36 @@ def _turn(question: StoredMessage, answered: StoredMessage | None, language: Lan
     elif answer is None:
         body = Markup('<div class="prose">{}</div>').format(to_html(answered.content, (), say("copy", language)))
     else:
-        body = _answer(answer, question.id, answered.id, language, last)
+        body = answer_body(answer, question, answered.id, language, last)
+    place = Markup('data-part="answer" data-of="{}"').format(of_answer(answered.id)) if answered else EMPTY
     tools = _button("edit-question", "pencil", say("edit", language)) + _copy("question", say("copy", language))
     return Markup(
-        '<div class="turn" data-question="{}">{}<div class="question-tools">{}</div><div class="answer">{}</div></div>'
-    ).format(question.id, _bubble(question.content), tools, body)
+        '<div class="turn" data-question="{}">{}<div class="question-tools">{}</div>'
+        '<div class="answer" {}>{}</div></div>'
+    ).format(question.id, _bubble(question.content), tools, place, body)
 
 
-def _answer(answer: Answer, question: int, stored: int, language: Language, last: bool) -> Markup:
+def of_answer(stored: int) -> str:
+    """How the parts of a stored answer name it to page.js."""
+    return f"answer:{stored}"
+
+
+def answer_body(answer: Answer, question: StoredMessage, stored: int, language: Language, last: bool = True) -> Markup:
+    """A stored answer; `last`: no turn comes after it."""
     numbers = {citation.number for citation in answer.citations}
     flags = Flags(answer.unsupported, say("unsupported", language))
     prose = to_html(answer.text, numbers, say("copy", language), flags) if answer.text else EMPTY
     parts = [
         _mode_label(answer.mode, language),
         _asked(answer.asked, language),
-        _result(answer, stored, language),
+        _result(answer, question.content, stored, language),
         Markup('<div class="prose">{}</div>').format(prose) if prose else EMPTY,
         error_box(answer.error) if answer.error else EMPTY,
         Markup('<p class="stopped">{}</p>').format(say("stopped", language)) if answer.stopped else EMPTY,
-        _attempts(answer, language),
+        attempts_fold(answer, language),
         _sources(answer.citations, answer.passages, language),
         _near_misses(answer.near_misses, language),
-        _retry(question, language) if answer.error else _tools(answer, question, language, last),
+        _retry(question.id, language) if answer.error else _tools(answer, question.id, stored, language, last),
     ]
     return EMPTY.join(parts)
 
@@ -198,38 +210,14 @@ def _progress(turn: LiveTurn, language: Language) -> Markup:
     ).format(quiet, what)
 
 
-def _query(sql: str, language: Language) -> Markup:
-    return code_block(sql, "sql", say("copy", language), "sql") if sql else EMPTY
-
-
-def _result(answer: Answer, stored: int, language: Language) -> Markup:
-    """The query that ran, its rows and their download."""
+def _result(answer: Answer, question: str, stored: int, language: Language) -> Markup:
+    """The query that ran, its chart, its rows and their files."""
     if answer.table is None:
         return EMPTY
-    label = say("csv", language)
-    save = Markup(
-        '<button type="button" class="csv text-button" data-action="csv" data-id="{}" title="{}">'
-        "{}<span>{}</span></button>"
-    ).format(stored, say("csv_hint", language), icon("download"), label)
-    took = Markup('<span class="took">{}</span>').format(duration(answer.table.seconds, language))
-    table = result_table(answer.table, language)
-    if answer.table.columns and not answer.table.rows:
-        table = Markup('<p class="table-note">{}</p>').format(say("no_rows", language))
-    bar = Markup('<div class="result-bar">{}{}</div>').format(took, save)
-    return Markup('<div class="result">{}{}{}</div>').format(_query(answer.sql, language), table, bar)
-
-
-def _attempts(answer: Answer, language: Language) -> Markup:
-    """The queries that were written and not used."""
-    failed = [attempt for attempt in answer.attempts if attempt.problem]
-    if not failed:
-        return EMPTY
-    rows = EMPTY.join(
-        Markup("<li>{}<p>{}</p></li>").format(code_block(attempt.sql, "sql", say("copy", language)), attempt.problem)
-        for attempt in failed
-    )
-    title = say("attempts_one" if len(failed) == 1 else "attempts", language, count=len(failed))
-    return Markup('<details class="attempts fold"><summary>{}</summary><ol>{}</ol></details>').format(title, rows)
+    of = of_answer(stored)
+    query = query_block(answer.sql, language, of, is_edited(answer))
+    rows = result_block(answer.table, language, of, answer.chart, answer.asked or question)
+    return Markup('<div class="result">{}{}</div>').format(query, rows)
 
 
 def _sources(citations: Sequence[Citation], passages: Sequence[Passage], language: Language) -> Markup:
@@ -259,12 +247,32 @@ def _near_misses(passages: Sequence[Passage], language: Language) -> Markup:
     ).format(title, cards)
 
 
-def _tools(answer: Answer, question: int, language: Language, last: bool) -> Markup:
+def _tools(answer: Answer, question: int, stored: int, language: Language, last: bool) -> Markup:
     # Answering an earlier question anew takes the turns after it along: ask first.
     sure = "" if last else say("regenerate_earlier", language)
     again = _button("again", "again", say("regenerate", language), question, sure)
     copy = _copy("answer", say("copy", language), answer.text)
-    return Markup('<div class="answer-tools">{}{}{}</div>').format(copy, again, figures(answer, language))
+    rate = _thumbs(answer, stored, language) if answer.sql else EMPTY
+    return Markup('<div class="answer-tools">{}{}{}{}</div>').format(copy, again, rate, figures(answer, language))
+
+
+def _thumbs(answer: Answer, stored: int, language: Language) -> Markup:
+    """Whether the query was right; pressing a given thumb again takes it back."""
+    return EMPTY.join(
+        Markup(
+            '<button type="button" class="rate {}" data-action="rate" data-of="{}" data-yes="{}" aria-pressed="{}" '
+            'title="{}" aria-label="{}">{}</button>'
+        ).format(
+            name,
+            of_answer(stored),
+            "" if answer.rated is yes else str(yes).lower(),
+            str(answer.rated is yes).lower(),
+            say(f"rate_{name}", language),
+            say(f"rate_{name}", language),
+            icon(f"thumb_{name}"),
+        )
+        for name, yes in (("up", True), ("down", False))
+    )
 
 
 def _retry(question: int, language: Language) -> Markup:

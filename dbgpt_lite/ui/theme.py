@@ -1,4 +1,4 @@
-"""Looks and launch options. Colours, type and layout are in style.css, behaviour in page.js."""
+"""Looks and launch options. Colours, type and layout are in style.css, behaviour in page.js and queries.js."""
 
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -38,9 +38,10 @@ def page_asset(name: str) -> str:
 
 
 def page_head() -> str:
-    """style.css and page.js. Given as `css`, Gradio would prefix every rule and cut off those about the whole page."""
+    """style.css and the scripts. As `css`, Gradio would prefix every rule and cut off those about the whole page."""
     icon = f'<link rel="icon" href="{ICON}">'
-    return f"{icon}<style>{page_asset('style.css')}</style><script>{page_asset('page.js')}</script>"
+    queries = f"<script>{page_asset('queries.js')}</script>"
+    return f"{icon}<style>{page_asset('style.css')}</style><script>{page_asset('page.js')}</script>{queries}"
 
 
 def launch_options(services: "Services") -> dict[str, Any]:

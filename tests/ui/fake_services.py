@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from fake_desk import FakeDesk
 from fake_knowledge import HOSTILE, PASSAGES, FakeKnowledge
 
 from dbgpt_lite.chat.context import AutoContext, Context, Route
@@ -137,7 +138,7 @@ class ScriptedSource:
     def gather(
         self, request: ChatRequest, history: Sequence[Message], cancel: threading.Event
     ) -> Generator[ChatEvent, None, Context]:
-        if "rows" in request.question:
+        if any(word in request.question for word in _ASKED):
             return (yield from self._query(request))
         if any(word in request.question for word in ("cite", "hostile", "long", "时间")):
             yield Step("search", {"count": 3})
@@ -150,7 +151,7 @@ class ScriptedSource:
         yield Step("sql_write", {"database": database.name})
         bad = SqlAttempt("SELECT nmae FROM items", "There is no column nmae in items. Did you mean name?")
         yield SqlTried(bad)
-        sql = "SELECT id, name, price, note FROM items ORDER BY id"
+        sql = next((sql for word, sql in _ASKED.items() if word in request.question), _ASKED["rows"])
         good = SqlAttempt(sql, method="beam 2")
         yield SqlTried(good)
         yield Step("sql_run", {"database": database.name})
@@ -210,9 +211,10 @@ class FakeServices:
     models: FakeModels
     knowledge: FakeKnowledge
     databases: Databases
+    desk: FakeDesk
+    queries: QueryStore
     questions: dict[str, dict[str, list[str]]]
     engine: ScriptedEngine = field(repr=False)
-    queries: QueryStore
 
     @property
     def ready(self) -> bool:
@@ -229,12 +231,13 @@ def make_services(folder: Path, **settings: Any) -> FakeServices:
     sources: Any = {mode: ScriptedSource(databases, mode) for mode in ("chat", "documents", "database")}
     sources["auto"] = AutoContext(sources, _route)
     chat = ChatService(store, lambda: engine, sources, Prompts(ROOT / "prompts"))
+    desk = FakeDesk(databases, store)
     models, knowledge = FakeModels(engine), FakeKnowledge()
-    return FakeServices(chosen, store, chat, models, knowledge, databases, _QUESTIONS, engine, queries)
+    return FakeServices(chosen, store, chat, models, knowledge, databases, desk, queries, _QUESTIONS, engine)
 
 
 def _route(request: ChatRequest) -> Route:
-    if "rows" in request.question:
+    if any(word in request.question for word in _ASKED):
         return Route("database")
     cited = any(word in request.question for word in ("cite", "hostile", "long", "时间"))
     return Route("documents" if cited else "chat")
@@ -251,9 +254,37 @@ def _sample_database(folder: Path) -> Path:
                 (1, HOSTILE, 1.5, "=cmd|' /C calc'!A0"), (2, "灯笼", 20.0, "中文备注"), (3, "x" * 300, -3.0, None),
                 *rows,
             ])  # fmt: skip
+        for statement in _TABLES:
+            db.execute(statement)
+        if not db.execute("SELECT count(*) FROM customers").fetchone()[0]:
+            cities = ("London", "上海", "Berlin", "São Paulo", "Tōkyō", "Llanfairpwllgwyngyllgogerychwyrndrobwll")
+            spent = [(cities[n * n % 11 % 6], n * 17.25) for n in range(60)]
+            db.executemany("INSERT INTO customers VALUES (?, ?)", spent)
+            months = [(f"2025-{m:02d}", 42_000 + m * m * 310.5, 39_000 + m * 900) for m in range(1, 13)]
+            db.executemany("INSERT INTO months VALUES (?, ?, ?)", months)
+            chinese = [("上海", 18), ("北京", 15), ("广州", 9), ("成都", 7), ("呼和浩特", 2)]
+            db.executemany("INSERT INTO 各城市客户 VALUES (?, ?)", chinese)
+            big = [(2**63 - 1, b"\0\1", ""), (-(2**53) - 1, None, "NULL"), (7, b"", " two\n lines")]
+            db.executemany("INSERT INTO oddities VALUES (?, ?, ?)", big)
     db.close()
     return file
 
+
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS customers (city TEXT, spent REAL)",
+    "CREATE TABLE IF NOT EXISTS months (month TEXT, revenue REAL, costs REAL)",
+    "CREATE TABLE IF NOT EXISTS 各城市客户 (城市 TEXT, 客户数 INTEGER)",
+    "CREATE TABLE IF NOT EXISTS oddities (big INTEGER, blob BLOB, text TEXT)",
+)
+
+
+_ASKED = {
+    "cities": "SELECT city, count(*) AS customers, sum(spent) AS spent FROM customers GROUP BY city ORDER BY 2 DESC",
+    "months": "SELECT month, revenue, costs FROM months ORDER BY month DESC",
+    "城市": "SELECT 城市, 客户数 FROM 各城市客户 ORDER BY 客户数 DESC",
+    "rows": "SELECT id, name, price, note FROM items ORDER BY id",
+}
+"""The query for a word of the question."""
 
 _QUESTIONS = {
     "en": {

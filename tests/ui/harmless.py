@@ -7,10 +7,10 @@ from dbgpt_lite.messages import Passage
 
 HOSTILE = "\"><img src=x onerror=alert(1)><script>alert(1)</script>'</details></template>"
 ALLOWED = {
-    "a", "article", "b", "blockquote", "br", "button", "code", "dd", "del", "details", "div", "dl", "dt", "em",
-    "figcaption", "figure", "form", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr", "i", "input", "label", "li",
-    "mark", "ol", "option", "p", "path", "pre", "s", "section", "select", "small", "span", "strong", "summary", "svg",
-    "table", "tbody", "td", "th", "thead", "tr", "ul",
+    "a", "article", "b", "blockquote", "br", "button", "circle", "code", "dd", "del", "desc", "details", "div", "dl",
+    "dt", "em", "figcaption", "figure", "form", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr", "i", "input",
+    "label", "li", "line", "mark", "ol", "option", "p", "path", "polyline", "pre", "rect", "s", "section", "select",
+    "small", "span", "strong", "summary", "svg", "table", "tbody", "td", "text", "textarea", "th", "thead", "tr", "ul",
 }  # fmt: skip
 
 

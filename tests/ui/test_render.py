@@ -1,7 +1,5 @@
 """What is rendered is text, never markup; and says what it should."""
 
-import csv
-import io
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +31,7 @@ from dbgpt_lite.messages import (
 )
 from dbgpt_lite.store import Conversation, StoredMessage
 from dbgpt_lite.texts import section_texts, variables
-from dbgpt_lite.ui import data_page, models_page
+from dbgpt_lite.ui import data_view, models_page
 from dbgpt_lite.ui.asking import known_mode, paced
 from dbgpt_lite.ui.fence import files_are_uploads
 from dbgpt_lite.ui.figures import duration, figures, ledger
@@ -43,7 +41,6 @@ from dbgpt_lite.ui.render import LiveTurn, live, marked, passage_card, thread
 from dbgpt_lite.ui.session import Reader
 from dbgpt_lite.ui.settings_page import settings_tables, shown_value
 from dbgpt_lite.ui.sidebar import conversation_list, day_group
-from dbgpt_lite.ui.tables import SHOWN_ROWS, result_table, table_note, to_csv
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
@@ -239,12 +236,13 @@ def test_a_failed_and_an_unanswered_question_can_be_asked_again() -> None:
 def test_an_answer_shows_its_query_table_attempts_and_figures() -> None:
     html = thread([stored(1, "user", "q"), stored(2, "assistant", "a", full_answer())], "c", "en")
     text = Tags(html).text
-    assert "1 other query was tried" in text
+    assert "Repaired after one query that did not work:" in text
     assert "1 more passage was found" in text
     assert "Prompt: 359 of 4,096 tokens" in text
     assert "3 kept, 2 left out" in text
     assert "2 rows · cut at the row limit" in text
-    assert 'data-action="csv" data-id="2"' in html
+    assert 'data-action="save_rows" data-of="answer:2" data-format="csv"' in html
+    assert 'data-action="rate" data-of="answer:2" data-yes="true"' in html
 
 
 def test_the_stopped_answer_says_so() -> None:
@@ -284,27 +282,6 @@ def test_a_stream_is_drawn_in_steps_and_never_goes_silent() -> None:
     assert [turn.text for turn in drawn if turn] == ["a", "ab"]
 
 
-def test_tables_show_a_part_and_say_so() -> None:
-    table = ResultTable(("n", "t"), tuple((n, f"<{n}>") for n in range(SHOWN_ROWS + 50)))
-    html = result_table(table, "en")
-    assert html.count("<tr>") == SHOWN_ROWS + 1
-    assert table_note(table, "en") == "250 rows · the first 200 are shown, the CSV has all"
-    assert table_note(ResultTable(("n",), ((1,),)), "en") == "1 row"
-    assert '<th class="number">n</th><th class="text">t</th>' in html
-
-
-@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1", "  =1", "=cmd|' /C calc'!A0"])
-def test_a_spreadsheet_runs_no_cell(cell: str) -> None:
-    rows = list(csv.reader(io.StringIO(to_csv(ResultTable((cell,), ((cell,),)))[1:])))
-    assert all(value.startswith("'") for row in rows for value in row)
-
-
-def test_csv_keeps_numbers_and_chinese() -> None:
-    text = to_csv(ResultTable(("数量", "n"), ((-3, "中文"), (None, 'a "b", c'))))
-    assert text.startswith("\ufeff")
-    assert list(csv.reader(io.StringIO(text[1:]))) == [["数量", "n"], ["-3", "中文"], ["", 'a "b", c']]
-
-
 def test_conversations_are_grouped_by_the_readers_days() -> None:
     reader = Reader("o", "en", zone=8 * 60)
     assert day_group(datetime(2026, 11, 21, 17, tzinfo=UTC), NOW, reader) == "Today"
@@ -327,7 +304,7 @@ def test_schemas_and_models_are_harmless() -> None:
 
     column = ColumnInfo(HOSTILE, HOSTILE, True, HOSTILE)
     table = TableInfo(HOSTILE, (column,), (ForeignKey((HOSTILE,), HOSTILE, (HOSTILE,)),), HOSTILE)
-    check_harmless(data_page.schema_tree(Schema((table,)), HOSTILE, HOSTILE, "en"))
+    check_harmless(data_view.schema_tree(Schema((table,)), HOSTILE, HOSTILE, "en"))
     folder = ModelFolder(HOSTILE, HOSTILE, 10, ModelError("llm.no_folder", name=HOSTILE))
     check_harmless(models_page.folder_list([folder, ModelFolder(HOSTILE, "llama", 10)], "nf4", "en"))
     status = ModelStatus("loading", HOSTILE, ModelError("llm.no_folder", name=HOSTILE), 0.5)
