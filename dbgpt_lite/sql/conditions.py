@@ -32,7 +32,8 @@ class Compared:
     @property
     def value(self) -> str:
         """The value, without the wildcards of LIKE."""
-        return self.literal.name.strip("%") if isinstance(self.node, exp.Like | exp.ILike) else self.literal.name
+        text = str(self.literal.name)
+        return text.strip("%") if isinstance(self.node, exp.Like) else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +67,8 @@ def comparisons(tree: exp.Expression, schema: Schema) -> list[Compared]:
     found: list[Compared] = []
     for scope in scopes_of(tree):
         for node in scope.find_all(exp.EQ, exp.NEQ, exp.In, exp.Like):
-            column = next(
-                (side for side in (node.this, node.args.get("expression")) if isinstance(side, exp.Column)), None
-            )
+            sides = (node.this, node.args.get("expression"))
+            column = next((side for side in sides if isinstance(side, exp.Column)), None)
             if column is None:
                 continue
             table, info = column_of(column, scope, schema)
@@ -147,23 +147,37 @@ def through(alias: str, hops: list[Hop], condition: exp.Expression) -> exp.Expre
     return condition
 
 
-def drop_unused_joins(select: exp.Select) -> None:
+def drop_unused_joins(select: exp.Select, schema: Schema) -> None:
     """Remove inner joins to tables that nothing else in the query mentions any more."""
     while True:
         joins = select.args.get("joins") or []
-        unused = next((join for join in joins if _is_unused(join, select)), None)
+        unused = next((join for join in joins if _is_unused(join, select, schema)), None)
         if unused is None:
             return
         select.set("joins", [join for join in joins if join is not unused])
 
 
-def _is_unused(join: exp.Join, select: exp.Select) -> bool:
-    if join.side or not isinstance(join.this, exp.Table) or any(item.is_star for item in select.expressions):
+def _is_unused(join: exp.Join, select: exp.Select, schema: Schema) -> bool:
+    if (
+        join.side
+        or not isinstance(join.this, exp.Table)
+        or any(item.is_star and not isinstance(item, exp.Count) for item in select.expressions)
+    ):
         return False
     name = join.this.alias_or_name.lower()
     within = {id(column) for column in join.find_all(exp.Column)}
     outside = [column for column in select.find_all(exp.Column) if id(column) not in within]
-    return all(column.table and column.table.lower() != name for column in outside)
+    return not any(_may_mean(column, name, select, schema) for column in outside)
+
+
+def _may_mean(column: exp.Column, name: str, select: exp.Select, schema: Schema) -> bool:
+    """Whether a column of the query may be one of the source `name` of `select`."""
+    if column.table:
+        return column.table.lower() == name
+    home = column.find_ancestor(exp.Select)
+    if home is None or home is select:
+        return True
+    return not any(table.column(column.name) for table in own_tables(home, schema).values())
 
 
 def _texts(node: exp.Expression) -> Iterator[exp.Literal]:
@@ -179,9 +193,8 @@ def _sources(select: exp.Select) -> Iterator[exp.Expression]:
 
 
 def _up(table: TableInfo) -> list[Hop]:
-    return [
-        Hop(key.columns[0], key.target, key.target_columns[0]) for key in table.foreign_keys if len(key.columns) == 1
-    ]
+    keys = (key for key in table.foreign_keys if len(key.columns) == 1)
+    return [Hop(key.columns[0], key.target, key.target_columns[0]) for key in keys]
 
 
 def _down(schema: Schema, table: TableInfo) -> list[Hop]:

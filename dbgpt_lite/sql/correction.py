@@ -1,8 +1,8 @@
 """Queries that run and yet cannot be meant: a value looked up in the wrong column, a subquery that selects nothing of
 its own. Each doubt is said in words, with the query corrected where the schema leaves one way to do it.
 
-    Place of a value: the same column in another spelling, another column of the same table, or a table that foreign keys
-    lead to, whose condition then takes the place of the one that named a wrong table.
+    Place of a value: the same column in another spelling, another column of the same table, or a table that foreign
+    keys lead to, whose condition then takes the place of the one that named a wrong table.
 """
 
 from collections.abc import Iterator, Mapping
@@ -165,7 +165,7 @@ class Corrector:
             return self._part(found, facts)
         if place is None:
             return None
-        return Reason("sql.value_elsewhere", facts | {"found": place.value, "place": f"{place.table}.{place.column}"})
+        return _elsewhere(facts, place)
 
     def _part(self, found: Compared, facts: dict[str, str]) -> Reason | None:
         """The value is a part of one that the question names whole ("Store": Store Manager), or of several."""
@@ -179,9 +179,7 @@ class Corrector:
                 _put(found, place)
             elif self._lead(found, (place,)) is None:
                 return None
-            return Reason(
-                "sql.value_elsewhere", facts | {"found": place.value, "place": f"{place.table}.{place.column}"}
-            )
+            return _elsewhere(facts, place)
         own = [part for part in parts if (part.table, part.column) == (found.table.name, found.info.name)]
         if not own or not isinstance(found.node, exp.EQ):
             return None
@@ -212,7 +210,7 @@ class Corrector:
         owner = None if hops else alias
         equal = exp.EQ(this=exp.column(place.column, table=owner), expression=literal)
         replace_where(select, [*(one.copy() for one in others), through(alias, hops, equal)])
-        drop_unused_joins(select)
+        drop_unused_joins(select, self._schema)
         return place
 
     def _best(
@@ -237,6 +235,11 @@ class Corrector:
                     named = bool(content_words(f"{target.name} {place.column}") & asked)
                     ways.append((not named, len(hops), order, (alias, hops, place)))
         return min(ways, key=lambda way: way[:3])[3] if ways else None
+
+
+def _elsewhere(facts: Mapping[str, str], place: Place) -> Reason:
+    found = {"found": place.value, "place": f"{place.table}.{place.column}"}
+    return Reason("sql.value_elsewhere", {**facts, **found})
 
 
 def _only_tables(select: exp.Select, tables: dict[str, TableInfo]) -> bool:
@@ -302,11 +305,8 @@ def _within(node: exp.Expression, whole: exp.Expression) -> bool:
 
 def _staying(select: exp.Select, others: list[exp.Expression], schema: Schema) -> Iterator[tuple[str, TableInfo]]:
     """The tables that the query still needs without the condition: the first one, and those that something mentions."""
-    parts = [
-        *select.expressions,
-        *others,
-        *(select.args[p] for p in ("group", "having", "order") if select.args.get(p)),
-    ]
+    more = (select.args[part] for part in ("group", "having", "order") if select.args.get(part))
+    parts = [*select.expressions, *others, *more]
     used = {column.table.lower() for part in parts for column in part.find_all(exp.Column)}
     tables = own_tables(select, schema)
     for n, (alias, table) in enumerate(tables.items()):

@@ -23,10 +23,9 @@ MOST_TABLES = 60
 LONGEST = 80
 """Characters of a value that is looked up; longer ones are sentences."""
 SECONDS = 4.0
-_NO_WORDS = re.compile(
-    r"(?:BLOB|BINARY|BYTEA|DATE|TIME|JSON|GEOMETRY|POINT|UUID|BIT)\b|DATETIME|TIMESTAMP", re.IGNORECASE
-)
+_NO_WORDS = re.compile(r"BLOB|BINARY|BYTEA|DATE|TIME|JSON|GEOMETRY|POINT|UUID|\bBIT\b", re.IGNORECASE)
 Run = Callable[[str], ResultTable]
+Clock = Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,7 @@ class ValueFinder:
         dialect: str,
         run: Run,
         seconds: float = SECONDS,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Clock = time.monotonic,
     ) -> None:
         """`run` runs one query of `dialect` behind the fences. It may raise DatabaseError, or Cancelled."""
         self._schema = schema

@@ -1,7 +1,7 @@
 """Other names of values that people say and databases do not hold: countries by short name or by adjective."""
 
 _COUNTRIES = """
-    United States: usa, us, u.s., u.s.a., america, american, the united states, the us, the usa, united states of america
+    United States: usa, us, u.s., u.s.a., america, american, the united states, the us, the usa
     United Kingdom: uk, u.k., britain, british, great britain, the uk, the united kingdom
     Netherlands: holland, dutch, the netherlands
     South Korea: korea, korean, republic of korea
