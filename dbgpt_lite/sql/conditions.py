@@ -173,7 +173,7 @@ def _is_unused(join: exp.Join, select: exp.Select, schema: Schema) -> bool:
 def _may_mean(column: exp.Column, name: str, select: exp.Select, schema: Schema) -> bool:
     """Whether a column of the query may be one of the source `name` of `select`."""
     if column.table:
-        return column.table.lower() == name
+        return str(column.table).lower() == name
     home = column.find_ancestor(exp.Select)
     if home is None or home is select:
         return True
