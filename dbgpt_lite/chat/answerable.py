@@ -30,7 +30,25 @@ _BEFORE_THING = frozenset(
     total average how different various other another about between than into through and or"""
     """ one two three four five six seven eight nine ten""".split()
 )
-_ENDINGS = ("ations", "ation", "ments", "ment", "ings", "ing", "ers", "er", "ed", "ly", "al", "ion", "es", "e", "y", "s")
+_IDIOM = re.compile(r"\bbrand(?= new\b)|\b(?:so|by) far\b|\bof course\b|\bin terms of\b", re.IGNORECASE)
+_ENDINGS = (
+    "ations",
+    "ation",
+    "ments",
+    "ment",
+    "ings",
+    "ing",
+    "ers",
+    "er",
+    "ed",
+    "ly",
+    "al",
+    "ion",
+    "es",
+    "e",
+    "y",
+    "s",
+)
 
 
 class Answerable:
@@ -86,7 +104,7 @@ def _stem(word: str) -> str:
 
 def _things(question: str) -> list[str]:
     """Words that name a thing and are no word of asking, in order."""
-    tokens = _TOKEN.findall(question)
+    tokens = _TOKEN.findall(_IDIOM.sub("", question))
     found: list[str] = []
     for place, word in enumerate(tokens):
         plain = singular(word.lower())
@@ -94,16 +112,16 @@ def _things(question: str) -> list[str]:
             continue
         if word[0].isupper() and (place > 0 or len(tokens) < 2):
             continue
+        if place and word.endswith("ed") and tokens[place - 1].lower() not in _BEFORE_THING:
+            # "customers signed up": what they did, not what is asked about.
+            continue
         before = tokens[place - 1].lower() if place else ""
-        follows = before in found_lower(found) or (before in ASKING and _stands_before_thing(tokens, place))
+        follows = before in {thing.lower() for thing in found} or (
+            before in ASKING and _stands_before_thing(tokens, place)
+        )
         if not place or before in _BEFORE_THING or before[:1].isdigit() or follows:
             found.append(word)
     return found
-
-
-def found_lower(found: Sequence[str]) -> set[str]:
-    """The things so far: a word behind one of them belongs to the same name ("shoe size")."""
-    return {word.lower() for word in found}
 
 
 def _stands_before_thing(tokens: Sequence[str], place: int) -> bool:

@@ -7,48 +7,56 @@ verbs and adjectives of everyday use. SAME: words for one thing, one line a thin
 from collections.abc import Mapping
 
 _ASKING = """
-a about above according across active actual actually add added additional after again against ago ahead all almost alone along
-already also altogether always am amount an and another answer any anybody anyone anything are around as ask at available
-average avg away back bad based be became because become been before beginning begin behind being below best better between big
-bigger biggest both bottom bought break bring brought by calculate call called came can carry cases case change changed cheap cheaper
-cheapest check choose column combination combine combined come common company comparable compare compared comparison complain complaint
-complete completed contain contained containing contains correct cost could count counted counts current currently data database date
-dated day days decade deliver december deep deepest detail details did differ difference different distinct distribution do does doing done double
-down due during each earlier earliest early earn earned earning earnings either eight eighteen eighty eleven else empty end ended
-ending enough entire entries entry equal etc euro euros even ever every everybody everyone everything evolution exactly example except
-exceed exceeded exceeding exclude excluding exist exists expensive extra fact far fast fastest february few fewer fewest fifteen fifth
-fifty figure figures final find first five follow following for form forty found four fourth frequency frequent frequently friday from
-full further gave general get gets getting give given go goes going good got great greater greatest group grouped grow growth had half
-handle handled happen happened has have having he her here high higher highest his hit hold holding holds hour hours how hundred i identify if in include
-included including income increase info information instead into involve involved is it item items its itself january july june just
-keep kept kind kinds know known largest large larger last late later latest lead least left length less let level like likely line lines list
-listed listing little live lived lives living located location long longer longest look lot low lower lowest made main make makes making many
-march match matching matter maximum max may me mean means median measure meet members mention min minimum minute minutes missing monday money month
-monthly months more morning most move much must my name named names near nearest need needed negative never new newest next nine
-nineteen ninety no nobody none nor normal not note nothing november now nowhere null number numbers obtain occur occurred october of off offer offered
-offers often old older oldest on once one ones only open or order ordered ordering other others our out over overall overview own part
-particular past pay people per percent percentage percentages performance period person place placed places please plus popular popularity portion position positive possible
-present previous pro profit profitable proportion provide provided put quarter quarters quick quickly range rank ranked ranking rate rather ratio reach reached real
-really receive received recent recently record records reduce regarding related remain remaining respective respectively result results return
-returned revenue row rows run running said same saturday save say second seconds see seem sell sells selling sent september serve served set seven seventh
-several share shared shares she short shortest should show shown shows side sign since single six sixth size small smaller smallest so sold some somebody
-someone something sort sorted sorting speak spend spending spends spent split stand standing start started starting starts state stay still
-stop such sum summarise summarize summary sunday sure table take taken takes tell ten than that the their them then there these they thing things think third
-thirty this those thousand three through thursday time times to today together told tomorrow top total totals toward trend trends tuesday
-turnover twelve twenty twice two type types typical under unique unit units unknown until up upon us use used uses using usual usually value
-valued values various version very via view want wanted was way we wednesday week weekday weekend weekly weeks well went were what when where whether which
-while who whole whom whose why will with within without word words work worked working works worst worth would write wrote year yearly years yes yesterday yet
-you your zero average averages annual april august basket baskets volume business busiest busy cent chart closed compare consist contribute
-contribution correlation cumulative daily dashboard deal decline decrease develop development dollar dollars drop dropped evening
-fall favourite favorite fraction generate generated graph history how however lifetime loyal moment noon output pound pounds price
-priced product profit progress purpose quantity rated rating region relation relationship report reported
-respect restock rise rose segment separate sequence series slow slowest statistic statistics step strong strongest success successful
-team trending unusual weak weakest yuan yen at-least ordering alphabetical alphabetically ascending descending order kindly
-currency gain gained gains lose loss lost net gross margin collect collected collection buy buyer buying bring brings visit visited
-miss help cheaply lately meanwhile afterwards beyond anymore apart beside besides despite instead nor onto per since though unless unlike versus whereas
-basis account accounts activity activities balance base category categories class classes code entry group groups key label labels link linked local
-main master number option options origin parameter primary process profile property reference references sample schema section source status subject
-summary system tag term title topic unit user users id ids identifier identifiers average combined
+a about above according account accounts across active activities activity actual actually add added additional after
+afterwards again against ago ahead all almost alone along alphabetical alphabetically already also altogether always
+am amount an and annual another answer any anybody anymore anyone anything apart april are around as ascending ask at
+at-least august available average averages avg away back bad balance base based basis basket baskets be became because
+become been before begin beginning behind being below beside besides best better between beyond big bigger biggest
+both bottom bought break bring brings brought busiest business busy buy buyer buying by calculate call called came can
+carry case cases categories category cent change changed chart cheap cheaper cheapest cheaply check choose class
+classes closed code collect collected collection column combination combine combined come common company comparable
+compare compared comparison complain complaint complete completed consist contain contained containing contains
+contribute contribution correct correlation cost could count counted counts cumulative currency current currently
+daily dashboard data database date dated day days deal decade december decline decrease deep deepest deliver
+descending despite detail details develop development did differ difference different distinct distribution do does
+doing dollar dollars done double down drop dropped due during each earlier earliest early earn earned earning earnings
+eight eighteen eighty either eleven else empty end ended ending enough entire entries entry equal etc euro euros even
+evening ever every everybody everyone everything evolution exactly example exceed exceeded exceeding except exclude
+excluding exist exists expensive extra fact fall far fast fastest favorite favourite february few fewer fewest fifteen
+fifth fifty figure figures final find first five follow following for form forty found four fourth fraction frequency
+frequent frequently friday from full further gain gained gains gave general generate generated get gets getting give
+given go goes going good got graph great greater greatest gross group grouped groups grow growth had half handle
+handled happen happened has have having he help her here high higher highest his history hit hold holding holds hour
+hours how however hundred i id identifier identifiers identify ids if in include included including income increase
+info information instead into involve involved is it item items its itself january july june just keep kept key kind
+kindly kinds know known label labels large larger largest last late lately later latest lead least left length less
+let level lifetime like likely line lines link linked list listed listing little live lived lives living local located
+location long longer longest look lose loss lost lot low lower lowest loyal made main make makes making many march
+margin master match matching matter max maximum may me mean means meanwhile measure median meet members mention min
+minimum minute minutes miss missing moment monday money month monthly months more morning most move much must my name
+named names near nearest need needed negative net never new newest next nine nineteen ninety no nobody none noon nor
+normal not note nothing november now nowhere null number numbers obtain occur occurred october of off offer offered
+offers often old older oldest on once one ones only onto open option options or order ordered ordering origin other
+others our out output over overall overview own parameter part particular past pay people per percent percentage
+percentages performance period person place placed places please plus popular popularity portion position positive
+possible pound pounds present previous price priced primary pro process product profile profit profitable progress
+property proportion provide provided purpose put quantity quarter quarters quick quickly range rank ranked ranking
+rate rated rather rating ratio reach reached real really receive received recent recently record records reduce
+reference references regarding region related relation relationship remain remaining report reported respect
+respective respectively restock result results return returned revenue rise rose row rows run running said same sample
+saturday save say schema second seconds section see seem segment sell selling sells sent separate september sequence
+series serve served set seven seventh several share shared shares she short shortest should show shown shows side sign
+since single six sixth size slow slowest small smaller smallest so sold some somebody someone something sort sorted
+sorting source speak spend spending spends spent split stand standing start started starting starts state statistic
+statistics status stay step still stop strong strongest subject success successful such sum summarise summarize
+summary sunday sure system table tag take taken takes team tell ten term than that the their them then there these
+they thing things think third thirty this those though thousand three through thursday time times title to today
+together told tomorrow top topic total totals toward trend trending trends tuesday turnover twelve twenty twice two
+type types typical under unique unit units unknown unless unlike until unusual up upon us use used user users uses
+using usual usually value valued values various version versus very via view visit visited volume want wanted was way
+we weak weakest wednesday week weekday weekend weekly weeks well went were what when where whereas whether which while
+who whole whom whose why will with within without word words work worked working works worst worth would write wrote
+year yearly years yen yes yesterday yet you your yuan zero
 """
 
 _SAME = """
