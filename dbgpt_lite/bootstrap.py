@@ -12,11 +12,13 @@ from types import TracebackType
 
 import sqlalchemy.exc
 
+from dbgpt_lite.chat.answerable import Answerable
 from dbgpt_lite.chat.context import AutoContext, ContextSource, DatabaseContext, DocumentContext, PlainChat
 from dbgpt_lite.chat.extractive import ExtractiveEngine
 from dbgpt_lite.chat.rewriting import FollowUps
 from dbgpt_lite.chat.router import Router
 from dbgpt_lite.chat.service import ChatService
+from dbgpt_lite.chat.sql_follow_up import completed
 from dbgpt_lite.config import ROOT, Settings
 from dbgpt_lite.errors import Cancelled, ConfigError, DatabaseError, UserError
 from dbgpt_lite.knowledge.base import KnowledgeBase
@@ -170,11 +172,17 @@ def build_services(settings: Settings) -> Services:
     store = _store(settings, data)
     samples_ready = threading.Event()
     samples_ready.set()
-    follow_ups = FollowUps(lambda: models.engine, prompts)
+    follow_ups = FollowUps(lambda: models.engine, prompts, completed)
     sources: dict[Mode, ContextSource] = {
         "chat": PlainChat(),
         "documents": DocumentContext(knowledge, settings.knowledge_top_k, samples_ready, follow_ups),
-        "database": DatabaseContext(databases, prompts, _sql_engine(models, sql_model)),
+        "database": DatabaseContext(
+            databases,
+            prompts,
+            _sql_engine(models, sql_model),
+            follow_ups,
+            answerable=Answerable(quoter.near),
+        ),
     }
     route = Router(knowledge, databases, quoter, settings.knowledge_top_k)
     everything: dict[Mode, ContextSource] = {**sources, "auto": AutoContext(sources, route, follow_ups)}

@@ -13,10 +13,15 @@ MODES: tuple[Mode, ...] = ("auto", "chat", "documents", "database")
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation, or one part of a prompt."""
+    """One turn of a conversation, or one part of a prompt.
+
+    `sql` is the query behind an assistant's turn, `asked` the whole question behind a user's ("" as typed).
+    """
 
     role: Role
     content: str
+    sql: str = ""
+    asked: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,25 @@ class ResultTable:
     seconds: float = 0.0
 
 
+ChartKind = Literal["none", "bar", "line", "scatter", "pie"]
+ChartSort = Literal["rows", "x", "y"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChartSpec:
+    """What a chart shows of a ResultTable; never code. Columns are named by place, for names may repeat.
+
+    `x`: the column of categories, dates or numbers. `y`: the columns of values. `sort`: as the rows came, by `x`
+    ascending, or by the first `y` descending. kind "none": the reader wants the table alone.
+    """
+
+    kind: ChartKind
+    x: int = 0
+    y: tuple[int, ...] = ()
+    sort: ChartSort = "rows"
+    title: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class SqlAttempt:
     """One query a model wrote. `problem` says why it was not used ("" for the one that ran)."""
@@ -80,6 +104,7 @@ class Prompt:
     `messages` is the complete rendered conversation for a language model. The other fields are the same
     material unrendered: the built-in assistant quotes `passages` and words `table` without reading prose.
     `grammar`: a Lark grammar that the answer must follow, where EngineInfo.constrained says so; "" for free text.
+    `notes` are sentences that the answer must not leave out, ready for the reader.
     """
 
     task: str
@@ -91,6 +116,7 @@ class Prompt:
     sql: str = ""
     table: ResultTable | None = None
     grammar: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +262,8 @@ class Answer:
 
     `asked` is the question as it was searched for ("" when as typed). `unsupported` holds the sentences of `text`,
     word for word, that no passage bears out. `near_misses` are the passages nearest to a question the documents do
-    not answer; `best` and `needed` are the scores when it is retrieval that says so, else 0.0.
+    not answer; `best` and `needed` are the scores when it is retrieval that says so, else 0.0. `chart` is the reader's
+    choice (None: chosen from the rows), `rated` their thumb (None: not given).
     """
 
     text: str
@@ -257,6 +284,8 @@ class Answer:
     near_misses: tuple[Passage, ...] = ()
     best: float = 0.0
     needed: float = 0.0
+    chart: ChartSpec | None = None
+    rated: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ A question is written before its answer is begun and an answer is written whole,
 killed at any moment leaves every finished answer, and a question without an answer that the page offers to retry.
 """
 
+import json
 import secrets
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -129,7 +130,8 @@ class ConversationStore:
     def history(self, owner: str, conversation: str, before: int | None = None) -> tuple[Message, ...]:
         """Finished rounds as prompt messages, oldest first; `before`: only those before this message id."""
         # Only the words: the rows and passages of old answers would be read for nothing.
-        query = sa.select(messages.c.role, messages.c.content).where(messages.c.conversation_id == conversation)
+        facts = [_fact("sql"), _fact("asked")]
+        query = sa.select(messages.c.role, messages.c.content, *facts).where(messages.c.conversation_id == conversation)
         if before is not None:
             query = query.where(messages.c.id < before)
         with self._engine.connect() as db:
@@ -137,11 +139,12 @@ class ConversationStore:
             turns = db.execute(query.order_by(messages.c.id)).all()
         rounds: list[Message] = []
         question = ""
-        for role, content in turns:
+        for role, content, sql, asked in turns:
             if role == "user":
                 question = content
             elif question and content:
-                rounds += [Message("user", question), Message("assistant", content)]
+                user = Message("user", question, asked=_plain(asked))
+                rounds += [user, Message("assistant", content, sql=_plain(sql))]
                 question = ""
         return tuple(rounds)
 
@@ -166,6 +169,17 @@ class ConversationStore:
             # A failed answer's words stay in its facts; as content they would count as said.
             said = "" if answer.error else answer.text
             return _insert(db, conversation, "assistant", said, now, stored)
+
+    def replace_answer(self, owner: str, conversation: str, message: int, answer: Answer) -> None:
+        """Write an answer in the place of the one with this message id. Raises NotFound."""
+        stored = self._answers.dump_json(_cut_table(answer)).decode()
+        said = "" if answer.error else answer.text
+        own = (messages.c.id == message) & (messages.c.conversation_id == conversation)
+        with self._engine.begin() as db:
+            _own(db, owner, conversation)
+            changed = messages.update().where(own & messages.c.answer.is_not(None))
+            if not db.execute(changed.values(content=said, answer=stored)).rowcount:
+                raise NotFound("app.no_conversation")
 
     def abandon(self, owner: str, conversation: str, question: int) -> None:
         """Remove a question whose answer failed while it was to replace an older one, which stays."""
@@ -218,6 +232,22 @@ def _insert(
     key = db.execute(messages.insert().values(**values)).inserted_primary_key
     assert key is not None
     return int(key[0])
+
+
+def _fact(name: str) -> sa.Label[Any]:
+    """A text among the facts of an answer, read by the database without the rest of them."""
+    return sa.func.json_extract(messages.c.answer, f"$.{name}").label(name)
+
+
+def _plain(value: object) -> str:
+    """What JSON_EXTRACT gave as text: SQLite gives the text itself, MySQL the JSON of it."""
+    text = "" if value is None else str(value)
+    if len(text) < 2 or text[0] != '"' or text[-1] != '"':
+        return text
+    try:
+        return str(json.loads(text))
+    except ValueError:
+        return text
 
 
 def _answered_from(db: sa.Connection, chosen: sa.ColumnElement[bool]) -> set[str]:

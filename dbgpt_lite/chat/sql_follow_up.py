@@ -1,9 +1,11 @@
 """Follow-ups to a question that a database answered: whether one leans on it, and the whole question in words."""
 
 import re
+from collections.abc import Sequence
 
 from dbgpt_lite.chat.follow_up import depends
 from dbgpt_lite.chat.rewriting import carry_over
+from dbgpt_lite.chat.sql_prompt import Previous
 from dbgpt_lite.knowledge.words import is_chinese
 from dbgpt_lite.messages import Message
 
@@ -29,6 +31,14 @@ _PREPOSITION = re.compile(
     r"^(?:in|from|for|of|with|by|at|on|since|before|after|during|the ones|those)\b", re.IGNORECASE
 )
 _EACH = re.compile(r"^\W*(?:and )?(?:(?:grouped |broken down )?by|per|for each)\s+(.+?)\W*$", re.IGNORECASE)
+
+
+def previous_query(history: Sequence[Message]) -> Previous | None:
+    """The last question of the conversation if a query answered it, whole and with that query."""
+    said = [message for message in history if message.role != "system"]
+    if len(said) < 2 or not said[-1].sql or said[-2].role != "user":
+        return None
+    return Previous(said[-2].asked or said[-2].content, said[-1].sql)
 
 
 def leans(question: str) -> bool:

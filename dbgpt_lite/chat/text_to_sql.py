@@ -45,7 +45,8 @@ class SqlOutcome:
     """What came of it: the query that ran and its rows, or only the attempts.
 
     `impossible`: the database does not hold what was asked for; `missing` says what, in the model's words or as words
-    of the question ("" where the model did not say). `unknown` are values of the query that occur nowhere.
+    of the question (() where the model did not say). `unread`: the model does not know the question's language.
+    `unknown` are values of the query that were found nowhere.
     """
 
     attempts: tuple[SqlAttempt, ...]
@@ -53,6 +54,7 @@ class SqlOutcome:
     table: ResultTable | None = None
     fitted: budget.Fitted | None = None
     impossible: bool = False
+    unread: bool = False
     missing: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
 
@@ -101,13 +103,14 @@ def answer_with_sql(
     answerable: Answerable | None = None,
     previous: Previous | None = None,
     change: str = "",
+    reads: bool = True,
     who: str = "",
     origin: str = "model",
 ) -> Generator[Step | SqlTried, None, SqlOutcome]:
     """Yield what is being done; the generator's return value is the SqlOutcome. Raises Cancelled when stopped.
 
     `question` is the whole question. `previous` is what it refers to, `change` the words of the user that change it
-    ("only Germany"). `who` and `origin` are for the audit.
+    ("only Germany"). `reads`: whether the model knows the question's language. `who` and `origin` are for the audit.
     """
     yield Step("sql_write", {"database": database.name})
     schema = database.schema()
@@ -117,11 +120,14 @@ def answer_with_sql(
     writer = Writer(prompts, engine, database, question, language, cancel, recalled, previous)
     search = _Search(writer, statements, Corrector(schema, database.dialect, finder, question))
     _stop_if(cancel)
-    if not writer.repairs and answerable and (missing := answerable.missing(question, schema, finder)):
+    if not (writer.repairs or change) and answerable and (missing := answerable.missing(question, schema, finder)):
         return SqlOutcome((), impossible=True, missing=missing)
     fitted = writer.fit()
     ready = edited(previous.sql, change, schema, database.dialect, finder) if previous and change else ""
-    for sql, method, dialect in _candidates(search, fitted, ready):
+    if not (reads or ready):
+        # Only the rules could help here, and they do not.
+        return SqlOutcome((), unread=True)
+    for sql, method, dialect in _candidates(search, fitted, ready, reads):
         _stop_if(cancel)
         if sql in search.tried:
             continue
@@ -155,7 +161,7 @@ def missing_data(text: str) -> tuple[str, ...] | None:
     return (what[:MISSING_LENGTH],) if what else ()
 
 
-def _candidates(search: _Search, fitted: budget.Fitted, ready: str) -> Iterator[tuple[str, str, str]]:
+def _candidates(search: _Search, fitted: budget.Fitted, ready: str, reads: bool) -> Iterator[tuple[str, str, str]]:
     """Queries to judge as (text, method, dialect), each made only when the ones before it have failed."""
     writer, own = search.writer, search.writer.database.dialect
     if not writer.repairs:
@@ -164,6 +170,8 @@ def _candidates(search: _Search, fitted: budget.Fitted, ready: str) -> Iterator[
             yield ready, "follow_up", own
         elif sql := reused(writer.question, writer.recalled.examples):
             yield sql, "example", own
+    if not reads:
+        return
     first = writer.write(fitted)
     search.missing = missing_data(first)
     if search.missing is not None:
@@ -198,7 +206,7 @@ def _corrections(search: _Search) -> Iterator[tuple[str, str, str]]:
     """The last attempt as corrected by look-ups, as long as a correction leads to another one."""
     while search.correction:
         sql, search.correction = search.correction, ""
-        yield sql, "lookup", search.writer.database.dialect
+        yield sql, "value", search.writer.database.dialect
 
 
 def _passes(search: _Search, sql: str) -> bool:

@@ -120,7 +120,7 @@ class Corrector:
                 continue
             if reason := self._fix(found):
                 return reason
-            if not self._finder.places(found.value):
+            if not self._finder.places(found.value) and self._finder.thorough:
                 missing.append(found.value)
         return None
 

@@ -60,6 +60,12 @@ class ValueFinder:
         self._clock = clock
         self._ends = clock() + seconds
         self._places: dict[str, tuple[Place, ...]] = {}
+        self._gave_up = len(schema.tables) > MOST_TABLES
+
+    @property
+    def thorough(self) -> bool:
+        """Whether every table was looked into so far, so that what was not found is not there."""
+        return not self._gave_up
 
     def occurs(self, table: str, column: str, value: str) -> bool:
         """Whether a column holds exactly this value; True when it cannot be told."""
@@ -118,6 +124,7 @@ class ValueFinder:
     ) -> tuple[tuple[object, ...], ...] | None:
         """Rows of the first SCANNED rows of a table that meet the condition; None when they cannot be told."""
         if self._clock() > self._ends:
+            self._gave_up = True
             return None
         names = [exp.column(column, quoted=True) for column in columns]
         part = exp.select(*names).from_(exp.table_(table, quoted=True)).limit(SCANNED)
@@ -129,6 +136,7 @@ class ValueFinder:
             self._ends = 0.0
         except DatabaseError:
             pass
+        self._gave_up = True
         return None
 
 
