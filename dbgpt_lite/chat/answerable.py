@@ -1,7 +1,7 @@
 """Whether a database can have anything to say about a question, for a model that writes SQL to whatever it is asked.
 
-A question is turned away only for a word that names a thing (it stands after an article, a preposition or "how many")
-and that is nowhere in the schema, in no value, in no list of words that ask, and near no name in meaning. Names of
+A question is turned away only for what it asks for: the first words that are no words of asking, where they stand after
+an article, "how many" and the like. None of them may be in the schema, in a value or near a name in meaning. Names of
 people and places are no reason: that nobody is called so is an answer. When in doubt the question is asked.
 """
 
@@ -31,24 +31,7 @@ _BEFORE_THING = frozenset(
     """ one two three four five six seven eight nine ten""".split()
 )
 _IDIOM = re.compile(r"\bbrand(?= new\b)|\b(?:so|by) far\b|\bof course\b|\bin terms of\b", re.IGNORECASE)
-_ENDINGS = (
-    "ations",
-    "ation",
-    "ments",
-    "ment",
-    "ings",
-    "ing",
-    "ers",
-    "er",
-    "ed",
-    "ly",
-    "al",
-    "ion",
-    "es",
-    "e",
-    "y",
-    "s",
-)
+_ENDINGS = tuple("ations ation ments ment ings ing ers er ed ly al ion es e y s".split())
 
 
 class Answerable:
@@ -63,8 +46,10 @@ class Answerable:
         if is_chinese(question) or not schema.tables:
             return ()
         known = _Known(schema)
-        found = [word for word in _things(question) if not self._is_known(word, known, finder)]
-        return (*_unmeasured(question, known), *dict.fromkeys(found))[:MOST_MISSING]
+        if unmeasured := _unmeasured(question, known):
+            return unmeasured
+        asked = _asked_thing(question)
+        return () if any(self._is_known(word, known, finder) for word in asked) else tuple(asked[:MOST_MISSING])
 
     def _is_known(self, word: str, known: "_Known", finder: ValueFinder) -> bool:
         plain = singular(word.lower())
@@ -102,34 +87,41 @@ def _stem(word: str) -> str:
     return word
 
 
-def _things(question: str) -> list[str]:
-    """Words that name a thing and are no word of asking, in order."""
+def _asked_thing(question: str) -> list[str]:
+    """The words that name what is asked for: the first ones that are no words of asking; [] when that is no thing.
+
+    What comes later in a question is told in too many words to judge by a list.
+    """
     tokens = _TOKEN.findall(_IDIOM.sub("", question))
-    found: list[str] = []
-    for place, word in enumerate(tokens):
-        plain = singular(word.lower())
-        if not word[0].isalpha() or len(word) < 3 or plain in ASKING or word.lower() in ASKING:
-            continue
-        if word[0].isupper() and (place > 0 or len(tokens) < 2):
-            continue
-        if place and word.endswith("ed") and tokens[place - 1].lower() not in _BEFORE_THING:
-            # "customers signed up": what they did, not what is asked about.
-            continue
-        before = tokens[place - 1].lower() if place else ""
-        follows = before in {thing.lower() for thing in found} or (
-            before in ASKING and _stands_before_thing(tokens, place)
-        )
-        if not place or before in _BEFORE_THING or before[:1].isdigit() or follows:
-            found.append(word)
-    return found
+    start = next((place for place, word in enumerate(tokens) if _is_own(word)), 0)
+    if not start or not _follows_article(tokens, start):
+        return []
+    found = [tokens[start]]
+    for word in tokens[start + 1 :]:
+        # "customers signed up": what they did, not what is asked about.
+        if not _is_own(word) or word.endswith("ed"):
+            break
+        found.append(word)
+    return [] if any(word[0].isupper() for word in found) else found
 
 
-def _stands_before_thing(tokens: Sequence[str], place: int) -> bool:
-    """Whether the word before `place` is an adjective between an article and the word ("the new machine")."""
-    return place >= 2 and tokens[place - 2].lower() in _BEFORE_THING
+def _is_own(word: str) -> bool:
+    """Whether a token is a word that could name a thing of its own."""
+    plain = word.lower()
+    if len(word) < 3 or not word[0].isalpha() or plain.endswith(("est", "ly")):
+        return False
+    return not {plain, singular(plain)} & ASKING
 
 
-def _unmeasured(question: str, known: _Known) -> list[str]:
+def _follows_article(tokens: Sequence[str], place: int) -> bool:
+    """Whether a word stands where a thing does: after an article and the like, adjectives between them left aside."""
+    before = tokens[place - 1].lower()
+    if before in _BEFORE_THING or before[0].isdigit():
+        return True
+    return place >= 2 and before in ASKING and tokens[place - 2].lower() in _BEFORE_THING
+
+
+def _unmeasured(question: str, known: _Known) -> tuple[str, ...]:
     """ "old" of "how old ..." where nothing in the schema tells an age, and the like."""
     asked = re.findall(r"\bhow (\w+) (?:is|are|was|were)\b", question.lower())
-    return [word for word in asked if word in HOW and not any(known.holds(wanted) for wanted in HOW[word])]
+    return tuple(word for word in asked if word in HOW and not any(known.holds(wanted) for wanted in HOW[word]))

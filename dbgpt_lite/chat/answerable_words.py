@@ -7,56 +7,82 @@ verbs and adjectives of everyday use. SAME: words for one thing, one line a thin
 from collections.abc import Mapping
 
 _ASKING = """
-a about above according account accounts across active activities activity actual actually add added additional after
-afterwards again against ago ahead all almost alone along alphabetical alphabetically already also altogether always
-am amount an and annual another answer any anybody anymore anyone anything apart april are around as ascending ask at
-at-least august available average averages avg away back bad balance base based basis basket baskets be became because
-become been before begin beginning behind being below beside besides best better between beyond big bigger biggest
-both bottom bought break bring brings brought busiest business busy buy buyer buying by calculate call called came can
-carry case cases categories category cent change changed chart cheap cheaper cheapest cheaply check choose class
-classes closed code collect collected collection column combination combine combined come common company comparable
-compare compared comparison complain complaint complete completed consist contain contained containing contains
-contribute contribution correct correlation cost could count counted counts cumulative currency current currently
-daily dashboard data database date dated day days deal decade december decline decrease deep deepest deliver
-descending despite detail details develop development did differ difference different distinct distribution do does
-doing dollar dollars done double down drop dropped due during each earlier earliest early earn earned earning earnings
-eight eighteen eighty either eleven else empty end ended ending enough entire entries entry equal etc euro euros even
-evening ever every everybody everyone everything evolution exactly example exceed exceeded exceeding except exclude
-excluding exist exists expensive extra fact fall far fast fastest favorite favourite february few fewer fewest fifteen
-fifth fifty figure figures final find first five follow following for form forty found four fourth fraction frequency
-frequent frequently friday from full further gain gained gains gave general generate generated get gets getting give
-given go goes going good got graph great greater greatest gross group grouped groups grow growth had half handle
-handled happen happened has have having he help her here high higher highest his history hit hold holding holds hour
-hours how however hundred i id identifier identifiers identify ids if in include included including income increase
-info information instead into involve involved is it item items its itself january july june just keep kept key kind
-kindly kinds know known label labels large larger largest last late lately later latest lead least left length less
-let level lifetime like likely line lines link linked list listed listing little live lived lives living local located
-location long longer longest look lose loss lost lot low lower lowest loyal made main make makes making many march
-margin master match matching matter max maximum may me mean means meanwhile measure median meet members mention min
-minimum minute minutes miss missing moment monday money month monthly months more morning most move much must my name
-named names near nearest need needed negative net never new newest next nine nineteen ninety no nobody none noon nor
-normal not note nothing november now nowhere null number numbers obtain occur occurred october of off offer offered
-offers often old older oldest on once one ones only onto open option options or order ordered ordering origin other
-others our out output over overall overview own parameter part particular past pay people per percent percentage
-percentages performance period person place placed places please plus popular popularity portion position positive
-possible pound pounds present previous price priced primary pro process product profile profit profitable progress
-property proportion provide provided purpose put quantity quarter quarters quick quickly range rank ranked ranking
-rate rated rather rating ratio reach reached real really receive received recent recently record records reduce
-reference references regarding region related relation relationship remain remaining report reported respect
-respective respectively restock result results return returned revenue rise rose row rows run running said same sample
-saturday save say schema second seconds section see seem segment sell selling sells sent separate september sequence
-series serve served set seven seventh several share shared shares she short shortest should show shown shows side sign
-since single six sixth size slow slowest small smaller smallest so sold some somebody someone something sort sorted
-sorting source speak spend spending spends spent split stand standing start started starting starts state statistic
-statistics status stay step still stop strong strongest subject success successful such sum summarise summarize
-summary sunday sure system table tag take taken takes team tell ten term than that the their them then there these
-they thing things think third thirty this those though thousand three through thursday time times title to today
-together told tomorrow top topic total totals toward trend trending trends tuesday turnover twelve twenty twice two
-type types typical under unique unit units unknown unless unlike until unusual up upon us use used user users uses
-using usual usually value valued values various version versus very via view visit visited volume want wanted was way
-we weak weakest wednesday week weekday weekend weekly weeks well went were what when where whereas whether which while
-who whole whom whose why will with within without word words work worked working works worst worth would write wrote
-year yearly years yen yes yesterday yet you your yuan zero
+a abandoned abbreviation about above abroad abundant according account accounts acronym across active activities
+activity actual actually add added additional affordable after afterwards again against ago ahead all almost alone
+along alphabetical alphabetically already also alternate altogether always am amount an and angry annual another
+answer any anybody anymore anyone anything apart april are around arrival arrivals as ascending ask aspect assigned
+assortment at at-least attached audience august autumn available average averages avg away awful back backlog bad
+balance band bands bargain base based basis basket baskets be became because become been before begin beginning begun
+behind being belong belonging belongs below beside besides best bestseller bestsellers better between beyond big
+bigger biggest bill bills born borne both bottom bought bound bracket break break-down breakdown bred bring brings
+brought bucket budget built bulk bunch busiest business busy buy buyer buying by calculate call called came can carry
+case cases cash catalog catalogue categories category caught cause causes ceiling cent central champion change changed
+character characters chart cheap cheaper cheapest cheaply check chief choose chosen christmas class classes clientele
+closed code collect collected collection column combination combine combined combo come comment comments common
+company comparable compare compared comparison complain complaint complete completed composition compute consecutive
+consequence consist contain contained containing contains contribute contribution correct correlation cost costing
+costly costs could count counted counterpart counts couple crew critical crowd cumulative currency current currently
+cutoff daily dashboard data database date dated day days deal dealer dealers deals dealt dear decade december decent
+decile decline decrease deep deepest deficit deliver descending despite detail details develop development deviation
+did differ difference different digest digit digits dip display dissatisfied distant distinct distribution do does
+doing dollar dollars domestic done dormant double down dozen dozens drawn driven driver drivers drop dropped drunk due
+duplicate during each earlier earliest early earn earned earner earners earning earnings east easter eastern eaten
+effect eight eighteen eighty either eldest eleven else empty end ended ending enormous enough entire entries entry
+equal equivalent etc euro euros even evening ever every everybody everyone everything evolution ex exactly example
+exceed exceeded exceeding exceeds excellent except excess exclude excluding exist exists expensive experienced extra
+extract fact factor failed fall fallen far fast fastest favorite favourable favourite feature features february fed
+fee fees felt fetch few fewer fewest fifteen fifth fifty figure figure-out figures filter final find first five floor
+flown folk folks follow following for foreign forgotten form former forty fought found four fourth fraction frequency
+frequent frequently friday from frozen full further future gain gained gains gap gave gender-neutral general generate
+generated get gets getting give given global glowing go goes going gone good got graph great greater greatest gross
+group grouped groups grow grown growth guy guys had half halves handful handle handled happen happened happiest happy
+has have having he headcount headline heard heaviest held help her here hidden high higher highest hire hires his
+history hit hold holding holds holiday holidays hour hours how however huge hundred hung i id identifier identifiers
+identify idle ids if impact in in-store inactive include included including income increase individual individuals
+info information infrequent initial initials instead international interval intervals into involve involved is it item
+items its itself january joint july june junior just keep kept key kind kindly kinds know known label labels lady laid
+large larger largest last last-minute late lately later latest lead leader leaderboard leaders least led left length
+lent less let letter letters level lies lifetime lightest like likely line lines link linked list listed listing lit
+little live lived lives living local located location long longer longest look lose loser losers loss lost lot low
+lower lowest loyal loyalty made main major majority make makes makeup making many march margin massive master match
+matches matching matter max maximum may me mean means meant meanwhile measure median mediocre meet members membership
+mention merchant merchants met midnight min minimum minor minority minute minutes mismatched miss missing mix mode
+moment monday money month monthly months more morning most move much must mutual my name named names near nearby
+nearest need needed negative net neutral never new newcomer newcomers newest next nine nineteen ninety no nobody none
+noon nor normal north northern not note nothing november now nowhere null number numbers obtain occasional occur
+occurred october odd of off offer offered offers offline often old older oldest on once one ones online only onto open
+option options or order ordered ordering origin other others our out outcome outlier outliers outperform outperforms
+output outstanding over overall overdue overlapping overseas overview own ownership pace paid pair pairs parameter
+part particular past pause pauses pay payroll peak pending people per percent percentage percentages percentile
+performance period person phrase pick place placed places please plentiful plus point points poor popular popularity
+portfolio portion position positive possible pound pounds prefix premium present previous price priced pricey priciest
+primary principal print pro proceeds process product profile profit profitable progress property proportion provide
+provided pull purpose put quantile quantity quarter quarters quartile queue quick quickly range rank ranked ranking
+rare rate rated rather rating ratio reach reached read real really reason reasons recap receive received recent
+recently record records recurring reduce reference references refunded regarding region regional rejected related
+relation relationship remain remainder remaining remote repeat repeated report reported respect respective
+respectively rest restock result results retail retrieve return returned returning revenue ridden rise risen rookie
+rose round rounds row rows run rundown running said same sample satisfied saturday save say scarce schema season
+seasonal seasons second secondary seconds section see seem seen segment select sell seller sellers selling sells
+semester senior seniority sent sentence separate september sequence series serve served set settled seven seventh
+several sewn shaken share shared shares she shed shop shopping shops short shortage shortest should show shown shows
+shut side sign since single sits sitting six sixth size slept slow slowest slump small smaller smallest snapshot so
+sold some somebody someone something sort sorted sorting sought source south southern speak spelling spend spender
+spenders spending spends spent spike split spoken spread spring squad staffers staffing stand standing stands start
+started starting starts state statistic statistics status stay step still stolen stood stop store storefront stores
+streak strong strongest struck subject subtotal success successful successive such suffix sum summarise summarize
+summary summer sums sunday sure surge surpass surpasses surplus swept sworn swum system table tag take taken takes
+takings tally taught team tell tempo ten tenure term terrible text texts than that the their them then there these
+they thing things think third thirds thirty this those though thought thousand three threshold through thrown thursday
+tier tiers time times tiniest tiny title to today together told tomorrow top topic torn total totals toward trait
+transaction transactions trend trending trends trough tuesday turn turnover turns twelve twenty twice two type types
+typical ultimate unassigned unattached under underperform understood unfavourable unhappy unique unit units unknown
+unless unlike unlinked unpaid until unusual up upcoming upon us use used user users uses using usual usually value
+valued values variance various vast version versus very veteran via view visit visited volume want wanted was way we
+weak weakest wednesday week weekday weekdays weekend weekends weekly weeks well went were west western what when where
+whereas whether which while who whole wholesale whom whose why will winner winners winter with within without woken
+won word wording words work work-out worked workforce working works worldwide worn worst worth would wound woven write
+written wrote year yearly years yen yes yesterday yet you youngest your yuan zero
 """
 
 _SAME = """
@@ -95,7 +121,11 @@ movie film
 phone telephone mobile number
 quantity unit piece number
 amount money value sum
-title job position role
+title job position role profession occupation
+supplier wholesaler maker producer source
+customer subscriber person people individual
+city location hometown metropolis
+payment transaction receipt invoice bill
 """
 
 _HOW = {
