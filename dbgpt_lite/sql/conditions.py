@@ -51,6 +51,8 @@ def parse(sql: str, dialect: str) -> exp.Expression | None:
         tree = parse_one(sql, read=dialect)
     except (SqlglotError, RecursionError):
         return None
+    while isinstance(tree, exp.Subquery) and not tree.alias:
+        tree = tree.this
     return tree if isinstance(tree, exp.Select | exp.SetOperation) else None
 
 
@@ -72,7 +74,7 @@ def comparisons(tree: exp.Expression, schema: Schema) -> list[Compared]:
             if column is None:
                 continue
             table, info = column_of(column, scope, schema)
-            negated = isinstance(node, exp.NEQ) or isinstance(node.parent, exp.Not)
+            negated = isinstance(node, exp.NEQ) or isinstance(node.parent, exp.Not) or bool(node.args.get("negate"))
             found += [
                 Compared(literal, node, column, table, info, negated)
                 for literal in _texts(node)

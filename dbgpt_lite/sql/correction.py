@@ -201,8 +201,7 @@ class Corrector:
         if whole is None or isinstance(whole, exp.Or | exp.Not):
             return None
         others = [one for one in conjuncts(select) if one is not whole]
-        key = _key_of(found) if select is home else None
-        best = self._best(select, others, tuple(near) or places, key)
+        best = self._best(select, others, tuple(near) or places, found)
         if best is None:
             return None
         alias, hops, place = best
@@ -218,16 +217,19 @@ class Corrector:
         select: exp.Select,
         others: list[exp.Expression],
         places: tuple[Place, ...],
-        key: tuple[str, Hop] | None,
+        found: Compared,
     ) -> tuple[str, list[Hop], Place] | None:
         """The nearest place: named in the question first, then by the length of the way from a table that stays."""
+        at_home = found.node.find_ancestor(exp.Select) is select
+        key = _key_of(found) if at_home else None
         for place in places:
             # A key compared with words ("city_id = 'London'") says itself which way to go.
             if key and key[1].table == place.table:
                 return key[0], [key[1]], place
         asked = content_words(self._question)
+        own = str(found.column.table).lower() if at_home else ""
         ways: list[tuple[bool, int, int, tuple[str, list[Hop], Place]]] = []
-        for order, (alias, table) in enumerate(_staying(select, others, self._schema)):
+        for order, (alias, table) in enumerate(_staying(select, others, self._schema, own)):
             for place in places:
                 target = self._schema.table(place.table)
                 hops = path(self._schema, table, target) if target else None
@@ -303,12 +305,14 @@ def _within(node: exp.Expression, whole: exp.Expression) -> bool:
     return False
 
 
-def _staying(select: exp.Select, others: list[exp.Expression], schema: Schema) -> Iterator[tuple[str, TableInfo]]:
-    """The tables that the query still needs without the condition: the first one, and those that something mentions."""
+def _staying(
+    select: exp.Select, others: list[exp.Expression], schema: Schema, own: str
+) -> Iterator[tuple[str, TableInfo]]:
+    """Tables to start from: the first one, `own` that the condition was about, and those that something mentions."""
     more = (select.args[part] for part in ("group", "having", "order") if select.args.get(part))
     parts = [*select.expressions, *others, *more]
     used = {column.table.lower() for part in parts for column in part.find_all(exp.Column)}
     tables = own_tables(select, schema)
     for n, (alias, table) in enumerate(tables.items()):
-        if alias.lower() in used or (n == 0):
+        if n == 0 or alias.lower() in used or alias.lower() == own:
             yield alias, table

@@ -44,10 +44,10 @@ _YEAR = re.compile(
     re.IGNORECASE,
 )
 _VALUE = re.compile(
-    rf"^{_LEAD}(?P<only>only|just)?\s*(?:(?:what|how) about )?(?P<only2>only|just)?\s*"
+    r"^(?P<zh_only>只看|只要|仅限?|只显示|筛选)(?P<zh1>.{1,20}?)的?\W*$|^那?么?(?P<zh2>.{1,20}?)的?呢\W*$"
+    rf"|^{_LEAD}(?P<only>only|just)?\s*(?:(?:what|how) about )?(?P<only2>only|just)?\s*"
     r"(?:(?:the )?(?:ones|those) )?(?:(?:in|from|for|of|with|by) )?(?:the )?(?P<en>[^?,.;]{1,60}?)"
-    r"(?: (?P<only3>only)| ones?)?\W*$"
-    r"|^(?P<zh_only>只看|只要|仅限?|只显示|筛选)(?P<zh1>.{1,20}?)的?\W*$|^那?么?(?P<zh2>.{1,20}?)的?呢\W*$",
+    r"(?: (?P<only3>only)| ones?)?\W*$",
     re.IGNORECASE,
 )
 

@@ -79,7 +79,7 @@ class Words:
         for kind, key in _COMPARED.items():
             if isinstance(node, kind):
                 return self.say(key, column=self.value(node.left), value=self.value(node.right))
-        return self._special(node, "")
+        return self._special(node, "_not" if node.args.get("negate") else "")
 
     def value(self, node: exp.Expression) -> str:
         """A column, a literal or a calculation in words."""
