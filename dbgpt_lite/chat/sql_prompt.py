@@ -90,9 +90,12 @@ class Writer:
             return bare
         for kept in range(len(self.recalled), 0, -1):
             try:
-                return _noted(fitted(self.recalled.best(kept)), bare, kept, len(self.recalled))
+                more = fitted(self.recalled.best(kept))
             except TooLarge:
                 continue
+            # What is remembered takes nothing from the room for the query either.
+            if more.max_tokens == bare.max_tokens:
+                return _noted(more, bare, kept, len(self.recalled))
         return _noted(bare, bare, 0, len(self.recalled))
 
     def _previous(self) -> str:
