@@ -143,8 +143,8 @@ class ConversationStore:
             if role == "user":
                 question = content
             elif question and content:
-                user = Message("user", question, asked=_plain(asked))
-                rounds += [user, Message("assistant", content, sql=_plain(sql))]
+                user = Message("user", question, asked=self._text(asked))
+                rounds += [user, Message("assistant", content, sql=self._text(sql))]
                 question = ""
         return tuple(rounds)
 
@@ -186,6 +186,12 @@ class ConversationStore:
         with self._engine.begin() as db:
             _own(db, owner, conversation)
             _drop(db, conversation, question, question + 1)
+
+    def _text(self, value: object) -> str:
+        """What JSON_EXTRACT gave as text: SQLite gives the text itself, MySQL the JSON of it."""
+        if value is None:
+            return ""
+        return str(value) if self._engine.dialect.name == "sqlite" else str(json.loads(str(value)) or "")
 
     def _message(self, row: sa.Row[Any]) -> StoredMessage:
         answer = self._answers.validate_json(row.answer) if row.answer else None
@@ -237,17 +243,6 @@ def _insert(
 def _fact(name: str) -> sa.Label[Any]:
     """A text among the facts of an answer, read by the database without the rest of them."""
     return sa.func.json_extract(messages.c.answer, f"$.{name}").label(name)
-
-
-def _plain(value: object) -> str:
-    """What JSON_EXTRACT gave as text: SQLite gives the text itself, MySQL the JSON of it."""
-    text = "" if value is None else str(value)
-    if len(text) < 2 or text[0] != '"' or text[-1] != '"':
-        return text
-    try:
-        return str(json.loads(text))
-    except ValueError:
-        return text
 
 
 def _answered_from(db: sa.Connection, chosen: sa.ColumnElement[bool]) -> set[str]:

@@ -21,12 +21,14 @@ _CHANGES = re.compile(
     re.IGNORECASE,
 )
 _CHINESE_CHANGES = re.compile(
-    r"^(?:请)?(?:那么?|只看|只要|仅|只显示|筛选|换成|再|还要|加上|去掉|不要|除了|按照?|以.{1,8}排|前.{1,3}[个名条位行项]|每个?|分)"
+    r"^(?:请)?(?:那么?|只看|只要|仅|只显示|筛选|换成|再|还要|加上|去掉|不要|除了|按照?|以.{1,8}排|前.{1,3}[个名条位行项]"
+    r"|每个?.{1,6}$|分.{1,6}$)"
     r"|呢\W*$|(?:排序|排列|降序|升序|分组)\W*$|^(?:19|20)\d\d年\W*$"
 )
 _SORT = re.compile(r"(?:sort|order|rank)(?:ed)?(?: (?:them|it|these|this|that|the list|the rows))? by (.+?)\W*$", re.I)
 _TOP = re.compile(r"\b(?:top|first) (\w+)\W*$", re.IGNORECASE)
 _ONLY = re.compile(r"^\W*(?:(?:and|but|ok(?:ay)?|now|please)[\s,]+)*(?:only|just)\s+(.+?)\W*$|^(.+?)\s+only\W*$", re.I)
+_YEAR = re.compile(r"(?:19|20)\d\d")
 _PREPOSITION = re.compile(
     r"^(?:in|from|for|of|with|by|at|on|since|before|after|during|the ones|those)\b", re.IGNORECASE
 )
@@ -72,4 +74,7 @@ def _completed_chinese(change: str, before: str, previous: str) -> str:
     if "（" not in whole and whole != change:
         return whole
     part = re.sub(r"^那么?|呢$", "", change)
+    years = _YEAR.findall(before)
+    if re.fullmatch(r"(?:19|20)\d\d年?", part) and len(years) == 1:
+        return f"{before.replace(years[0], part[:4])}？"
     return f"{before}（{part}）？"

@@ -170,6 +170,7 @@ def _candidates(search: _Search, fitted: budget.Fitted, ready: str, reads: bool)
             yield ready, "follow_up", own
         elif sql := reused(writer.question, writer.recalled.examples):
             yield sql, "example", own
+        yield from _corrections(search)
     if not reads:
         return
     first = writer.write(fitted)
