@@ -102,7 +102,7 @@ class AuditTrail:
 
     def history(self, owner: str, connection: str = "", limit: int = 100) -> list[AuditEntry]:
         """The owner's own queries, each text once as it was last run, newest first. Plans (EXPLAIN) are left out."""
-        own = (audit.c.owner == owner) & (audit.c.origin != "explain")
+        own = (audit.c.owner == owner) & audit.c.origin.not_in(("explain", "lookup"))
         if connection:
             own &= audit.c.connection == connection
         last = sa.select(sa.func.max(audit.c.id)).where(own).group_by(audit.c.connection, audit.c.asked_key)

@@ -12,12 +12,15 @@ from types import TracebackType
 
 import sqlalchemy.exc
 
+from dbgpt_lite.chat.answerable import Answerable
 from dbgpt_lite.chat.context import AutoContext, ContextSource, DatabaseContext, DocumentContext, PlainChat
 from dbgpt_lite.chat.examples import ExampleMemory
 from dbgpt_lite.chat.extractive import ExtractiveEngine
+from dbgpt_lite.chat.queries import QueryDesk
 from dbgpt_lite.chat.rewriting import FollowUps
 from dbgpt_lite.chat.router import Router
 from dbgpt_lite.chat.service import ChatService
+from dbgpt_lite.chat.sql_follow_up import completed
 from dbgpt_lite.config import ROOT, Settings
 from dbgpt_lite.errors import Cancelled, ConfigError, DatabaseError, ModelError, UserError
 from dbgpt_lite.knowledge.base import KnowledgeBase
@@ -62,6 +65,7 @@ class Services:
     samples_ready: threading.Event
     queries: QueryStore
     memory: ExampleMemory
+    desk: QueryDesk
     _ready: threading.Event = field(default_factory=threading.Event)
     _closing: threading.Event = field(default_factory=threading.Event)
 
@@ -178,13 +182,22 @@ def build_services(settings: Settings) -> Services:
     models = ModelManager(settings.models_dir, quoter, _load_options(settings), settings.llm_model)
     sql_model = _sql_model(settings)
     prompts = Prompts(ROOT / "prompts")
+    memory = ExampleMemory(queries, databases, quoter.near)
     samples_ready = threading.Event()
     samples_ready.set()
-    follow_ups = FollowUps(lambda: models.engine, prompts)
+    follow_ups = FollowUps(lambda: models.engine, prompts, completed)
     sources: dict[Mode, ContextSource] = {
         "chat": PlainChat(),
         "documents": DocumentContext(knowledge, settings.knowledge_top_k, samples_ready, follow_ups),
-        "database": DatabaseContext(databases, prompts, _sql_engine(models, sql_model), _schema_search(embedder)),
+        "database": DatabaseContext(
+            databases,
+            prompts,
+            _sql_engine(models, sql_model),
+            follow_ups,
+            memory=memory,
+            answerable=Answerable(quoter.near),
+            search=_schema_search(embedder),
+        ),
     }
     route = Router(knowledge, databases, quoter, settings.knowledge_top_k)
     everything: dict[Mode, ContextSource] = {**sources, "auto": AutoContext(sources, route, follow_ups)}
@@ -202,7 +215,8 @@ def build_services(settings: Settings) -> Services:
         _questions(),
         samples_ready,
         queries,
-        ExampleMemory(queries, databases, quoter.near),
+        memory,
+        QueryDesk(databases, store, memory),
     )
 
 

@@ -9,17 +9,22 @@ from dbgpt_lite.texts import Language
 Role = Literal["system", "user", "assistant"]
 Mode = Literal["auto", "chat", "documents", "database"]
 MODES: tuple[Mode, ...] = ("auto", "chat", "documents", "database")
-Origin = Literal["model", "editor", "explain", "api", "cli"]
+Origin = Literal["model", "editor", "explain", "lookup", "api", "cli"]
 """Where a statement comes from, for the audit: written by a model for a question on the page, typed by a person on the
 page, the plan asked for before a model's query runs, or made for a question by the API or the command line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation, or one part of a prompt."""
+    """One turn of a conversation, or one part of a prompt.
+
+    `sql` is the query behind an assistant's turn, `asked` the whole question behind a user's ("" as typed).
+    """
 
     role: Role
     content: str
+    sql: str = ""
+    asked: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +107,7 @@ class Prompt:
     `messages` is the complete rendered conversation for a language model. The other fields are the same
     material unrendered: the built-in assistant quotes `passages` and words `table` without reading prose.
     `grammar`: a Lark grammar that the answer must follow, where EngineInfo.constrained says so; "" for free text.
+    `notes` are sentences that the answer must not leave out, ready for the reader.
     """
 
     task: str
@@ -113,6 +119,7 @@ class Prompt:
     sql: str = ""
     table: ResultTable | None = None
     grammar: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

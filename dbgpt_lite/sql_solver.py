@@ -11,7 +11,6 @@ from dbgpt_lite.llm.engine import Engine
 from dbgpt_lite.messages import SqlAttempt, SqlTried
 from dbgpt_lite.prompts import Prompts
 from dbgpt_lite.sql.database import Database
-from dbgpt_lite.sql.schema_search import SchemaSearch
 
 
 def sql_solver(prompts: Prompts, engine: Engine) -> Solver:
@@ -22,7 +21,7 @@ def sql_solver(prompts: Prompts, engine: Engine) -> Solver:
         if is_chinese(question.question) and "zh" not in engine.info.languages:
             return Solution(asked=False)
         tried: list[SqlAttempt] = []
-        steps = answer_with_sql(prompts, engine, database, question.asked, question.language, Event(), SchemaSearch())
+        steps = answer_with_sql(prompts, engine, database, question.asked, question.language, Event())
         try:
             while True:
                 step = next(steps)
@@ -33,7 +32,6 @@ def sql_solver(prompts: Prompts, engine: Engine) -> Solver:
         except UserError as problem:
             # A query over the time limit, a prompt over the window, a server that is gone: no rows, and why.
             return Solution(tuple(tried), problem=str(problem))
-        refused = outcome.table is None and not outcome.attempts
-        return Solution(outcome.attempts, outcome.sql, outcome.table, refused)
+        return Solution(outcome.attempts, outcome.sql, outcome.table, outcome.impossible)
 
     return solve

@@ -4,6 +4,7 @@ A question is written before its answer is begun and an answer is written whole,
 killed at any moment leaves every finished answer, and a question without an answer that the page offers to retry.
 """
 
+import json
 import secrets
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -134,7 +135,8 @@ class ConversationStore:
     def history(self, owner: str, conversation: str, before: int | None = None) -> tuple[Message, ...]:
         """Finished rounds as prompt messages, oldest first; `before`: only those before this message id."""
         # Only the words: the rows and passages of old answers would be read for nothing.
-        query = sa.select(messages.c.role, messages.c.content).where(messages.c.conversation_id == conversation)
+        facts = [_fact("sql"), _fact("asked")]
+        query = sa.select(messages.c.role, messages.c.content, *facts).where(messages.c.conversation_id == conversation)
         if before is not None:
             query = query.where(messages.c.id < before)
         with self._engine.connect() as db:
@@ -142,11 +144,12 @@ class ConversationStore:
             turns = db.execute(query.order_by(messages.c.id)).all()
         rounds: list[Message] = []
         question = ""
-        for role, content in turns:
+        for role, content, sql, asked in turns:
             if role == "user":
                 question = content
             elif question and content:
-                rounds += [Message("user", question), Message("assistant", content)]
+                user = Message("user", question, asked=self._text(asked))
+                rounds += [user, Message("assistant", content, sql=self._text(sql))]
                 question = ""
         return tuple(rounds)
 
@@ -189,6 +192,12 @@ class ConversationStore:
             _own(db, owner, conversation)
             _drop(db, conversation, question, question + 1)
 
+    def _text(self, value: object) -> str:
+        """What JSON_EXTRACT gave as text: SQLite gives the text itself, MySQL the JSON of it."""
+        if value is None:
+            return ""
+        return str(value) if self._engine.dialect.name == "sqlite" else str(json.loads(str(value)) or "")
+
     def _message(self, row: sa.Row[Any]) -> StoredMessage:
         answer = self._answers.validate_json(row.answer) if row.answer else None
         return StoredMessage(row.id, row.role, row.content, row.created.replace(tzinfo=UTC), answer)
@@ -230,6 +239,11 @@ def _insert(
     key = db.execute(messages.insert().values(**values)).inserted_primary_key
     assert key is not None
     return int(key[0])
+
+
+def _fact(name: str) -> sa.Label[Any]:
+    """A text among the facts of an answer, read by the database without the rest of them."""
+    return sa.func.json_extract(messages.c.answer, f"$.{name}").label(name)
 
 
 def _answered_from(db: sa.Connection, chosen: sa.ColumnElement[bool]) -> set[str]:

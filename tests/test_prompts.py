@@ -40,8 +40,11 @@ def test_file_without_user_section_or_absent_is_named(tmp_path: Path) -> None:
 SHIPPED = {
     "chat": {"question"},
     "documents": {"passages", "question"},
-    "sql": {"dialect", "schema", "question"},
-    "sql_repair": {"dialect", "schema", "question", "sql", "problem"},
+    "sql": {"dialect", "schema", "terms", "examples", "previous", "question"},
+    "sql_repair": {"dialect", "schema", "terms", "examples", "previous", "question", "sql", "problem"},
+    "sql_examples": {"examples"},
+    "sql_terms": {"terms"},
+    "sql_previous": {"question", "sql"},
     "rows": {"question", "sql", "rows"},
     "rewrite": {"history", "question"},
     "sql_starter": {"schema", "question"},

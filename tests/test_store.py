@@ -95,6 +95,30 @@ def test_history_leaves_out_failed_and_unanswered_questions(store: ConversationS
     assert store.history(ANA, conversation, before=last) == (Message("user", "one?"), Message("assistant", "1"))
 
 
+def test_history_tells_the_query_and_the_whole_question_behind_an_answer(store: ConversationStore) -> None:
+    conversation = store.create(ANA).id
+    hard = """SELECT '"' AS q, 'it''s \\n 上海' FROM "a b" """.strip()
+    for sql, asked in ((hard, "那“2023”年呢？"), ("", ""), ('"x"', '"quoted"')):
+        question = store.ask(ANA, conversation, "q")
+        store.finish(ANA, conversation, question, Answer("a", "database", "test", sql=sql, asked=asked))
+    history = store.history(ANA, conversation)
+    assert [message.asked for message in history[::2]] == ["那“2023”年呢？", "", '"quoted"']
+    assert [message.sql for message in history[1::2]] == [hard, "", '"x"']
+
+
+def test_an_answer_is_written_anew_by_its_owner_only(store: ConversationStore) -> None:
+    conversation, other = store.create(ANA).id, store.create(ANA).id
+    question, answer = answered(store, conversation, "q", "old")
+    new = Answer("new", "database", "test", sql="SELECT 1", rated=True)
+    store.replace_answer(ANA, conversation, answer, new)
+    assert store.messages(ANA, conversation)[1].answer == new
+    assert store.history(ANA, conversation)[1].content == "new"
+    for owner, place, message in ((BEN, conversation, answer), (ANA, other, answer), (ANA, conversation, question)):
+        with pytest.raises(NotFound):
+            store.replace_answer(owner, place, message, Answer("stolen", "chat", "test"))
+    assert store.messages(ANA, conversation)[1].answer == new
+
+
 def test_regeneration_replaces_only_once_the_new_answer_is_there(store: ConversationStore) -> None:
     conversation = store.create(ANA).id
     first, _ = answered(store, conversation, "one?", "old")

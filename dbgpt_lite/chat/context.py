@@ -8,8 +8,12 @@ from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import Protocol
 
+from dbgpt_lite.chat.answerable import Answerable
+from dbgpt_lite.chat.recall import Memory
 from dbgpt_lite.chat.rewriting import FollowUps
-from dbgpt_lite.chat.text_to_sql import SqlOutcome, answer_with_sql
+from dbgpt_lite.chat.rows import no_query, notes_of, rows_as_text
+from dbgpt_lite.chat.sql_follow_up import leans, previous_query
+from dbgpt_lite.chat.text_to_sql import answer_with_sql
 from dbgpt_lite.errors import Cancelled, KnowledgeIndexError, NotFound
 from dbgpt_lite.knowledge.base import KnowledgeBase
 from dbgpt_lite.knowledge.records import Retrieval, Space
@@ -35,16 +39,14 @@ from dbgpt_lite.sql.database import Database, Databases
 from dbgpt_lite.sql.schema_search import SchemaSearch
 from dbgpt_lite.texts import text
 
-ROWS_IN_PROMPT = 30
-CELL_LENGTH = 80
-
 
 @dataclass(frozen=True, slots=True)
 class Context:
     """What the answer is made from. `reply` not empty: nothing is left to generate, this is the answer.
 
     `task` names the prompt; `variables` fill it beside question, passages and history. `near_misses`, `best` and
-    `needed` belong to a reply that says that the documents do not cover the question.
+    `needed` belong to a reply that says that the documents do not cover the question. `notes` are sentences for the
+    reader that the answer must not leave out.
     """
 
     task: str
@@ -60,6 +62,7 @@ class Context:
     table: ResultTable | None = None
     reply: str = ""
     ledger: Ledger | None = None
+    notes: tuple[str, ...] = ()
 
 
 Gather = Generator[ChatEvent, None, Context]
@@ -149,22 +152,36 @@ class DatabaseContext:
         databases: Databases,
         prompts: Prompts,
         sql_engine: Callable[[], Engine],
+        follow_ups: FollowUps | None = None,
+        memory: Memory | None = None,
+        answerable: Answerable | None = None,
         search: SchemaSearch | None = None,
     ) -> None:
+        """`memory` holds accepted queries and terms; `answerable` turns questions away before a model that cannot;
+        `search` picks the part of a large schema that a question needs."""
         self._databases = databases
         self._prompts = prompts
         self._sql_engine = sql_engine
+        self._follow_ups = follow_ups
+        self._memory = memory
+        self._answerable = answerable
         self._search = search or SchemaSearch()
 
     def gather(self, request: ChatRequest, history: Sequence[Message], cancel: Event) -> Gather:
         """Write a query, run it, hand over the rows; an honest reply when no query could be written."""
         database = self._databases.get(request.source)
         engine = self._sql_engine()
+        previous = previous_query(history)
+        change = request.question if previous and leans(request.question) else ""
         question = request.asked or request.question
+        if change and previous and not request.asked and self._follow_ups:
+            question = yield from self._follow_ups.of_query(
+                change, previous.question, history, request.language, cancel
+            )
         yield from _tell(question, request)
-        if is_chinese(question) and "zh" not in engine.info.languages:
-            reply = text("chat.sql_only_english", request.language, model=engine.info.name)
-            return Context("rows", "database", database.name, reply=reply)
+        reads = "zh" in engine.info.languages or not is_chinese(question)
+        if not reads and not change:
+            return _not_read(database, engine, request)
         outcome = yield from answer_with_sql(
             self._prompts,
             engine,
@@ -172,22 +189,34 @@ class DatabaseContext:
             question,
             request.language,
             cancel,
-            self._search,
-            request.owner,
-            request.origin,
+            memory=self._memory,
+            answerable=self._answerable,
+            previous=previous if change else None,
+            change=change,
+            reads=reads,
+            search=self._search,
+            who=request.owner,
+            origin=request.origin,
         )
+        ledger = outcome.fitted.ledger if outcome.fitted else None
+        if outcome.unread:
+            return _not_read(database, engine, request)
         if outcome.table is None:
-            return _no_query(request, database, outcome)
+            reply = no_query(outcome, database, request.language)
+            return Context("rows", "database", database.name, attempts=outcome.attempts, reply=reply, ledger=ledger)
         yield Rows(outcome.sql, outcome.table)
+        notes = notes_of(outcome, request.language)
+        rows = "\n".join((rows_as_text(outcome.table), *notes))
         return Context(
             "rows",
             "database",
             database.name,
-            variables={"sql": outcome.sql, "rows": rows_as_text(outcome.table)},
+            variables={"sql": outcome.sql, "rows": rows},
             attempts=outcome.attempts,
             sql=outcome.sql,
             table=outcome.table,
-            ledger=outcome.fitted.ledger if outcome.fitted else None,
+            ledger=ledger,
+            notes=notes,
         )
 
 
@@ -216,7 +245,11 @@ class AutoContext:
         """Choose by the whole question, say so, and gather as the chosen mode does."""
         asked = request.question
         if self._follow_ups:
-            asked = yield from self._follow_ups.whole(asked, history, request.language, cancel)
+            last = previous_query(history)
+            if last and leans(asked):
+                asked = yield from self._follow_ups.of_query(asked, last.question, history, request.language, cancel)
+            else:
+                asked = yield from self._follow_ups.whole(asked, history, request.language, cancel)
         yield Step("route")
         route = self._route(replace(request, question=asked))
         yield Routed(route.mode)
@@ -250,6 +283,11 @@ def _tell(asked: str, request: ChatRequest) -> Iterator[ChatEvent]:
         yield Rewritten(asked)
 
 
+def _not_read(database: Database, engine: Engine, request: ChatRequest) -> Context:
+    reply = text("chat.sql_only_english", request.language, model=engine.info.name)
+    return Context("rows", "database", database.name, reply=reply)
+
+
 def _not_covered(request: ChatRequest, found: Retrieval) -> Context:
     # Rounded down, so that a score just below the limit is not shown as equal to it.
     best = max(0, int(found.best * 100)) / 100
@@ -263,26 +301,3 @@ def _not_covered(request: ChatRequest, found: Retrieval) -> Context:
         needed=found.needed,
         reply=text("chat.not_covered", request.language, **facts),
     )
-
-
-def rows_as_text(table: ResultTable) -> str:
-    """A result for a prompt: header, at most ROWS_IN_PROMPT rows, cells cut, and how many rows there are."""
-    lines = [" | ".join(table.columns)]
-    lines += [" | ".join(_cell(value) for value in row) for row in table.rows[:ROWS_IN_PROMPT]]
-    more = len(table.rows) - ROWS_IN_PROMPT
-    if more > 0:
-        lines.append(f"... ({more} more rows)")
-    lines.append(f"({len(table.rows)} rows{', cut at the limit' if table.truncated else ''})")
-    return "\n".join(lines)
-
-
-def _cell(value: object) -> str:
-    shown = "NULL" if value is None else " ".join(str(value).split())
-    return shown if len(shown) <= CELL_LENGTH else shown[: CELL_LENGTH - 1] + "…"
-
-
-def _no_query(request: ChatRequest, database: Database, outcome: SqlOutcome) -> Context:
-    key = "chat.no_query" if outcome.attempts else "chat.not_in_database"
-    reply = text(key, request.language, database=database.name, tried=len(outcome.attempts))
-    ledger = outcome.fitted.ledger if outcome.fitted else None
-    return Context("rows", "database", database.name, attempts=outcome.attempts, reply=reply, ledger=ledger)

@@ -110,6 +110,13 @@ class ExampleMemory:
         name, checked = self._check(connection, sql)
         return self._queries.examples.add(owner, NewExample(name, question, checked, language_of(question), origin))
 
+    def forget(self, connection: str, question: str, sql: str) -> None:
+        """Remove this very pair, if it is kept; another query for the question stays. Raises NotFound."""
+        name = self._databases.get(connection).name
+        for example in self._queries.examples.all(name):
+            if question_key(example.question) == question_key(question) and example.sql == sql:
+                self._queries.examples.remove(example.id)
+
     def similar(self, connection: str, question: str, count: int = 3) -> tuple[SimilarExample, ...]:
         """At most `count` examples of the connection that fit the question, best first; the same question leads.
 

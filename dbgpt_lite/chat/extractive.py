@@ -25,6 +25,8 @@ __all__ = ["CALIBRATION", "Calibration", "Embed", "ExtractiveEngine", "Quote", "
 
 CONTEXT_LENGTH = 32_768
 LISTED_VALUES = 10
+LISTED_PAIRS = 6
+SHOWN_CELLS = 8
 CELL_LENGTH = 80
 CACHED_VECTORS = 4096  # 1.5 KB each: sentences of passages that are asked about again
 
@@ -102,7 +104,8 @@ class ExtractiveEngine:
         if prompt.task == "documents":
             return _word_selection(prompt, self.select(prompt.question, prompt.passages))
         if prompt.task == "rows":
-            return word_table(prompt.table or ResultTable((), ()), prompt.language)
+            said = word_table(prompt.table or ResultTable((), ()), prompt.language)
+            return " ".join((said, *prompt.notes)) if prompt.language == "en" else "".join((said, *prompt.notes))
         if prompt.task == "chat":
             return self._chat(prompt)
         return text("assistant.no_task", prompt.language)
@@ -136,15 +139,26 @@ def word_table(table: ResultTable, language: Language) -> str:
     if not table.rows:
         return text("assistant.rows_none", language)
     count, first = len(table.rows), table.rows[0]
-    if count == 1 and len(first) == 1:
+    if count == 1 and len(first) == 1 and not table.truncated:
         return _word_value(table.columns[0], first[0], language)
     if len(first) == 1 and count <= LISTED_VALUES and not table.truncated:
         values = [_cell(row[0], language) for row in table.rows]
         return text("assistant.rows_list", language, count=count, values=_join(values, language))
-    pairs = zip(table.columns, first, strict=True)
-    cells = [text("assistant.cell", language, column=escape(c), value=_cell(v, language)) for c, v in pairs]
+    if len(first) == 2 and 1 < count <= LISTED_PAIRS and not table.truncated:
+        pairs = [" ".join(_cell(value, language) for value in row) for row in table.rows]
+        columns = _join([escape(column) for column in table.columns], language)
+        return text(
+            "assistant.rows_pairs",
+            language,
+            count=count,
+            columns=columns,
+            values=text("assistant.between_rows", language).join(pairs),
+        )
+    shown = zip(table.columns[:SHOWN_CELLS], first, strict=False)
+    cells = [text("assistant.cell", language, column=escape(c), value=_cell(v, language)) for c, v in shown]
+    more = ["…"] if len(first) > SHOWN_CELLS else []
     name = "rows_truncated" if table.truncated else "rows_row" if count == 1 else "rows_many"
-    return text(f"assistant.{name}", language, count=count, cells=_join(cells, language))
+    return text(f"assistant.{name}", language, count=f"{count:,}", cells=_join([*cells, *more], language))
 
 
 def escape(plain: str) -> str:

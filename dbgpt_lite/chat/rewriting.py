@@ -51,9 +51,16 @@ _ASKING = frozenset(
 class FollowUps:
     """Makes questions whole. `engine` is whichever answers now."""
 
-    def __init__(self, engine: Callable[[], Engine], prompts: Prompts) -> None:
+    def __init__(
+        self,
+        engine: Callable[[], Engine],
+        prompts: Prompts,
+        complete: Callable[[str, str], str] = lambda question, previous: question,
+    ) -> None:
+        """`complete(question, previous)` makes a question about rows whole by rules (sql_follow_up.completed)."""
         self._engine = engine
         self._prompts = prompts
+        self._complete = complete
 
     def whole(
         self, question: str, history: Sequence[Message], language: Language, cancel: Event
@@ -62,12 +69,26 @@ class FollowUps:
         said = [message for message in history if message.role != "system"]
         if not any(message.role == "user" for message in said) or not depends(question):
             return question
-        engine = self._engine()
-        found = ""
-        if engine.info.kind != "builtin":
-            yield Step("rewrite")
-            found = self._ask(engine, question, said, language, cancel)
+        found = yield from self._written(question, said, language, cancel)
         return found or carry_over(question, said)
+
+    def of_query(
+        self, question: str, previous: str, history: Sequence[Message], language: Language, cancel: Event
+    ) -> Generator[Step, None, str]:
+        """The same for a question that changes the one before it, `previous`, which a database answered."""
+        said = [message for message in history if message.role != "system"]
+        found = yield from self._written(question, said, language, cancel)
+        return found or self._complete(question, previous)
+
+    def _written(
+        self, question: str, said: Sequence[Message], language: Language, cancel: Event
+    ) -> Generator[Step, None, str]:
+        """The loaded model's whole question; "" without a language model, or when its line does not hold."""
+        engine = self._engine()
+        if engine.info.kind == "builtin":
+            return ""
+        yield Step("rewrite")
+        return self._ask(engine, question, said, language, cancel)
 
     def _ask(self, engine: Engine, question: str, said: Sequence[Message], language: Language, cancel: Event) -> str:
         """The model's line if it holds, else "". A model that fails here will say so when it answers."""

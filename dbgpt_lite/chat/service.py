@@ -252,6 +252,7 @@ class _Turn:
             self.fitted.passages,
             sql=self.context.sql,
             table=self.context.table,
+            notes=self.context.notes,
         )
 
     def answer(self, stopped: bool = False, error: str = "") -> Answer:

@@ -1,32 +1,39 @@
-"""A question in plain words -> a checked query and its rows.
+"""A question in plain words -> a checked query and its rows, in at most MAX_ATTEMPTS attempts, each of them reported.
 
-The model writes a query greedily; the guard and the database's EXPLAIN judge it. What follows a failure is a matter
-of the model: one that has a repair prompt is told the problem and tries again, one that has none (the small built-in
-model) offers its beams, and the first that passes runs. Everything tried is reported.
+The model writes a query greedily; the guard, the database's EXPLAIN and a look-up of its values judge it. What follows
+a failure is a matter of the model: one that has a repair prompt is told the problem and tries again. One that has none
+(the small built-in model) has its query corrected where the schema and the values leave one way to do it, else it
+offers its beams, of which the first that passes counts as the attempt.
 """
 
 import re
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
 from threading import Event
 
 from dbgpt_lite.chat import budget
+from dbgpt_lite.chat.answerable import Answerable
+from dbgpt_lite.chat.recall import Memory, recall
+from dbgpt_lite.chat.reuse import reused
+from dbgpt_lite.chat.sql_prompt import Previous, Writer
+from dbgpt_lite.chat.statements import Statements
 from dbgpt_lite.errors import Cancelled, DatabaseError, QueryFailed, QueryRefused, UserError
 from dbgpt_lite.llm.engine import Engine
-from dbgpt_lite.messages import Origin, Prompt, ResultTable, Sampling, SqlAttempt, SqlTried, Step
+from dbgpt_lite.messages import Origin, ResultTable, SqlAttempt, SqlTried, Step
 from dbgpt_lite.prompts import Prompts
+from dbgpt_lite.sql.correction import Corrector, Doubt, outer_column
 from dbgpt_lite.sql.database import Database
-from dbgpt_lite.sql.schema import Schema, ddl
-from dbgpt_lite.sql.schema_search import Picked, SchemaSearch
+from dbgpt_lite.sql.edits import edited
+from dbgpt_lite.sql.lookup import ValueFinder
+from dbgpt_lite.sql.schema_search import SchemaSearch
 from dbgpt_lite.texts import Language
 
-MAX_REPAIRS = 2
+MAX_ATTEMPTS = 3
 BEAMS = 4
-MAX_SQL_TOKENS = 256
-PROMPT_TOKENS = 2900
-"""A prompt whose schema must be cut is no longer than this: more tables would cost time and distract."""
+MISSING_LENGTH = 200
 CANNOT_ANSWER = "-- cannot answer"
-"""What prompts/sql.*.txt tell a model to write when the schema holds no answer."""
+"""What prompts/sql.*.txt tell a model to write when the schema holds no answer; what is missing follows a colon."""
+_CANNOT = re.compile(r"--\s*cannot answer\b[ \t]*[:：]?[ \t]*([^\n`]*)", re.IGNORECASE)
 _FENCE = re.compile(r"```(?:sql)?\s*\n?(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
 # "with" is also a word of prose: only WITH name AS ( begins a query.
 _QUERY = re.compile(
@@ -36,27 +43,53 @@ _QUERY = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class SqlOutcome:
-    """What came of it: the query that ran and its rows, or only the attempts."""
+    """What came of it: the query that ran and its rows, or only the attempts.
+
+    `impossible`: the database does not hold what was asked for; `missing` says what, in the model's words or as words
+    of the question (() where the model did not say). `unread`: the model does not know the question's language.
+    `unknown` are values of the query that were found nowhere.
+    """
 
     attempts: tuple[SqlAttempt, ...]
     sql: str = ""
     table: ResultTable | None = None
     fitted: budget.Fitted | None = None
+    impossible: bool = False
+    unread: bool = False
+    missing: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class _Task:
-    """Everything one question needs while its query is sought."""
+class _Ran:
+    """A query that ran."""
 
-    prompts: Prompts
-    engine: Engine
-    database: Database
-    question: str
-    language: Language
-    cancel: Event
-    who: str
-    origin: Origin
-    search: SchemaSearch
+    sql: str
+    table: ResultTable
+    unknown: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Search:
+    """One question's search for a query, and how far it has come."""
+
+    writer: Writer
+    statements: Statements
+    corrector: Corrector
+    attempts: list[SqlAttempt] = field(default_factory=list)
+    tried: set[str] = field(default_factory=set)
+    correction: str = ""
+    """The last attempt corrected without the model, in the database's dialect."""
+    corrected: bool = False
+    """Whether the values of a query were corrected already: that is done once."""
+    doubtful: _Ran | None = None
+    """A query that ran but is doubted: better than nothing."""
+    missing: tuple[str, ...] | None = None
+
+    @property
+    def dialect(self) -> str:
+        """What the model writes."""
+        return self.writer.engine.info.sql_dialect or self.writer.database.dialect
 
 
 def answer_with_sql(
@@ -66,31 +99,54 @@ def answer_with_sql(
     question: str,
     language: Language,
     cancel: Event,
-    search: SchemaSearch,
+    *,
+    memory: Memory | None = None,
+    answerable: Answerable | None = None,
+    previous: Previous | None = None,
+    change: str = "",
+    reads: bool = True,
+    search: SchemaSearch | None = None,
     who: str = "",
     origin: Origin = "model",
 ) -> Generator[Step | SqlTried, None, SqlOutcome]:
     """Yield what is being done; the generator's return value is the SqlOutcome. Raises Cancelled when stopped.
 
-    `who` and `origin` are for the audit of the database.
+    `question` is the whole question. `previous` is what it refers to, `change` the words of the user that change it
+    ("only Germany"). `reads`: whether the model knows the question's language. `search` picks what is shown of a large
+    schema. `who` and `origin` are for the audit.
     """
-    task = _Task(prompts, engine, database, question, language, cancel, who, origin, search)
     yield Step("sql_write", {"database": database.name})
-    fitted = _fit(task, engine.info.sql_prompt, {})
-    attempts: list[SqlAttempt] = []
-    tried: set[str] = set()
-    for sql, method in _candidates(task, fitted, attempts):
-        _stop_if(cancel)
-        if sql in tried:
-            continue
-        tried.add(sql)
-        attempt, table, ready = yield from _try(task, sql, method)
-        attempts.append(attempt)
-        yield SqlTried(attempt)
-        if table is not None:
-            return SqlOutcome(tuple(attempts), ready, table, fitted)
+    schema = database.schema()
+    statements = Statements(database, cancel, who, origin)
+    finder = ValueFinder(schema, database.dialect, statements.look_up)
+    recalled = recall(memory, database.name, question)
+    picker = search or SchemaSearch()
+    writer = Writer(prompts, engine, database, question, language, cancel, picker, recalled, previous)
+    hunt = _Search(writer, statements, Corrector(schema, database.dialect, finder, question))
     _stop_if(cancel)
-    return SqlOutcome(tuple(attempts), fitted=fitted)
+    if not (writer.repairs or change) and answerable and (missing := answerable.missing(question, schema, finder)):
+        return SqlOutcome((), impossible=True, missing=missing)
+    fitted = writer.fit()
+    ready = edited(previous.sql, change, schema, database.dialect, finder) if previous and change else ""
+    if not (reads or ready):
+        # Only the rules could help here, and they do not.
+        return SqlOutcome((), unread=True)
+    for sql, method, dialect in _candidates(hunt, fitted, ready, reads):
+        _stop_if(cancel)
+        if sql in hunt.tried:
+            continue
+        hunt.tried.add(sql)
+        ran = yield from _try(hunt, sql, method, dialect)
+        if ran:
+            return SqlOutcome(tuple(hunt.attempts), ran.sql, ran.table, fitted, unknown=ran.unknown)
+        if len(hunt.attempts) == MAX_ATTEMPTS:
+            break
+    _stop_if(cancel)
+    attempts = tuple(hunt.attempts)
+    if last := hunt.doubtful:
+        return SqlOutcome(attempts, last.sql, last.table, fitted, unknown=last.unknown)
+    impossible = hunt.missing is not None
+    return SqlOutcome(attempts, fitted=fitted, impossible=impossible, missing=hunt.missing or ())
 
 
 def extract_sql(text: str) -> str:
@@ -100,80 +156,139 @@ def extract_sql(text: str) -> str:
     return found.group().strip().rstrip(";").strip() if found else ""
 
 
-def _candidates(task: _Task, fitted: budget.Fitted, attempts: Sequence[SqlAttempt]) -> Iterator[tuple[str, str]]:
-    """Queries to judge, each made only when the ones before it have failed."""
-    first = _write(task, fitted)
-    if CANNOT_ANSWER in first.lower():
-        return
-    yield extract_sql(first), "greedy"
-    repair = f"{task.engine.info.sql_prompt}_repair"
-    if not task.prompts.has(repair):
-        prompt = _prompt(task, fitted)
-        for text in task.engine.candidates(prompt, BEAMS, MAX_SQL_TOKENS, task.cancel):
-            yield extract_sql(text), "beam"
-        return
-    for _ in range(MAX_REPAIRS):
-        last = attempts[-1]
-        again = _fit(task, repair, {"sql": last.sql, "problem": last.problem})
-        yield extract_sql(_write(task, again)), "repair"
+def missing_data(text: str) -> tuple[str, ...] | None:
+    """What a model's reply says is missing for an answer, () where it does not say; None for another reply."""
+    found = _CANNOT.search(text)
+    if found is None:
+        return None
+    what = " ".join(found[1].split()).strip(" .。<>")
+    return (what[:MISSING_LENGTH],) if what else ()
 
 
-def _try(
-    task: _Task, sql: str, method: str
-) -> Generator[Step | SqlTried, None, tuple[SqlAttempt, ResultTable | None, str]]:
-    """Check, explain and run one query; returns (attempt, rows or None, the SQL that ran)."""
-    if not sql:
-        return SqlAttempt("", UserError("chat.no_sql").render(task.language), method), None, ""
+def _candidates(search: _Search, fitted: budget.Fitted, ready: str, reads: bool) -> Iterator[tuple[str, str, str]]:
+    """Queries to judge as (text, method, dialect), each made only when the ones before it have failed."""
+    writer, own = search.writer, search.writer.database.dialect
+    if not writer.repairs:
+        # A model that reads neither examples nor conversations: what they say is used without it.
+        if ready:
+            yield ready, "follow_up", own
+        elif sql := reused(writer.question, writer.recalled.examples):
+            yield sql, "example", own
+        yield from _corrections(search)
+    if not reads:
+        return
+    first = writer.write(fitted)
+    search.missing = missing_data(first)
+    if search.missing is not None:
+        return
+    yield extract_sql(first), "greedy", search.dialect
+    if not writer.repairs:
+        yield from _without_repair(search, fitted)
+        return
+    while True:
+        last = search.attempts[-1]
+        reply = writer.write(writer.fit_repair(last.sql, last.problem))
+        yield extract_sql(reply), "repair", search.dialect
+        if search.attempts[-1] is last:
+            # It repeats itself.
+            return
+
+
+def _without_repair(search: _Search, fitted: budget.Fitted) -> Iterator[tuple[str, str, str]]:
+    own = search.writer.database.dialect
+    yield from _corrections(search)
+    if search.doubtful:
+        return
+    beams = [extract_sql(text) for text in search.writer.alternatives(fitted, BEAMS)]
+    beams = [sql for sql in dict.fromkeys(beams) if sql and sql not in search.tried]
+    passing = [sql for sql in beams if _passes(search, sql)]
+    yield from ((sql, "beam", search.dialect) for sql in (passing or beams)[:1])
+    for sql, method, _ in _corrections(search):
+        yield sql, method, own
+
+
+def _corrections(search: _Search) -> Iterator[tuple[str, str, str]]:
+    """The last attempt as corrected by look-ups, as long as a correction leads to another one."""
+    while search.correction:
+        sql, search.correction = search.correction, ""
+        yield sql, "value", search.writer.database.dialect
+
+
+def _passes(search: _Search, sql: str) -> bool:
+    database = search.writer.database
     try:
-        ready = task.database.check(sql, written_in=task.engine.info.sql_dialect)
-        task.database.explain(ready, task.cancel, task.who)
-        yield Step("sql_run", {"database": task.database.name})
-        table = task.database.run(ready, task.cancel, task.who, task.origin)
-    except (QueryRefused, QueryFailed) as problem:
-        return SqlAttempt(sql, problem.render(task.language), method), None, ""
-    except DatabaseError as problem:
+        ready = database.check(sql, written_in=search.dialect)
+    except QueryRefused:
+        return False
+    return outer_column(ready, database.schema(), database.dialect) is None
+
+
+def _try(search: _Search, sql: str, method: str, dialect: str) -> Generator[Step | SqlTried, None, _Ran | None]:
+    """Check, explain, run and doubt one query; the one to answer with, or None with the reason among the attempts."""
+    language = search.writer.language
+    search.correction = ""
+    problem = ""
+    ran: _Ran | None = None
+    ready = sql
+    try:
+        ready, ran, problem = yield from _judge(search, sql, dialect)
+    except (QueryRefused, QueryFailed) as error:
+        problem = error.render(language)
+        if isinstance(error, QueryRefused) and _is_about_names(error) and not search.writer.repairs:
+            search.correction = _mended(search, sql, dialect)
+    except DatabaseError as error:
         # A time limit or a lost server: another query would fare no better, but this one is worth seeing.
-        yield SqlTried(SqlAttempt(sql, problem.render(task.language), method))
+        yield SqlTried(SqlAttempt(sql, error.render(language), method))
         raise
-    return SqlAttempt(ready, "", method), table, ready
+    attempt = SqlAttempt(ready, problem, method)
+    search.attempts.append(attempt)
+    yield SqlTried(attempt)
+    if problem and ran:
+        search.doubtful, ran = ran, None
+    return ran
 
 
-def _fit(task: _Task, name: str, extra: dict[str, str]) -> budget.Fitted:
-    template = task.prompts.get(name, task.language)
-    window = task.engine.info.context_length
-    fixed = {"dialect": task.database.dialect, "schema": "", **extra}
-    bare = task.engine.count(template.render(**fixed, question=task.question))
-    picked = _schema(task, window, PROMPT_TOKENS - bare)
-    fixed["schema"] = _ddl(task, picked.schema)
-    tables = (picked.tables, picked.of_tables - picked.tables)
-    material = budget.Material(template, task.question, fixed=fixed, tables=tables)
-    return budget.fit(material, task.engine.count, window, MAX_SQL_TOKENS)
+def _judge(search: _Search, sql: str, dialect: str) -> Generator[Step | SqlTried, None, tuple[str, _Ran | None, str]]:
+    """(the query as it was sent, what it gave, why it is doubted). Raises QueryRefused, QueryFailed, DatabaseError."""
+    language, database = search.writer.language, search.writer.database
+    if not sql:
+        return "", None, UserError("chat.no_sql").render(language)
+    ready = database.check(sql, written_in=dialect)
+    if outer := outer_column(ready, database.schema(), database.dialect):
+        search.correction = outer.sql
+        return ready, None, _render(outer, language)
+    search.statements.explain(ready)
+    yield Step("sql_run", {"database": database.name})
+    table = search.statements.run(ready)
+    doubt = search.corrector.doubt(ready, is_empty(table))
+    unknown = doubt.missing if doubt and is_empty(table) else ()
+    last = search.corrected or len(search.attempts) == MAX_ATTEMPTS - 1
+    if doubt is None or not doubt.reasons or last:
+        return ready, _Ran(ready, table, unknown), ""
+    search.corrected, search.correction = True, doubt.sql
+    return ready, _Ran(ready, table, unknown), _render(doubt, language)
 
 
-def _schema(task: _Task, window: int, cut: int) -> Picked:
-    """The schema as the prompt shows it: whole if the window allows, else what the question needs, in `cut` tokens."""
-    whole = task.database.schema()
-    room = window - MAX_SQL_TOKENS - window // 4
-
-    def fits(schema: Schema) -> bool:
-        return task.engine.count_text(_ddl(task, schema)) <= (room if schema is whole else min(room, cut))
-
-    return task.search.pick(task.database.name, whole, task.question, fits)
+def _mended(search: _Search, sql: str, dialect: str) -> str:
+    """A refused query with its conditions led to where their values are, if that one passes; else ""."""
+    fixed = search.corrector.refused(sql, dialect)
+    try:
+        return search.writer.database.check(fixed, written_in=dialect) if fixed and fixed != sql else ""
+    except QueryRefused:
+        return ""
 
 
-def _ddl(task: _Task, schema: Schema) -> str:
-    """The starter model reads the plain form that it was trained on; others get types, comments and values."""
-    return ddl(schema, comments=not task.engine.info.sql_dialect)
+def is_empty(table: ResultTable) -> bool:
+    """Whether a result holds nothing: no row, or only NULL and zero, as a count or a sum of nothing is."""
+    return all(cell is None or cell == 0 for row in table.rows for cell in row)
 
 
-def _prompt(task: _Task, fitted: budget.Fitted) -> Prompt:
-    return Prompt("sql", fitted.messages, task.question, task.language)
+def _is_about_names(error: QueryRefused) -> bool:
+    return error.key.startswith(("sql.no_column", "sql.no_qualifier", "sql.no_table"))
 
 
-def _write(task: _Task, fitted: budget.Fitted) -> str:
-    sampling = Sampling(temperature=0.0, max_tokens=min(MAX_SQL_TOKENS, fitted.max_tokens))
-    pieces = task.engine.stream(_prompt(task, fitted), sampling, task.cancel)
-    return "".join(piece for piece in pieces if isinstance(piece, str))
+def _render(doubt: Doubt, language: Language) -> str:
+    return " ".join(reason.render(language) for reason in doubt.reasons)
 
 
 def _stop_if(cancel: Event) -> None:

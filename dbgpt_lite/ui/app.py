@@ -1,6 +1,6 @@
 """The page: a sidebar beside five views of one document. Everything is wired here."""
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from markupsafe import Markup
@@ -26,7 +26,6 @@ from dbgpt_lite.ui.theme import launch_options
 
 if TYPE_CHECKING:
     from dbgpt_lite.bootstrap import Services
-    from dbgpt_lite.ui.desk import WithQueries
 
 __all__ = ["build_ui", "launch_options"]
 UPLOAD_KEPT_S = 3600
@@ -64,9 +63,8 @@ class _Page:
                     self.badge = gr.HTML("", elem_id="badge", js_on_load=None, apply_default_css=False)
                 self.chat = ChatPage(services, self.bridge, self.intake)
                 self.knowledge = KnowledgePage(services, self.bridge, self.intake)
-                offered = cast("WithQueries", services)
-                self.tools = ResultTools(services, offered.desk, self.bridge)
-                self.data = DataPage(services, offered.desk, offered.queries, self.bridge, self.tools)
+                self.tools = ResultTools(services, services.desk, self.bridge)
+                self.data = DataPage(services, services.desk, services.queries, self.bridge, self.tools)
                 self.models = ModelsPage(services, self.bridge, self.badge)
                 self.settings = SettingsPage(services, self.bridge)
 

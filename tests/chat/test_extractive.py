@@ -125,8 +125,8 @@ def table(columns: Sequence[str], *rows: Sequence[object], truncated: bool = Fal
         (table(["name", "n"], ["Lin", 3]), "One row: name Lin, n 3.", "共一行：name Lin，n 3。"),
         (
             table(["a", "b"], [1, None], [2, True]),
-            "2 rows. The first: a 1, b (none).",
-            "共 2 行。第一行：a 1，b （无）。",
+            "2 rows (a, b): 1 (none); 2 yes.",
+            "共 2 行（a，b）：1 （无）；2 是。",
         ),
         (table(["a"]), "The query ran and found nothing.", "查询已执行，没有找到数据。"),
     ],
@@ -136,9 +136,25 @@ def test_result_in_words(result: ResultTable, english: str, chinese: str) -> Non
     assert word_table(result, "zh") == chinese
 
 
+def test_notes_follow_the_rows(engine: ExtractiveEngine) -> None:
+    rows = table(["count(*)"], [0])
+    english = Prompt("rows", (), "q", "en", table=rows, notes=("Note: nothing.",))
+    assert engine.answer(english) == "The answer is 0. Note: nothing."
+    chinese = Prompt("rows", (), "q", "zh", table=rows, notes=("注意：没有。",))
+    assert engine.answer(chinese) == "答案是 0。注意：没有。"
+
+
+def test_wide_rows_are_cut_in_the_sentence() -> None:
+    wide = table([f"c{n}" for n in range(20)], list(range(20)))
+    assert word_table(wide, "en") == "One row: " + ", ".join(f"c{n} {n}" for n in range(8)) + ", …."
+
+
 def test_long_and_cut_results_give_the_number_of_rows() -> None:
     many = table(["name"], *[[f"n{row}"] for row in range(37)])
     assert word_table(many, "en") == "37 rows. The first: name n0."
+    assert word_table(table(["a", "b"], *[[n, n] for n in range(1200)]), "en") == "1,200 rows. The first: a 0, b 0."
+    pairs = table(["a", "b"], [1, 2], [3, 4], truncated=True)
+    assert word_table(pairs, "en") == "More rows than the limit; the first 2 are shown. The first: a 1, b 2."
     cut = table(["name"], ["x"], ["y"], truncated=True)
     assert word_table(cut, "en") == "More rows than the limit; the first 2 are shown. The first: name x."
 

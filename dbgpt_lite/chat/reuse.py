@@ -1,0 +1,73 @@
+"""A remembered query for a question that is the same but for its values, with the values exchanged.
+
+For models whose prompt takes no examples. "How many orders were placed in 2024?" answers "... in 2023?" when 2024
+stands in the query as a value; any other difference between the two questions means another query: nothing is reused.
+"""
+
+import re
+from collections.abc import Sequence
+from difflib import SequenceMatcher
+
+from dbgpt_lite.chat.recall import SimilarExample
+
+MOST_WORDS = 4
+"""Words of a value."""
+_TOKEN = re.compile(r"[\u3400-\u9fff]|[^\W_\u3400-\u9fff]+(?:[-.'_@][^\W_\u3400-\u9fff]+)*")
+_TEXT = re.compile(r"'((?:[^']|'')*)'")
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+
+
+def reused(question: str, examples: Sequence[SimilarExample]) -> str:
+    """The first example's query that fits, its values exchanged for those of `question`; "" when none fits."""
+    found = (_fitted(question, example.question, example.sql) for example in examples)
+    return next((sql for sql in found if sql), "")
+
+
+def _fitted(question: str, known: str, sql: str) -> str:
+    asked, old = _TOKEN.findall(question), _TOKEN.findall(known)
+    matcher = SequenceMatcher(None, [word.lower() for word in old], [word.lower() for word in asked], autojunk=False)
+    swaps: dict[str, str] = {}
+    for kind, start, end, first, last in matcher.get_opcodes():
+        if kind == "equal":
+            continue
+        if kind != "replace" or max(end - start, last - first) > MOST_WORDS:
+            return ""
+        before, after = _joined(old[start:end]), _joined(asked[first:last])
+        if swaps.get(before.lower(), after) != after or bool(_NUMBER.fullmatch(before)) != bool(
+            _NUMBER.fullmatch(after)
+        ):
+            return ""
+        swaps[before.lower()] = after
+    if not swaps:
+        return sql
+    return _exchanged(sql, swaps)
+
+
+def _joined(words: Sequence[str]) -> str:
+    return ("" if any("\u3400" <= word[0] <= "\u9fff" for word in words) else " ").join(words)
+
+
+def _exchanged(sql: str, swaps: dict[str, str]) -> str:
+    """The query with every swapped value exchanged, in texts and as numbers; "" unless each of them stood in it."""
+    met: set[str] = set()
+
+    def text(match: "re.Match[str]") -> str:
+        value = match[1].replace("''", "'")
+        for before, after in swaps.items():
+            # Whole values, and years or months that begin or end a text such as '2024-%'.
+            if value.lower() == before or (_NUMBER.fullmatch(before) and re.search(rf"(?<!\d){before}(?!\d)", value)):
+                met.add(before)
+                value = after if value.lower() == before else re.sub(rf"(?<!\d){before}(?!\d)", after, value)
+        return "'" + value.replace("'", "''") + "'"
+
+    def number(match: "re.Match[str]") -> str:
+        met.add(match[0]) if match[0] in swaps else None
+        return swaps.get(match[0], match[0])
+
+    pieces = _TEXT.split(sql)
+    parts = [
+        f"'{piece}'" if n % 2 else re.sub(r"(?<![\w.])\d+(?:\.\d+)?(?![\w.])", number, piece)
+        for n, piece in enumerate(pieces)
+    ]
+    made = "".join(_TEXT.sub(text, part) if n % 2 else part for n, part in enumerate(parts))
+    return made if met == set(swaps) else ""

@@ -1,0 +1,58 @@
+"""A remembered query with other values, or none."""
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dbgpt_lite.chat.reuse import reused
+
+
+@dataclass(frozen=True)
+class Kept:
+    question: str
+    sql: str
+    score: float = 1.0
+
+
+YEAR = Kept("How many orders were placed in 2024?", "SELECT COUNT(*) FROM orders WHERE order_date LIKE '2024-%'")
+LEVEL = Kept("Which gold customers live in Paris?", "SELECT name FROM c WHERE level = 'gold' AND city = 'Paris'")
+TOP = Kept("The 5 most expensive products", "SELECT name FROM products ORDER BY price DESC LIMIT 5")
+CHINESE = Kept("上海有多少客户？", "SELECT COUNT(*) FROM c WHERE city = '上海'")
+
+
+@pytest.mark.parametrize(
+    ("question", "kept", "sql"),
+    [
+        ("how many orders were placed in 2024", YEAR, YEAR.sql),
+        ("How many orders were placed in 2023?", YEAR, "SELECT COUNT(*) FROM orders WHERE order_date LIKE '2023-%'"),
+        ("Which silver customers live in New York?", LEVEL,
+         "SELECT name FROM c WHERE level = 'silver' AND city = 'New York'"),
+        ("Which gold customers live in Xi'an?", LEVEL, "SELECT name FROM c WHERE level = 'gold' AND city = 'Xi''an'"),
+        ("the 10 most expensive products", TOP, "SELECT name FROM products ORDER BY price DESC LIMIT 10"),
+        ("北京有多少客户？", CHINESE, "SELECT COUNT(*) FROM c WHERE city = '北京'"),
+        ("How many payments were made in 2024?", YEAR, ""),
+        ("How many orders were placed in Berlin?", YEAR, ""),
+        ("How many orders were placed in 2024 in Berlin?", YEAR, ""),
+        ("How many orders were returned in 2023?", YEAR, ""),
+        ("Which gold suppliers live in Paris?", LEVEL, ""),
+        ("The 5 cheapest products", TOP, ""),
+        ("", YEAR, ""),
+    ],
+)  # fmt: skip
+def test_values_are_exchanged_and_nothing_else(question: str, kept: Kept, sql: str) -> None:
+    assert reused(question, [kept]) == sql
+
+
+def test_the_first_example_that_fits_is_taken() -> None:
+    assert reused(TOP.question, [YEAR, LEVEL, TOP]) == TOP.sql
+    assert reused(TOP.question, []) == ""
+
+
+@given(st.from_regex(r"[A-Za-z'][A-Za-z' ]{0,12}[A-Za-z']", fullmatch=True))
+def test_a_value_stays_one_text(value: str) -> None:
+    made = reused(f"Customers in {value}", [Kept("Customers in Paris", "SELECT 1 FROM c WHERE city = 'Paris'")])
+    if made:
+        inside = made.removeprefix("SELECT 1 FROM c WHERE city = '").removesuffix("'")
+        assert "'" not in inside.replace("''", "")
