@@ -1,6 +1,6 @@
 """The prompts of the SQL task: what a model reads before it writes a query, cut to its window."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from threading import Event
 
 from dbgpt_lite.chat import budget
@@ -29,7 +29,8 @@ class Previous:
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """Writes queries for one question with one model. `recalled` and `previous` are shown where the prompt has room."""
+    """Writes queries for one question with one model. `recalled` and `previous` are shown where the prompt has room; `search`
+    picks what is shown of a large schema."""
 
     prompts: Prompts
     engine: Engine
@@ -37,9 +38,9 @@ class Writer:
     question: str
     language: Language
     cancel: Event
-    search: SchemaSearch
     recalled: Recalled = NOTHING
     previous: Previous | None = None
+    search: SchemaSearch = field(default_factory=SchemaSearch)
 
     @property
     def repairs(self) -> bool:

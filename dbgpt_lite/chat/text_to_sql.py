@@ -121,7 +121,7 @@ def answer_with_sql(
     finder = ValueFinder(schema, database.dialect, statements.look_up)
     recalled = recall(memory, database.name, question)
     picker = search or SchemaSearch()
-    writer = Writer(prompts, engine, database, question, language, cancel, picker, recalled, previous)
+    writer = Writer(prompts, engine, database, question, language, cancel, recalled, previous, picker)
     hunt = _Search(writer, statements, Corrector(schema, database.dialect, finder, question))
     _stop_if(cancel)
     if not (writer.repairs or change) and answerable and (missing := answerable.missing(question, schema, finder)):
