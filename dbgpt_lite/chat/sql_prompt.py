@@ -29,8 +29,10 @@ class Previous:
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """Writes queries for one question with one model. `recalled` and `previous` are shown where the prompt has room; `search`
-    picks what is shown of a large schema."""
+    """Writes queries for one question with one model.
+
+    `recalled` and `previous` are shown where the prompt has room; `search` picks what is shown of a large schema.
+    """
 
     prompts: Prompts
     engine: Engine

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 
+from dbgpt_lite.audit_trail import AuditTrail
 from dbgpt_lite.errors import Cancelled, NotFound
 from dbgpt_lite.messages import Answer, ChartSpec, ResultTable, SqlAttempt
 from dbgpt_lite.sql.database import Databases
@@ -17,14 +18,17 @@ from dbgpt_lite.texts import Language
 class FakeDesk:
     """Stores answers anew as the real one does."""
 
-    def __init__(self, databases: Databases, store: ConversationStore) -> None:
+    def __init__(self, databases: Databases, store: ConversationStore, audit: AuditTrail) -> None:
         self._databases = databases
         self._store = store
+        self._audit = audit
         self.stopped = threading.Event()
 
     def run(self, owner: str, connection: str, sql: str, cancel: threading.Event) -> ResultTable:
         if "slow" in sql:
+            entry = self._audit.begin(connection=connection, statement=sql, asked=sql, owner=owner, origin="editor")
             cancel.wait(30)
+            self._audit.end(entry, outcome="cancelled", seconds=0.003, rows=0)
             self.stopped.set()
             raise Cancelled
         return self._databases.get(connection).run(sql, cancel, who=owner)

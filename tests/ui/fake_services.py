@@ -231,7 +231,7 @@ def make_services(folder: Path, **settings: Any) -> FakeServices:
     sources: Any = {mode: ScriptedSource(databases, mode) for mode in ("chat", "documents", "database")}
     sources["auto"] = AutoContext(sources, _route)
     chat = ChatService(store, lambda: engine, sources, Prompts(ROOT / "prompts"))
-    desk = FakeDesk(databases, store)
+    desk = FakeDesk(databases, store, queries.audit)
     models, knowledge = FakeModels(engine), FakeKnowledge()
     return FakeServices(chosen, store, chat, models, knowledge, databases, desk, queries, _QUESTIONS, engine)
 

@@ -288,11 +288,11 @@ def test_what_a_reader_runs_peeks_at_and_saves_is_audited(visit: Visit, site: Si
         page.click("#sql-result .csv")
     page.locator(".table summary").first.click()
     page.locator(".peek").first.click()
-    expect(page.locator("#sql-result th").nth(1)).to_have_text("id")
+    expect(page.locator("#sql-result th").nth(1)).not_to_have_text("name")
     new = [entry for entry in audit.entries(limit=10_000) if entry.id not in known][::-1]
     # The download holds the rows that are shown, so nothing is sent for it.
     assert new[0].asked == "SELECT name FROM items WHERE id = 3"
-    assert "FROM items" in new[1].statement
+    assert "SELECT * FROM" in new[1].statement
     assert len(new) == 2
     assert {(entry.origin, entry.outcome, entry.connection) for entry in new} == {("editor", "ok", "shop")}
     owners = {entry.owner for entry in new}
