@@ -185,6 +185,8 @@ def test_questions_that_stand_alone(question: str) -> None:
         ("per country", "How many customers are there?", "How many customers are there for each country?"),
         ("and in 2023?", "How many orders were placed in 2024?", "How many orders were placed in 2023?"),
         ("那2023年呢？", "2024年有多少订单？", "2023年有多少订单？"),
+        ("那2023年呢？", "How many orders were placed in 2024?", "How many orders were placed in 2023?"),
+        ("那2023年呢？", "How many orders were placed?", "How many orders were placed in 2023?"),
         ("只看德国的", "有多少客户？", "有多少客户（只看德国的）？"),
         ("那上个月呢", "有多少订单？", "有多少订单（上个月）？"),
     ],
