@@ -17,7 +17,7 @@ from dbgpt_lite.chat.text_to_sql import answer_with_sql
 from dbgpt_lite.errors import Cancelled, KnowledgeIndexError, NotFound
 from dbgpt_lite.knowledge.base import KnowledgeBase
 from dbgpt_lite.knowledge.records import Retrieval, Space
-from dbgpt_lite.knowledge.words import is_chinese
+from dbgpt_lite.knowledge.words import holds_chinese, is_chinese
 from dbgpt_lite.llm.engine import Engine
 from dbgpt_lite.messages import (
     ChatEvent,
@@ -179,7 +179,8 @@ class DatabaseContext:
                 change, previous.question, history, request.language, cancel
             )
         yield from _tell(question, request)
-        reads = "zh" in engine.info.languages or not is_chinese(question)
+        chinese = is_chinese(question) or (is_chinese(change) and holds_chinese(question))
+        reads = "zh" in engine.info.languages or not chinese
         if not reads and not change:
             return _not_read(database, engine, request)
         outcome = yield from answer_with_sql(

@@ -54,8 +54,8 @@ def leans(question: str) -> bool:
 def completed(question: str, previous: str) -> str:
     """The previous question with the change in it, in plain words that a small model reads as well."""
     before = previous.strip().rstrip("?？。. ")
-    if is_chinese(question) or is_chinese(previous):
-        return _completed_chinese(question.strip().rstrip("?？。"), before, previous)
+    if is_chinese(question):
+        return _completed_chinese(question.strip().rstrip("?？。"), before)
     if found := _SORT.search(question):
         return f"{before}, sorted by {found[1]}?"
     if found := _TOP.search(question):
@@ -68,13 +68,18 @@ def completed(question: str, previous: str) -> str:
     return carry_over(question, [Message("user", previous)])
 
 
-def _completed_chinese(change: str, before: str, previous: str) -> str:
-    whole = carry_over(change, [Message("user", previous)])
-    # "那上个月呢" takes the place of a time that was said; carry_over puts what it cannot place into brackets.
-    if "（" not in whole and whole != change:
-        return whole
+def _completed_chinese(change: str, before: str) -> str:
+    """A Chinese change, of a Chinese question or of an English one: a year keeps the language of the question."""
     part = re.sub(r"^那么?|呢$", "", change)
     years = _YEAR.findall(before)
-    if re.fullmatch(r"(?:19|20)\d\d年?", part) and len(years) == 1:
-        return f"{before.replace(years[0], part[:4])}？"
+    if found := re.fullmatch(r"((?:19|20)\d\d)年?", part):
+        if len(years) == 1:
+            return f"{before.replace(years[0], found[1])}{'？' if is_chinese(before) else '?'}"
+        if not is_chinese(before):
+            return f"{before} in {found[1]}?"
+    if is_chinese(before):
+        whole = carry_over(change, [Message("user", before)])
+        # What carry_over cannot place it puts into brackets.
+        if "（" not in whole and whole != change:
+            return whole
     return f"{before}（{part}）？"

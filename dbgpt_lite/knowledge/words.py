@@ -64,6 +64,11 @@ def is_chinese(text: str) -> bool:
     return han > 0 and han >= len(re.findall(rf"{_LETTER}+", text))
 
 
+def holds_chinese(text: str) -> bool:
+    """Whether there is a Chinese character in the text."""
+    return _HAN_CHARACTER.search(text) is not None
+
+
 def words(text: str) -> list[str]:
     """The lower-cased content words of `text` in order, repeats kept; function words are left out.
 

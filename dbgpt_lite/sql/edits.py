@@ -7,7 +7,7 @@ import re
 
 from sqlglot import exp
 
-from dbgpt_lite.sql.conditions import comparisons, conjuncts, own_tables, parse, path, replace_where, through
+from dbgpt_lite.sql.conditions import Compared, comparisons, conjuncts, own_tables, parse, path, replace_where, through
 from dbgpt_lite.sql.dialects import write
 from dbgpt_lite.sql.lookup import Place, ValueFinder
 from dbgpt_lite.sql.schema import Schema
@@ -137,7 +137,20 @@ def _of_value(tree: exp.Expression, change: str, schema: Schema, finder: ValueFi
             if one.table and one.info and (one.table.name, one.info.name) == (place.table, place.column):
                 one.literal.set("this", place.value)
                 return True
-    return only and isinstance(tree, exp.Select) and _add(tree, places, schema)
+    if not only:
+        return _swapped(compared, places)
+    return isinstance(tree, exp.Select) and _add(tree, places, schema)
+
+
+def _swapped(compared: list[Compared], places: tuple[Place, ...]) -> bool:
+    """ "and London?" after a country: another column of the same table, where only one of its columns is compared."""
+    for place in places:
+        same = [one for one in compared if one.table and one.table.name == place.table]
+        if len(same) == 1 and isinstance(same[0].node, exp.EQ):
+            same[0].literal.set("this", place.value)
+            same[0].column.set("this", exp.to_identifier(place.column))
+            return True
+    return False
 
 
 def _add(select: exp.Select, places: tuple[Place, ...], schema: Schema) -> bool:

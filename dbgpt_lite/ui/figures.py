@@ -7,7 +7,7 @@ from dbgpt_lite.texts import Language, text
 from dbgpt_lite.ui.i18n import say
 from dbgpt_lite.ui.icons import icon
 
-_SECTIONS = ("system", "schema", "passages", "history", "question")
+_SECTIONS = ("system", "schema", "examples", "passages", "history", "question")
 
 
 def figures(answer: Answer, language: Language) -> Markup:

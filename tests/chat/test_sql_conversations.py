@@ -3,12 +3,13 @@ language model by its prompt. English and Chinese.
 """
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from dbgpt_lite.chat.answerable import Answerable
-from dbgpt_lite.chat.context import DatabaseContext
+from dbgpt_lite.chat.context import AutoContext, Context, DatabaseContext, Gather, Route
 from dbgpt_lite.chat.extractive import ExtractiveEngine
 from dbgpt_lite.chat.rewriting import FollowUps
 from dbgpt_lite.chat.service import ChatService
@@ -128,6 +129,26 @@ def test_honest_replies(tmp_path: Path, shops: Databases) -> None:
     assert "<img" not in weather.text
 
 
+def test_auto_mode_makes_a_change_of_the_last_query_whole_before_it_routes() -> None:
+    routed: list[str] = []
+
+    class Asked:
+        def gather(self, request: ChatRequest, history: Sequence[Message], cancel: threading.Event) -> Gather:
+            assert (request.question, request.asked) == ("only Germany", "How many customers are there, only Germany?")
+            yield from ()
+            return Context("rows", "database")
+
+    def route(request: ChatRequest) -> Route:
+        routed.append(request.question)
+        return Route("database", "shop")
+
+    built_in = ScriptedEngine(kind="builtin")
+    auto = AutoContext({"database": Asked()}, route, FollowUps(lambda: built_in, PROMPTS, completed))
+    history = (Message("user", "How many customers are there?"), Message("assistant", "1400", sql="SELECT 1400"))
+    list(auto.gather(ChatRequest("c", "only Germany", "ana"), history, threading.Event()))
+    assert routed == ["How many customers are there, only Germany?"]
+
+
 LEANING = [
     "only Germany", "and in 2023?", "what about France?", "sort by price", "sort them by name descending", "top 5",
     "only the first ten", "per country", "by month", "without cancelled orders", "just the gold ones", "2023?",
@@ -164,6 +185,8 @@ def test_questions_that_stand_alone(question: str) -> None:
         ("per country", "How many customers are there?", "How many customers are there for each country?"),
         ("and in 2023?", "How many orders were placed in 2024?", "How many orders were placed in 2023?"),
         ("那2023年呢？", "2024年有多少订单？", "2023年有多少订单？"),
+        ("那2023年呢？", "How many orders were placed in 2024?", "How many orders were placed in 2023?"),
+        ("那2023年呢？", "How many orders were placed?", "How many orders were placed in 2023?"),
         ("只看德国的", "有多少客户？", "有多少客户（只看德国的）？"),
         ("那上个月呢", "有多少订单？", "有多少订单（上个月）？"),
     ],

@@ -32,6 +32,8 @@ CHANGED = [
     (BY_METHOD, "only PayPal",
      "SELECT method, SUM(amount) AS total_paid FROM payments WHERE method = 'PayPal' GROUP BY method"),
     (COUNT, "only Germany", f"{COUNT} WHERE city_id IN (SELECT id FROM cities WHERE country = 'Germany')"),
+    (f"{COUNT} WHERE city_id IN (SELECT id FROM cities WHERE country = 'Germany')", "and London?",
+     f"{COUNT} WHERE city_id IN (SELECT id FROM cities WHERE name = 'London')"),
     (COUNT, "just those in London", f"{COUNT} WHERE city_id IN (SELECT id FROM cities WHERE name = 'London')"),
     (COUNT, "只看上海的", f"{COUNT} WHERE city_id IN (SELECT id FROM cities WHERE chinese_name = '上海')"),
     (GOLD, "only the ones from France",
