@@ -26,7 +26,7 @@ def _steps(tree: exp.Expression, words: Words) -> list[str]:
     """Steps of a SELECT or a set operation, those of its WITH parts first."""
     told: list[str] = []
     for part in tree.args.get("with_").expressions if tree.args.get("with_") else ():
-        told.append(words.say("explain_with", name=part.alias))
+        told.append(words.say("sql.explain_with", name=part.alias))
         told += [f"— {step}" for step in _steps(part.this, words)]
     if isinstance(tree, exp.SetOperation):
         told += _steps(tree.left, words)
@@ -43,16 +43,16 @@ def _select(select: exp.Select, words: Words) -> list[str]:
     told: list[str] = []
     source = select.args.get("from_")
     if source is not None:
-        told += _source(source.this, "explain_from", words)
+        told += _source(source.this, "sql.explain_from", words)
     for join in select.args.get("joins") or ():
         told += _join(join, words)
     if where := conjuncts(select):
-        told.append(words.say("explain_where", conditions=words.all_of([words.condition(one) for one in where])))
+        told.append(words.say("sql.explain_where", conditions=words.all_of([words.condition(one) for one in where])))
     if group := select.args.get("group"):
-        told.append(words.say("explain_group", columns=words.listed(_grouped(select, group))))
+        told.append(words.say("sql.explain_group", columns=words.listed(_grouped(select, group))))
     if having := select.args.get("having"):
-        told.append(words.say("explain_having", conditions=words.condition(having.this)))
-    key = "explain_show_distinct" if select.args.get("distinct") else "explain_show"
+        told.append(words.say("sql.explain_having", conditions=words.condition(having.this)))
+    key = "sql.explain_show_distinct" if select.args.get("distinct") else "sql.explain_show"
     told.append(words.say(key, columns=words.listed(select.expressions)))
     return told
 
@@ -70,7 +70,11 @@ def _grouped(select: exp.Select, group: exp.Group) -> list[exp.Expression]:
 def _source(source: exp.Expression, key: str, words: Words) -> list[str]:
     if isinstance(source, exp.Subquery):
         inner = [f"— {step}" for step in _steps(source.this, words)]
-        return [words.say("explain_part", name=source.alias or "…"), *inner, words.say(key, table=source.alias or "…")]
+        return [
+            words.say("sql.explain_part", name=source.alias or "…"),
+            *inner,
+            words.say(key, table=source.alias or "…"),
+        ]
     return [words.say(key, table=source.name)]
 
 
@@ -81,13 +85,15 @@ def _join(join: exp.Join, words: Words) -> list[str]:
     if on is not None:
         condition = words.condition(on)
     elif using:
-        condition = words.say("explain_same", columns=", ".join(one.name for one in using))
+        condition = words.say("sql.explain_same", columns=", ".join(one.name for one in using))
     else:
-        return _source(join.this, "explain_cross", words)
+        return _source(join.this, "sql.explain_cross", words)
     alias = join.this.alias_or_name
-    key = {"LEFT": "explain_join_left", "RIGHT": "explain_join_right", "FULL": "explain_join_full"}.get(side)
-    added = words.say(key or "explain_join_on", table=words.tables.get(alias, alias), condition=condition)
-    return [*_source(join.this, "explain_join", words)[:-1], added]
+    key = {"LEFT": "sql.explain_join_left", "RIGHT": "sql.explain_join_right", "FULL": "sql.explain_join_full"}.get(
+        side
+    )
+    added = words.say(key or "sql.explain_join_on", table=words.tables.get(alias, alias), condition=condition)
+    return [*_source(join.this, "sql.explain_join", words)[:-1], added]
 
 
 def _last(tree: exp.Expression, words: Words) -> list[str]:
@@ -95,18 +101,18 @@ def _last(tree: exp.Expression, words: Words) -> list[str]:
     told: list[str] = []
     if order := tree.args.get("order"):
         parts = [words.ordered(one) for one in order.expressions]
-        told.append(words.say("explain_order", columns=words.all_of(parts, "explain_then")))
+        told.append(words.say("sql.explain_order", columns=words.all_of(parts, "sql.explain_then")))
     limit, offset = tree.args.get("limit"), tree.args.get("offset")
     if offset is not None:
-        told.append(words.say("explain_offset", count=words.value(offset.expression)))
+        told.append(words.say("sql.explain_offset", count=words.value(offset.expression)))
     if limit is not None and limit.expression is not None:
-        told.append(words.say("explain_limit", count=words.value(limit.expression)))
+        told.append(words.say("sql.explain_limit", count=words.value(limit.expression)))
     return told
 
 
 def _set_key(tree: exp.SetOperation) -> str:
     if isinstance(tree, exp.Intersect):
-        return "explain_intersect"
+        return "sql.explain_intersect"
     if isinstance(tree, exp.Except):
-        return "explain_except"
-    return "explain_union" if tree.args.get("distinct") else "explain_union_all"
+        return "sql.explain_except"
+    return "sql.explain_union" if tree.args.get("distinct") else "sql.explain_union_all"

@@ -9,20 +9,35 @@ from dbgpt_lite.sql.conditions import conjuncts
 from dbgpt_lite.texts import Language, text
 
 _COMPARED = {
-    exp.EQ: "explain_is",
-    exp.NEQ: "explain_is_not",
-    exp.GT: "explain_over",
-    exp.GTE: "explain_at_least",
-    exp.LT: "explain_under",
-    exp.LTE: "explain_at_most",
+    exp.EQ: "sql.explain_is",
+    exp.NEQ: "sql.explain_is_not",
+    exp.GT: "sql.explain_over",
+    exp.GTE: "sql.explain_at_least",
+    exp.LT: "sql.explain_under",
+    exp.LTE: "sql.explain_at_most",
 }
+_EITHER = {
+    "in": ("sql.explain_in", "sql.explain_in_not"),
+    "between": ("sql.explain_between", "sql.explain_between_not"),
+    "like": ("sql.explain_like", "sql.explain_like_not"),
+    "null": ("sql.explain_null", "sql.explain_null_not"),
+    "exists": ("sql.explain_exists", "sql.explain_exists_not"),
+}
+"""Conditions with a form of their own: as they are, and their opposite."""
+_SUBQUERY = {
+    (True, False): "sql.explain_of",
+    (True, True): "sql.explain_of_where",
+    (False, False): "sql.explain_rows",
+    (False, True): "sql.explain_rows_where",
+}
+"""A subquery (as its columns or as its rows, with or without conditions)."""
 _CALLED = {
-    exp.Sum: "explain_sum",
-    exp.Avg: "explain_avg",
-    exp.Min: "explain_min",
-    exp.Max: "explain_max",
-    exp.Year: "explain_year",
-    exp.Month: "explain_month",
+    exp.Sum: "sql.explain_sum",
+    exp.Avg: "sql.explain_avg",
+    exp.Min: "sql.explain_min",
+    exp.Max: "sql.explain_max",
+    exp.Year: "sql.explain_year",
+    exp.Month: "sql.explain_month",
 }
 
 
@@ -45,48 +60,48 @@ class Words:
 
     def say(self, key: str, **facts: str) -> str:
         """A sentence or a part of one."""
-        return text(f"sql.{key}", self.language, **facts)
+        return text(key, self.language, **facts)
 
-    def all_of(self, parts: Sequence[str], key: str = "explain_and") -> str:
+    def all_of(self, parts: Sequence[str], key: str = "sql.explain_and") -> str:
         """Parts joined by "and"."""
         return self.say(key).join(parts)
 
     def listed(self, items: Sequence[exp.Expression]) -> str:
         """Columns as a list."""
-        return self.say("explain_comma").join(self.item(item) for item in items)
+        return self.say("sql.explain_comma").join(self.item(item) for item in items)
 
     def item(self, item: exp.Expression) -> str:
         """A selected column, with its name where it has one of its own."""
         if not isinstance(item, exp.Alias):
             return self.value(item)
-        return self.say("explain_named", value=self.value(item.this), name=item.alias)
+        return self.say("sql.explain_named", value=self.value(item.this), name=item.alias)
 
     def ordered(self, node: exp.Expression) -> str:
         """A column to sort by and the direction."""
         if not isinstance(node, exp.Ordered):
             return self.value(node)
-        return self.say("explain_down" if node.args.get("desc") else "explain_up", column=self.value(node.this))
+        return self.say("sql.explain_down" if node.args.get("desc") else "sql.explain_up", column=self.value(node.this))
 
     def condition(self, node: exp.Expression) -> str:
         """A condition in words."""
         if isinstance(node, exp.Paren):
             return f"({self.condition(node.this)})"
         if isinstance(node, exp.And | exp.Or):
-            key = "explain_and" if isinstance(node, exp.And) else "explain_or"
+            key = "sql.explain_and" if isinstance(node, exp.And) else "sql.explain_or"
             return self.say(key).join(self.condition(part) for part in (node.left, node.right))
         if isinstance(node, exp.Not):
             return self._negated(node.this)
         for kind, key in _COMPARED.items():
             if isinstance(node, kind):
                 return self.say(key, column=self.value(node.left), value=self.value(node.right))
-        return self._special(node, "_not" if node.args.get("negate") else "")
+        return self._special(node, bool(node.args.get("negate")))
 
     def value(self, node: exp.Expression) -> str:
         """A column, a literal or a calculation in words."""
         if isinstance(node, exp.Column):
             return self._column(node)
         if isinstance(node, exp.Star):
-            return self.say("explain_all_columns")
+            return self.say("sql.explain_all_columns")
         if isinstance(node, exp.Paren):
             return f"({self.value(node.this)})"
         if isinstance(node, exp.Count):
@@ -100,25 +115,25 @@ class Words:
 
     def _negated(self, node: exp.Expression) -> str:
         if isinstance(node, exp.In | exp.Between | exp.Like | exp.Is | exp.Exists):
-            return self._special(node, "_not")
-        return self.say("explain_not", condition=self.condition(node))
+            return self._special(node, True)
+        return self.say("sql.explain_not", condition=self.condition(node))
 
-    def _special(self, node: exp.Expression, no: str) -> str:
-        """Conditions with a form of their own; `no` is "_not" for the opposite."""
+    def _special(self, node: exp.Expression, no: bool) -> str:
+        """Conditions with a form of their own; `no` asks for the opposite."""
         if isinstance(node, exp.In):
             query = node.args.get("query")
             inner = query.this if isinstance(query, exp.Subquery) else query
             values = self._subquery(inner) if inner is not None else self.listed(node.expressions)
-            return self.say(f"explain_in{no}", column=self.value(node.this), values=values)
+            return self.say(_EITHER["in"][no], column=self.value(node.this), values=values)
         if isinstance(node, exp.Between):
             ends = {"low": self.value(node.args["low"]), "high": self.value(node.args["high"])}
-            return self.say(f"explain_between{no}", column=self.value(node.this), **ends)
+            return self.say(_EITHER["between"][no], column=self.value(node.this), **ends)
         if isinstance(node, exp.Like):
-            return self.say(f"explain_like{no}", column=self.value(node.this), pattern=self.value(node.expression))
+            return self.say(_EITHER["like"][no], column=self.value(node.this), pattern=self.value(node.expression))
         if isinstance(node, exp.Is) and isinstance(node.expression, exp.Null):
-            return self.say(f"explain_null{no}", column=self.value(node.this))
+            return self.say(_EITHER["null"][no], column=self.value(node.this))
         if isinstance(node, exp.Exists):
-            return self.say(f"explain_exists{no}", rows=self._subquery(node.this, columns=False))
+            return self.say(_EITHER["exists"][no], rows=self._subquery(node.this, columns=False))
         return f"NOT {self._sql(node)}" if no else self._sql(node)
 
     def _subquery(self, query: exp.Expression, columns: bool = True) -> str:
@@ -134,19 +149,18 @@ class Words:
         where = conjuncts(select)
         if where:
             facts["conditions"] = self.all_of([inner.condition(one) for one in where])
-        key = "explain_of" if columns else "explain_rows"
-        return self.say(f"{key}_where" if where else key, **facts)
+        return self.say(_SUBQUERY[columns, bool(where)], **facts)
 
     def _count(self, node: exp.Count) -> str:
         if isinstance(node.this, exp.Distinct):
-            return self.say("explain_count_distinct", column=self.listed(node.this.expressions))
+            return self.say("sql.explain_count_distinct", column=self.listed(node.this.expressions))
         if node.this is None or isinstance(node.this, exp.Star):
-            return self.say("explain_count")
-        return self.say("explain_count_of", column=self.value(node.this))
+            return self.say("sql.explain_count")
+        return self.say("sql.explain_count_of", column=self.value(node.this))
 
     def _column(self, node: exp.Column) -> str:
         if isinstance(node.this, exp.Star):
-            return self.say("explain_all_of", table=self.tables.get(node.table, node.table))
+            return self.say("sql.explain_all_of", table=self.tables.get(node.table, node.table))
         if not node.table:
             return str(node.name)
         return f"{self.tables.get(node.table, node.table)}.{node.name}"
