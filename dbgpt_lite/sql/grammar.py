@@ -1,0 +1,290 @@
+"""A grammar of the SELECT statements that one schema can answer, for decoding that cannot leave it.
+
+Not only the syntax: a column stands only where a table of the same query has it. A query names columns before the
+tables they are of, so a rule's number tells which qualifier means which table (grammar_scope.py): in the SELECT list
+it is assumed, and FROM then accepts only tables that bear the assumptions out. What the grammar accepts passes the
+guard's name check and the database's EXPLAIN; tests draw random sentences to see that it does.
+
+In it: joins of up to four tables, numbered, short and no aliases, subqueries in FROM, IN, EXISTS and as values, set
+operations, CASE, windows, aggregates, GROUP BY, HAVING, ORDER BY, LIMIT, WITH, DISTINCT, casts, date functions.
+Left out, since no rule could keep it valid: an ORDER BY that names an output column by a free alias, comma joins.
+"""
+
+from dbgpt_lite.sql.dialects import RESERVED
+from dbgpt_lite.sql.grammar_expressions import add_common, add_expressions, add_windows
+from dbgpt_lite.sql.grammar_list import ListRules, families
+from dbgpt_lite.sql.grammar_rules import Rules, both, either, equals, neither
+from dbgpt_lite.sql.grammar_scope import (
+    BARE,
+    CROSS,
+    INNER,
+    MAX_TABLES,
+    NUMBERED,
+    OUTER,
+    PLACE,
+    PLAN,
+    READ,
+    SINGLE,
+    STYLES,
+    Names,
+    Slot,
+    planned,
+)
+from dbgpt_lite.sql.grammar_words import SPACE, define, words_pattern
+from dbgpt_lite.sql.schema import Schema
+
+
+def select_grammar(schema: Schema, dialect: str, otherwise: str = "") -> str:
+    """Lark text, as llguidance reads it, of every SELECT over `schema` in `dialect` ("sqlite" or "mysql").
+
+    `otherwise` is one more text that may be answered in place of a query. "" when the schema has no table or more
+    than 63: then there is nothing to hold on to.
+    """
+    tables = tuple(table for table in schema.tables if table.columns)
+    if not tables or len(tables) > MAX_TABLES:
+        return ""
+    return _Grammar(Names(Schema(tables), dialect)).text(otherwise)
+
+
+class _Grammar:
+    """Builds the rules, one method a part of the query."""
+
+    def __init__(self, names: Names) -> None:
+        self._names = names
+        self._rules = Rules()
+
+    def text(self, otherwise: str) -> str:
+        """All of it."""
+        rules = self._rules
+        dialect = self._names.dialect
+        define(rules, dialect)
+        add_common(rules, dialect)
+        self._terminals()
+        self._columns()
+        self._outer_columns()
+        add_expressions(rules, dialect, "", "column", ("EXISTS inner_exists CLOSE_QUERY",))
+        rules.add("predicate", "value COMPARE OPEN_QUERY inner_value CLOSE_QUERY")
+        add_expressions(rules, dialect, "_in", "inner_column", ("correlation",))
+        add_windows(rules)
+        ListRules(rules, self._names).add()
+        self._from()
+        self._ends()
+        self._inner()
+        self._statement(otherwise)
+        return rules.text()
+
+    # --- names
+
+    def _terminals(self) -> None:
+        rules, names = self._rules, self._names
+        for number, table in names.tables:
+            rules.terminal(f"TABLE{number}", words_pattern([names.spelled(table.name)]))
+            rules.terminal(f"COLUMN{number}", words_pattern(names.columns(table)))
+            if own := names.own_columns(number):
+                rules.terminal(f"OWN{number}", words_pattern(own))
+        for slot in (*OUTER, *INNER):
+            for _, _, text in names.qualifiers(slot):
+                rules.terminal(names.qualified(text), words_pattern([text + "."]))
+                rules.terminal(names.alias(text, 0), rf"{SPACE}(?:(?i:as) )?{words_pattern([text])}")
+        lead = rf"{SPACE}(?i:as) "
+        taken = words_pattern({*(name for name in names.holders if name.isascii()), *RESERVED})
+        rules.terminal("FREE_ALIAS", rf"{lead}[A-Za-z_][A-Za-z_0-9]{{0,40}}", but=f"{lead}(?i:{taken})")
+
+    # --- columns
+
+    def _columns(self) -> None:
+        """column: one of a table that FROM has named, or that the SELECT list has assumed."""
+        rules, names = self._rules, self._names
+        read, single, bare = f"bit_set({READ})", f"bit_set({SINGLE})", f"bit_set({BARE})"
+        rules.add("column", "bare1", when=either(single, both(read, equals(OUTER[1].table, 0))))
+        assumed = both(f"bit_clear({READ})", f"bit_clear({SINGLE})", bare)
+        for slot in OUTER:
+            self._dispatch(slot, "")
+            for style in STYLES:
+                rules.add("column", f"q{slot.number}_{style}", when=equals(slot.style, style))
+            rules.add("column", f"own{slot.number}", when=assumed)
+            for number, _ in names.tables:
+                if names.own_columns(number):
+                    rules.add(f"own{slot.number}", f"OWN{number}", when=equals(slot.table, number))
+        self._bare_after_from()
+
+    def _dispatch(self, slot: Slot, prefix: str) -> None:
+        """bareN: a column of the slot's table; qN_S: the same after a qualifier of style S."""
+        rules, names = self._rules, self._names
+        for number, _ in names.tables:
+            rules.add(f"{prefix}bare{slot.number}", f"COLUMN{number}", when=equals(slot.table, number))
+        for number, style, text in names.qualifiers(slot):
+            name = f"{prefix}q{slot.number}_{style}"
+            if style in (NUMBERED, PLACE):
+                if name not in rules.rules:
+                    rules.add(name, f"{names.qualified(text)} {prefix}bare{slot.number}")
+            else:
+                rules.add(name, f"{names.qualified(text)} COLUMN{number}", when=equals(slot.table, number))
+        for style in STYLES:
+            rules.rules.setdefault(f"{prefix}q{slot.number}_{style}", [])
+
+    def _bare_after_from(self) -> None:
+        """Columns without a qualifier where FROM names several tables: those that one of them alone has."""
+        rules, names = self._rules, self._names
+        groups: dict[tuple[int, ...], set[str]] = {}
+        for _, table in names.tables:
+            for column in table.columns:
+                groups.setdefault(names.holders[column.name.lower()], set()).add(names.spelled(column.name))
+        for place, (holders, columns) in enumerate(groups.items()):
+            has = [either(*(equals(slot.table, number) for number in holders)) for slot in OUTER]
+            alone = either(*(both(has[i], neither(*has[:i], *has[i + 1 :])) for i in range(len(OUTER))))
+            rules.terminal(f"GROUP{place}", words_pattern(columns))
+            several = both(f"bit_set({READ})", f"gt([{OUTER[1].table[0]}:{OUTER[1].table[1]}], 0)")
+            rules.add("column", f"GROUP{place}", when=both(several, alone))
+
+    def _outer_columns(self) -> None:
+        """Columns of the query around, as an inner one may name them: unless its own qualifiers hide theirs."""
+        rules, names = self._rules, self._names
+        for slot in OUTER:
+            for number, style, text in names.qualifiers(slot):
+                name = f"outer{slot.number}_{style}"
+                hidden = neither(*names.same_text(INNER, text))
+                rules.add(
+                    name, f"{names.qualified(text)} COLUMN{number}", when=both(equals(slot.table, number), hidden)
+                )
+            for style in STYLES:
+                if f"outer{slot.number}_{style}" in rules.rules:
+                    rules.add("outer_column", f"outer{slot.number}_{style}", when=equals(slot.style, style))
+
+    # --- FROM
+
+    def _from(self) -> None:
+        for slot in OUTER:
+            self._tables(slot)
+            self._after_table(slot)
+
+    def _tables(self, slot: Slot) -> None:
+        rules, names = self._rules, self._names
+        others = [other for other in OUTER if other != slot]
+        after = f"joined{slot.number}" if slot.number == 1 else f"on{slot.number}"
+        for number, style, text in names.qualifiers(slot):
+            twice = either(*(equals(other.table, number) for other in others))
+            when = both(
+                _may_be(slot, number, style),
+                neither(*names.same_text(others, text)),
+                f"not(and(bit_set({BARE}), {twice}))",
+            )
+            bits = hex(slot.bits(number, style))
+            alias = names.alias(text, style)
+            rules.add(f"from{slot.number}", f"TABLE{number} {alias} {after}::bit_or({bits})", when=when)
+
+    def _after_table(self, slot: Slot) -> None:
+        rules, n = self._rules, slot.number
+        joined = f"joined{n}"
+        if n > 1:
+            rules.add(f"on{n}", f"ON matches{n} {joined}", when=f"bit_clear({CROSS})")
+            rules.add(f"on{n}", f"{joined}::clear_bit({CROSS})", when=f"bit_set({CROSS})")
+            self._matches(n)
+        several = f"bit_clear({SINGLE})"
+        if n < len(OUTER):
+            rules.add(joined, f"JOIN from{n + 1}", when=several)
+            rules.add(joined, f"CROSS_JOIN from{n + 1}::set_bit({CROSS})", when=several)
+        count = f"bit_set({SINGLE})" if n == 1 else several
+        rules.add(joined, f"done::set_bit({READ})", when=both(count, *(equals(s.whole, 0) for s in OUTER[n:])))
+
+    def _matches(self, n: int) -> None:
+        """What joins the n-th table: first one of its columns with one of an earlier table."""
+        rules = self._rules
+        new, old, any_ = f"side{n}", f"earlier{n}", f"either{n}"
+        for slot in OUTER[:n]:
+            for style in STYLES:
+                when = equals(slot.style, style)
+                rules.add(any_, f"q{slot.number}_{style}", when=when)
+                rules.add(new if slot.number == n else old, f"q{slot.number}_{style}", when=when)
+        rules.add(f"matches{n}", f"{new} COMPARE {old} more{n}", f"{old} COMPARE {new} more{n}")
+        rules.add(f"more{n}", '""', f"AND {any_} COMPARE {any_} more{n}", f"AND {any_} COMPARE literal more{n}")
+
+    # --- what follows FROM
+
+    def _ends(self) -> None:
+        rules = self._rules
+        rules.add("direction", '""', "DIRECTION")
+        rules.add("filter", '""', "WHERE condition")
+        rules.add("group", '""', "GROUP_BY groups", "GROUP_BY groups HAVING having")
+        rules.add("order", '""', "ORDER_BY orders")
+        rules.add("limit", '""', "LIMIT")
+        rules.add("sorted", '""', "LIMIT", "ORDER_ONE direction", "ORDER_ONE direction LIMIT")
+        rules.add("end_many", "filter group order limit")
+        rules.add("end_first", "end_many", "filter group SET set_1 sorted", "filter group UNION union1 sorted")
+        rules.add("end_two", "end_many", "filter group SET select_set2 sorted", "filter group UNION union2 sorted")
+        for n, family in ((1, "set1"), (2, "set2")):
+            rules.add(f"union{n}", f"select_{family} UNION select_{family}", f"select_{family} UNION union{n}")
+        rules.add("end_set1", "filter group")
+        rules.add("end_set1b", "filter group")
+        rules.add("end_sum", "filter")
+        rules.add("end_one", "filter group order LIMIT_ONE")
+        for family in families(self._names.dialect):
+            if f"end_{family.name}" in rules.rules:
+                rules.add("done", f"end_{family.name}", when=equals(PLAN, family.number))
+
+    def _statement(self, otherwise: str) -> None:
+        rules = self._rules
+        single = hex(1 << SINGLE)
+        for family in families(self._names.dialect):
+            n = family.name
+            rules.add(f"select_{n}", f"SELECT items_{n}::0x0", f"SELECT items_{n}::{single}")
+        whole = planned(1)
+        rules.add("all", f"SELECT STAR FROM from1::{hex(whole)}", f"SELECT STAR FROM from1::{hex(whole | 1 << SINGLE)}")
+        rules.add("scalar", "select_sum", "select_one")
+        rules.add("set_1", "select_set1")
+        rules.add("query", "select_first", "all")
+        rules.add("start", "query")
+        if otherwise:
+            rules.add("start", rules.terminal("OTHERWISE", words_pattern([otherwise])))
+
+    # --- subqueries that look out
+
+    def _inner(self) -> None:
+        rules, names = self._rules, self._names
+        alone = equals(INNER[1].table, 0)
+        for slot in INNER:
+            self._dispatch(slot, "in_")
+            for style in STYLES:
+                rules.add("inner_named", f"in_q{slot.number}_{style}", when=equals(slot.style, style))
+        rules.add("inner_column", "in_bare1", when=alone)
+        rules.add("inner_column", "inner_named")
+        rules.add("correlation", "inner_column COMPARE outer_column", "outer_column COMPARE inner_column")
+        rules.add(
+            "inner_end",
+            "WHERE correlation",
+            "WHERE correlation AND condition_in",
+            "WHERE predicate_in AND correlation",
+            "WHERE predicate_in AND correlation AND condition_in",
+        )
+        rules.add("inner_exists", "SELECT ONE FROM in_from1", "SELECT STAR FROM in_from1")
+        rules.add("inner_value", "SELECT COUNT_ALL FROM in_from1")
+        for number, _ in names.tables:
+            bits = hex(INNER[0].bits(number, 0))
+            rules.add("inner_value", f"SELECT AGGREGATE COLUMN{number} CLOSE FROM in_alone::bit_or({bits})")
+        self._inner_from()
+
+    def _inner_from(self) -> None:
+        rules, names = self._rules, self._names
+        first, second = INNER
+        for number, style, text in names.qualifiers(first):
+            alias = names.alias(text, style)
+            bits = hex(first.bits(number, style))
+            rules.add("in_from1", f"TABLE{number} {alias} in_joined::bit_or({bits})")
+            when = equals(first.table, number)
+            rules.add("in_alone", f"TABLE{number} {alias} inner_end::bit_or({bits})", when=when)
+            named = f"SELECT AGGREGATE {names.qualified(text)} COLUMN{number} CLOSE FROM in_named::bit_or({bits})"
+            rules.add("inner_value", named)
+            whole = equals(first.whole, first.value(number, style))
+            rules.add("in_named", f"TABLE{number} {alias} in_joined", when=whole)
+        rules.add("in_joined", "inner_end", "JOIN in_from2")
+        for number, style, text in names.qualifiers(second):
+            alias = names.alias(text, style)
+            body = f"TABLE{number} {alias} ON in_match::bit_or({hex(second.bits(number, style))})"
+            rules.add("in_from2", body, when=neither(*names.same_text([first], text)))
+        rules.add("in_match", "inner_named COMPARE inner_named inner_end")
+
+
+def _may_be(slot: Slot, number: int, style: int) -> str:
+    """The slot is open, or already this table with this style or with none yet."""
+    values = dict.fromkeys((0, slot.value(number, 0), slot.value(number, style)))
+    return either(*(equals(slot.whole, value) for value in values))
