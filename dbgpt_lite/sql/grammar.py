@@ -11,19 +11,17 @@ Left out, since no rule could keep it valid: an ORDER BY that names an output co
 """
 
 from dbgpt_lite.sql.dialects import RESERVED
-from dbgpt_lite.sql.grammar_expressions import add_common, add_expressions, add_windows
+from dbgpt_lite.sql.grammar_expressions import add_common, add_expressions
 from dbgpt_lite.sql.grammar_list import ListRules, families
 from dbgpt_lite.sql.grammar_rules import Rules, both, either, equals, neither
 from dbgpt_lite.sql.grammar_scope import (
     BARE,
-    CROSS,
     INNER,
     MAX_TABLES,
     NUMBERED,
     OUTER,
     PLACE,
     PLAN,
-    READ,
     SINGLE,
     STYLES,
     Names,
@@ -62,10 +60,9 @@ class _Grammar:
         self._terminals()
         self._columns()
         self._outer_columns()
-        add_expressions(rules, dialect, "", "column", ("EXISTS inner_exists CLOSE_QUERY",))
-        rules.add("predicate", "value COMPARE OPEN_QUERY inner_value CLOSE_QUERY")
-        add_expressions(rules, dialect, "_in", "inner_column", ("correlation",))
-        add_windows(rules)
+        add_expressions(rules, dialect, "", "column")
+        rules.add("predicate", "EXISTS inner_exists CLOSE_QUERY", "value COMPARE OPEN_QUERY inner_value CLOSE_QUERY")
+        add_expressions(rules, dialect, "_in", "inner_column")
         ListRules(rules, self._names).add()
         self._from()
         self._ends()
@@ -93,19 +90,13 @@ class _Grammar:
     # --- columns
 
     def _columns(self) -> None:
-        """column: one of a table that FROM has named, or that the SELECT list has assumed."""
-        rules, names = self._rules, self._names
-        read, single, bare = f"bit_set({READ})", f"bit_set({SINGLE})", f"bit_set({BARE})"
-        rules.add("column", "bare1", when=either(single, both(read, equals(OUTER[1].table, 0))))
-        assumed = both(f"bit_clear({READ})", f"bit_clear({SINGLE})", bare)
+        """column: one of the tables that FROM has named."""
+        rules = self._rules
+        rules.add("column", "bare1", when=equals(OUTER[1].table, 0))
         for slot in OUTER:
             self._dispatch(slot, "")
             for style in STYLES:
                 rules.add("column", f"q{slot.number}_{style}", when=equals(slot.style, style))
-            rules.add("column", f"own{slot.number}", when=assumed)
-            for number, _ in names.tables:
-                if names.own_columns(number):
-                    rules.add(f"own{slot.number}", f"OWN{number}", when=equals(slot.table, number))
         self._bare_after_from()
 
     def _dispatch(self, slot: Slot, prefix: str) -> None:
@@ -134,7 +125,7 @@ class _Grammar:
             has = [either(*(equals(slot.table, number) for number in holders)) for slot in OUTER]
             alone = either(*(both(has[i], neither(*has[:i], *has[i + 1 :])) for i in range(len(OUTER))))
             rules.terminal(f"GROUP{place}", words_pattern(columns))
-            several = both(f"bit_set({READ})", f"gt([{OUTER[1].table[0]}:{OUTER[1].table[1]}], 0)")
+            several = neither(equals(OUTER[1].table, 0))
             rules.add("column", f"GROUP{place}", when=both(several, alone))
 
     def _outer_columns(self) -> None:
@@ -161,7 +152,7 @@ class _Grammar:
     def _tables(self, slot: Slot) -> None:
         rules, names = self._rules, self._names
         others = [other for other in OUTER if other != slot]
-        after = f"joined{slot.number}" if slot.number == 1 else f"on{slot.number}"
+        n = slot.number
         for number, style, text in names.qualifiers(slot):
             twice = either(*(equals(other.table, number) for other in others))
             when = both(
@@ -169,23 +160,23 @@ class _Grammar:
                 neither(*names.same_text(others, text)),
                 f"not(and(bit_set({BARE}), {twice}))",
             )
+            table = f"TABLE{number} {names.alias(text, style)}"
             bits = hex(slot.bits(number, style))
-            alias = names.alias(text, style)
-            rules.add(f"from{slot.number}", f"TABLE{number} {alias} {after}::bit_or({bits})", when=when)
+            if n > 1:
+                rules.add(f"from{n}", f"{table} ON on{n}::bit_or({bits})", when=when)
+            rules.add("from1" if n == 1 else f"cross{n}", f"{table} joined{n}::bit_or({bits})", when=when)
 
     def _after_table(self, slot: Slot) -> None:
         rules, n = self._rules, slot.number
         joined = f"joined{n}"
         if n > 1:
-            rules.add(f"on{n}", f"ON matches{n} {joined}", when=f"bit_clear({CROSS})")
-            rules.add(f"on{n}", f"{joined}::clear_bit({CROSS})", when=f"bit_set({CROSS})")
+            rules.add(f"on{n}", f"matches{n} {joined}")
             self._matches(n)
         several = f"bit_clear({SINGLE})"
         if n < len(OUTER):
-            rules.add(joined, f"JOIN from{n + 1}", when=several)
-            rules.add(joined, f"CROSS_JOIN from{n + 1}::set_bit({CROSS})", when=several)
+            rules.add(joined, f"JOIN from{n + 1}", f"CROSS_JOIN cross{n + 1}", when=several)
         count = f"bit_set({SINGLE})" if n == 1 else several
-        rules.add(joined, f"done::set_bit({READ})", when=both(count, *(equals(s.whole, 0) for s in OUTER[n:])))
+        rules.add(joined, "done", when=both(count, *(equals(later.whole, 0) for later in OUTER[n:])))
 
     def _matches(self, n: int) -> None:
         """What joins the n-th table: first one of its columns with one of an earlier table."""
@@ -248,13 +239,14 @@ class _Grammar:
                 rules.add("inner_named", f"in_q{slot.number}_{style}", when=equals(slot.style, style))
         rules.add("inner_column", "in_bare1", when=alone)
         rules.add("inner_column", "inner_named")
+        rules.add("correlated", "correlation", "correlation AND correlated")
         rules.add("correlation", "inner_column COMPARE outer_column", "outer_column COMPARE inner_column")
         rules.add(
             "inner_end",
-            "WHERE correlation",
-            "WHERE correlation AND condition_in",
-            "WHERE predicate_in AND correlation",
-            "WHERE predicate_in AND correlation AND condition_in",
+            "WHERE correlated",
+            "WHERE correlated AND condition_in",
+            "WHERE predicate_in AND correlated",
+            "WHERE predicate_in AND correlated AND condition_in",
         )
         rules.add("inner_exists", "SELECT ONE FROM in_from1", "SELECT STAR FROM in_from1")
         rules.add("inner_value", "SELECT COUNT_ALL FROM in_from1")

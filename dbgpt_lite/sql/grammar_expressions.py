@@ -3,11 +3,11 @@
 from dbgpt_lite.sql.grammar_rules import Rules
 
 
-def add_expressions(rules: Rules, dialect: str, suffix: str, column: str, predicates: tuple[str, ...]) -> None:
+def add_expressions(rules: Rules, dialect: str, suffix: str, column: str) -> None:
     """`term`, `value`, `total`, `count`, `condition` and the like, their names ended by `suffix`.
 
     `column` is the rule of a column; every expression but `count` holds at least one. `value` is of one row, `total`
-    and `count` hold an aggregate. `predicates` are further rules that a condition may consist of.
+    and `count` hold an aggregate.
     """
     s = suffix
     rules.add(f"value{s}", f"term{s}", f"term{s} ARITHMETIC operand{s}", f"NUMBER ARITHMETIC term{s}")
@@ -29,7 +29,7 @@ def add_expressions(rules: Rules, dialect: str, suffix: str, column: str, predic
     rules.add(f"cases{s}", "END", f"ELSE choice{s} END", f"WHEN condition{s} THEN choice{s} cases{s}")
     rules.add(f"choice{s}", "literal", "NULL", f"value{s}")
     _dialect_terms(rules, dialect, s)
-    _conditions(rules, s, predicates)
+    _conditions(rules, s)
     _aggregates(rules, dialect, s)
 
 
@@ -79,10 +79,10 @@ def _dialect_terms(rules: Rules, dialect: str, s: str) -> None:
     rules.add(f"term{s}", f"IF_OF condition{s} COMMA choice{s} COMMA choice{s} CLOSE")
 
 
-def _conditions(rules: Rules, s: str, predicates: tuple[str, ...]) -> None:
+def _conditions(rules: Rules, s: str) -> None:
     rules.add(f"condition{s}", f"predicate{s}", f"predicate{s} LOGIC condition{s}")
     rules.add(f"predicate{s}", f"value{s} one_test{s}", f"NOT value{s} COMPARE compared{s}")
-    rules.add(f"predicate{s}", f"OPEN condition{s} CLOSE", f"NOT OPEN condition{s} CLOSE", *predicates)
+    rules.add(f"predicate{s}", f"OPEN condition{s} CLOSE", f"NOT OPEN condition{s} CLOSE")
     rules.add(
         f"one_test{s}",
         f"COMPARE compared{s}",
@@ -123,20 +123,3 @@ def _aggregates(rules: Rules, dialect: str, s: str) -> None:
     rules.add(f"groups{s}", f"value{s}", f"value{s} COMMA groups{s}")
     rules.add(f"ordered{s}", f"value{s}", f"count{s}")
     rules.add(f"orders{s}", f"ordered{s} direction", f"ordered{s} direction COMMA orders{s}")
-
-
-def add_windows(rules: Rules) -> None:
-    """Window functions of the query itself; they stand in its SELECT list."""
-    rules.add(
-        "window",
-        "RANKING OVER frame CLOSE",
-        "TOTAL value CLOSE OVER framed CLOSE",
-        "SHIFTED value SHIFT_BY OVER frame CLOSE",
-        "value_window",
-    )
-    rules.terminal("SHIFT_BY", r"(?:, ?[0-9]{1,2})?\)")
-    rules.add("value_window", "term ARITHMETIC SHIFTED value SHIFT_BY OVER frame CLOSE")
-    rules.add("frame", "WINDOW_ORDER window_orders", "PARTITION groups WINDOW_ORDER_NEXT window_orders")
-    rules.add("framed", "frame", "PARTITION groups")
-    rules.add("window_orders", "window_order direction", "window_order direction COMMA window_orders")
-    rules.add("window_order", "value", "total")

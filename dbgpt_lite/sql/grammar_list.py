@@ -1,8 +1,10 @@
 """The SELECT list of a grammar: columns of tables that FROM has not named yet.
 
-A column whose qualifier is new is read first and then decides, for each table that has it, what the qualifier means.
-So the text around it is cut in two: what stands before it, and a numbered plan of how the text goes on after it. The
-number travels in the bits PLAN. An expression over qualifiers that are known already is the plain rule.
+What a qualifier means is assumed when a column after it is read, once for each table that has the column, and the
+number of the rules carries the assumption to FROM. llguidance keeps such numbers apart only along the end of a rule:
+where two numbers reach the same place, a rule that is called in the middle of another is taken for done with both.
+So the list is written as a chain of rules, each of which ends with the next: a column, then by its PLAN what may come
+after it. The rules called in the middle of the chain ask nothing of the number that can differ there.
 """
 
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from dbgpt_lite.sql.grammar_scope import (
     PLACE,
     PLAN,
     SINGLE,
+    TWICE,
     WITHOUT_INNER,
     WITHOUT_PLAN,
     Names,
@@ -25,11 +28,10 @@ from dbgpt_lite.sql.grammar_scope import (
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """One way to use a new column: what is written before it and after it.
+class Place:
+    """A place of a column: what is written before it at the start of an item, and all that may come after it.
 
-    In `after`, `value_end`, `total_end` and `item_end` lead to the next item; `+name` reads another new column and
-    goes on as the shape `name` does. A shape without `before` only continues another one.
+    In both, `@name` is another column at the place `name`, and `end` the end of the item.
     """
 
     name: str
@@ -37,65 +39,70 @@ class Shape:
     after: tuple[str, ...]
 
 
+_PLAIN = ("end", "ARITHMETIC NUMBER end", "ARITHMETIC share end", "ARITHMETIC @plain")
 _VALUES = (
-    Shape("plain", ("",), ("value_end", "ARITHMETIC +plain_2")),
-    Shape("plain_2", (), ("item_end",)),
-    Shape("function", ("ONE_ARGUMENT",), ("CLOSE value_end",)),
-    Shape("round", ("ROUND_OF",), ("rounding value_end", "ARITHMETIC operand rounding value_end")),
-    Shape("cast", ("CAST_OF",), ("AS_TYPE value_end",)),
-    Shape("part", ("SUBSTRING_OF",), ("COMMA NUMBER length value_end",)),
-    Shape("instead", ("COALESCE_OF", "IFNULL_OF", "NULLIF_OF"), ("COMMA literal CLOSE value_end",)),
-    Shape("case", ("CASE",), ("test THEN choice cases value_end", "test THEN +case_then")),
-    Shape("case_then", (), ("cases value_end",)),
+    Place("plain", ("", "NUMBER ARITHMETIC"), _PLAIN),
+    Place("function", ("ONE_ARGUMENT",), ("CLOSE end", "CLOSE ARITHMETIC NUMBER end")),
+    Place("round", ("ROUND_OF",), ("rounding end", "ARITHMETIC NUMBER rounding end", "ARITHMETIC @round")),
+    Place("cast", ("CAST_OF",), ("AS_TYPE end",)),
+    Place("part", ("SUBSTRING_OF",), ("COMMA NUMBER length end",)),
+    Place("instead", ("COALESCE_OF", "IFNULL_OF", "NULLIF_OF"), ("COMMA literal CLOSE end",)),
+    Place("case", ("CASE",), ("test LOGIC @case", "test THEN outcome cases end", "test THEN outcome WHEN @case")),
+    Place("choice", ("IF_OF",), ("test LOGIC @choice", "test COMMA outcome COMMA outcome CLOSE end")),
 )
 _VALUES_OF = {
     "sqlite": (
-        Shape("date", ("STRFTIME_OF FORMAT COMMA",), ("shifts value_end",)),
-        Shape("join", ("TEXT CONCAT",), ("value_end", "CONCAT joined item_end")),
+        Place("date", ("STRFTIME_OF FORMAT COMMA",), ("shifts end",)),
+        Place("join", ("TEXT CONCAT",), ("end", "CONCAT TEXT end", "CONCAT @join", "CONCAT TEXT CONCAT @join")),
     ),
     "mysql": (
-        Shape("date", ("DATE_FORMAT_OF",), ("COMMA FORMAT CLOSE value_end",)),
-        Shape("join", ("CONCAT_OF",), ("COMMA more item_end", "COMMA TEXT COMMA +join_2")),
-        Shape("join_2", (), ("CLOSE item_end",)),
+        Place("date", ("DATE_FORMAT_OF",), ("COMMA FORMAT CLOSE end",)),
+        Place("join", ("CONCAT_OF", "CONCAT_OF TEXT COMMA"), ("CLOSE end", "COMMA @join", "COMMA TEXT COMMA @join")),
+        Place("days", ("DATE_DIFF_OF",), ("COMMA moment CLOSE end", "COMMA @function")),
+        Place("extract", ("EXTRACT_OF",), ("CLOSE end",)),
     ),
 }
+_COUNTS = ("", "COUNT_ALL ARITHMETIC ", "COUNT_ALL ARITHMETIC NUMBER ARITHMETIC ")
 _TOTALS = (
-    Shape(
+    Place(
         "sum",
-        ("AGGREGATE", "COUNT_ALL ARITHMETIC AGGREGATE", "COUNT_ALL ARITHMETIC NUMBER ARITHMETIC AGGREGATE"),
-        ("CLOSE total_end", "ARITHMETIC operand CLOSE total_end", "ARITHMETIC +sum_2"),
+        tuple(f"{count}AGGREGATE" for count in _COUNTS),
+        ("CLOSE total", "ARITHMETIC NUMBER CLOSE total", "ARITHMETIC @sum", "ARITHMETIC OPEN NUMBER ARITHMETIC @part_of"),
     ),
-    Shape("sum_2", (), ("CLOSE total_end",)),
-    Shape("list", ("LIST_OF",), ("CLOSE total_end",)),
-    Shape(
+    Place("part_of", (), ("CLOSE CLOSE total",)),
+    Place("list", ("LIST_OF",), ("CLOSE end",)),
+    Place(
         "sum_case",
         ("AGGREGATE CASE",),
-        ("test THEN choice cases CLOSE total_end", "test THEN +sum_case_then"),
+        (
+            "test LOGIC @sum_case",
+            "test THEN outcome cases CLOSE total",
+            "test THEN outcome WHEN @sum_case",
+            "test THEN @sum_then",
+        ),
     ),
-    Shape("sum_case_then", (), ("cases CLOSE total_end",)),
-    Shape(
+    Place("sum_then", (), ("cases CLOSE total", "ARITHMETIC @sum_then")),
+    Place("sum_of", ("AGGREGATE ONE_ARGUMENT",), ("CLOSE CLOSE total", "CLOSE ARITHMETIC ONE_ARGUMENT @sum_of")),
+    Place(
         "round_sum",
         ("ROUND_OF AGGREGATE",),
-        ("CLOSE rounded total_end", "ARITHMETIC operand CLOSE rounded total_end", "ARITHMETIC +round_sum_2"),
+        ("CLOSE rounded end", "ARITHMETIC NUMBER CLOSE rounded end", "ARITHMETIC @round_sum"),
     ),
-    Shape("round_sum_2", (), ("CLOSE rounded total_end",)),
-    Shape(
-        "sum_of",
-        ("AGGREGATE ONE_ARGUMENT",),
-        ("CLOSE CLOSE total_end", "CLOSE ARITHMETIC operand CLOSE total_end", "CLOSE ARITHMETIC ONE_ARGUMENT +sum_of_2"),
-    ),
-    Shape("sum_of_2", (), ("CLOSE CLOSE total_end",)),
 )
 _WINDOWS = (
-    Shape("over", ("TOTAL",), ("CLOSE OVER framed CLOSE item_end",)),
-    Shape("parted", ("RANKING OVER PARTITION",), ("parted CLOSE item_end",)),
-    Shape("ranked", ("RANKING OVER WINDOW_ORDER",), ("direction ordered_on CLOSE item_end",)),
-    Shape("ranked_sum", ("RANKING OVER WINDOW_ORDER AGGREGATE",), ("CLOSE direction ordered_on CLOSE item_end",)),
-    Shape("shifted", ("SHIFTED",), ("SHIFT_BY OVER frame CLOSE item_end",)),
+    Place("over", ("TOTAL",), ("CLOSE OVER CLOSE end", "CLOSE OVER PARTITION @parted", "CLOSE OVER WINDOW_ORDER @ranked")),
+    Place("parted", ("RANKING OVER PARTITION",), ("COMMA @parted", "WINDOW_ORDER_NEXT @ranked", "CLOSE end")),
+    Place("ranked", ("RANKING OVER WINDOW_ORDER",), ("direction CLOSE end", "direction COMMA @ranked")),
+    Place("ranked_sum", ("RANKING OVER WINDOW_ORDER AGGREGATE",), ("CLOSE direction CLOSE end",)),
+    Place(
+        "shifted",
+        ("SHIFTED",),
+        ("SHIFT_BY OVER WINDOW_ORDER @ranked", "SHIFT_BY OVER PARTITION @parted"),
+    ),
 )
 _LOOKING_OUT = (
-    Shape("looks_out", (), ("inner_tail CLOSE_QUERY ~as",)),
-    Shape("looks_in", (), ("COMPARE inner_column inner_tail CLOSE_QUERY ~as",)),
+    Place("looks_out", (), ("list_more CLOSE_QUERY leave",)),
+    Place("looks_in", (), ("COMPARE inner_column list_more CLOSE_QUERY leave",)),
 )
 
 
@@ -108,29 +115,26 @@ class Family:
 
     name: str
     number: int
-    shapes: tuple[Shape, ...]
-    bound: tuple[str, ...]
+    places: tuple[Place, ...]
     free: tuple[str, ...]
     after_item: tuple[str, ...]
 
 
 def families(dialect: str) -> tuple[Family, ...]:
     """All of them. `many`, `two` and `first` are lists of a whole query, the others of a part of one."""
-    values = (*_VALUES, *_VALUES_OF[dialect])
-    rows = (*values, *_TOTALS)
+    rows = (*_VALUES, *_VALUES_OF[dialect], *_TOTALS)
     whole = (*rows, *_WINDOWS, *_LOOKING_OUT)
-    anything = ("value", "total", "window", "OPEN_QUERY inner_value CLOSE_QUERY")
     free = ("free_count", "share", "RANKING OVER counted CLOSE")
-    few = tuple(shape for shape in rows if shape.name in ("plain", "plain_2", "function", "sum", "sum_2", "date"))
+    few = tuple(place for place in rows if place.name in ("plain", "function", "sum", "part_of", "date"))
     return (
-        Family("many", 1, whole, anything, free, ("COMMA items_many", "FROM from_many")),
-        Family("two", 2, whole, anything, free, ("COMMA items_many", "FROM from_two")),
-        Family("first", 3, whole, anything, free, ("COMMA items_two", "FROM from_first")),
-        Family("set1", 4, few, ("value", "total"), ("free_count",), ("FROM from_set1",)),
-        Family("set2", 5, few, ("value", "total"), ("free_count",), ("COMMA items_set1b",)),
-        Family("set1b", 6, few, ("value", "total"), ("free_count",), ("FROM from_set1b",)),
-        Family("sum", 7, _TOTALS, ("total",), ("free_count",), ("FROM from_sum",)),
-        Family("one", 8, few[:3], ("value",), (), ("FROM from_one",)),
+        Family("many", 1, whole, free, ("COMMA items_many", "FROM from_many")),
+        Family("two", 2, whole, free, ("COMMA items_many", "FROM from_two")),
+        Family("first", 3, whole, free, ("COMMA items_two", "FROM from_first")),
+        Family("set1", 4, few, ("free_count",), ("FROM from_set1",)),
+        Family("set2", 5, few, ("free_count",), ("COMMA items_set1b",)),
+        Family("set1b", 6, few, ("free_count",), ("FROM from_set1b",)),
+        Family("sum", 7, _TOTALS, ("free_count",), ("FROM from_sum",)),
+        Family("one", 8, _VALUES[:2], (), ("FROM from_one",)),
     )
 
 
@@ -144,20 +148,20 @@ class ListRules:
     def add(self) -> None:
         """items_F for each family F, and what they need."""
         self._common()
-        self._new_columns()
+        self._columns()
         for family in families(self._names.dialect):
             self._family(family)
 
     def _common(self) -> None:
         rules = self._rules
         rules.add("as", '""', "FREE_ALIAS")
-        rules.add("test", "one_test", "one_test LOGIC condition")
+        rules.add("outcome", "literal", "NULL")
+        rules.add("cases", "END", "ELSE outcome END")
+        rules.add("test", "COMPARE moment", "COMPARE share", "LIKE TEXT", "BETWEEN moment AND moment", "IS_NULL")
+        rules.add("test", "IN literals CLOSE", "IN set_1 CLOSE_QUERY")
         rules.add("counted", "WINDOW_ORDER free_count direction")
-        rules.add("parted", '""', "COMMA groups", "WINDOW_ORDER_NEXT window_orders")
-        rules.add("parted", "COMMA groups WINDOW_ORDER_NEXT window_orders")
-        rules.add("ordered_on", '""', "COMMA window_orders")
-        rules.add("rounded", "rounding", "ARITHMETIC summand rounding")
-        rules.add("inner_tail", '""', "AND condition_in")
+        rules.add("rounded", "rounding", "ARITHMETIC free_operand rounding")
+        rules.add("list_more", '""', "AND condition_in")
 
     def _family(self, family: Family) -> None:
         rules, name = self._rules, family.name
@@ -166,14 +170,15 @@ class ListRules:
             if target.startswith("from_"):
                 target = f"from1::bit_or({hex(planned(family.number))})"
             rules.add(f"rest_{name}", f"{sign} {target}")
-        rules.add(f"item_end_{name}", f"as rest_{name}")
-        rules.add(f"value_end_{name}", f"item_end_{name}", f"ARITHMETIC operand item_end_{name}")
-        rules.add(f"total_end_{name}", f"item_end_{name}", f"ARITHMETIC summand item_end_{name}")
-        for item in (*family.bound, *family.free):
-            rules.add(f"items_{name}", f"{item} item_end_{name}")
-        plans = {shape.name: self._plan() for shape in family.shapes}
-        for shape in family.shapes:
-            self._shape(family, shape, plans)
+        rules.add(f"end_item_{name}", f"as rest_{name}")
+        for item in family.free:
+            rules.add(f"items_{name}", f"{item} end_item_{name}")
+        plans = {place.name: self._plan() for place in family.places}
+        rules.add(f"total_{name}", f"end_item_{name}", f"ARITHMETIC free_operand end_item_{name}")
+        if "sum" in plans:
+            rules.add(f"total_{name}", self._step("ARITHMETIC AGGREGATE @sum", name, plans))
+        for place in family.places:
+            self._place(family, place, plans)
         if "looks_out" in plans:
             self._looking_out(name, plans)
             rules.add(f"items_{name}", f"star_{name}")
@@ -185,96 +190,107 @@ class ListRules:
             raise ValueError("more plans than the number can hold")
         return self._plans
 
-    def _shape(self, family: Family, shape: Shape, plans: dict[str, int]) -> None:
+    def _place(self, family: Family, place: Place, plans: dict[str, int]) -> None:
         rules, name = self._rules, family.name
-        goes_on = f"after_{name}_{shape.name}"
-        for before in shape.before:
-            rules.add(f"items_{name}", f"{before} new::bit_or({hex(planned(plans[shape.name]))})")
-        rules.add("then", f"{goes_on}::bit_and({hex(WITHOUT_PLAN)})", when=equals(PLAN, plans[shape.name]))
-        for after in shape.after:
-            rules.add(goes_on, " ".join(self._after(symbol, name, plans) for symbol in after.split()))
+        goes_on = f"after_{name}_{place.name}"
+        for before in place.before:
+            rules.add(f"items_{name}", self._step(f"{before} @{place.name}", name, plans))
+        rules.add("then", f"{goes_on}::bit_and({hex(WITHOUT_PLAN)})", when=equals(PLAN, plans[place.name]))
+        for after in place.after:
+            rules.add(goes_on, self._step(after, name, plans))
 
-    @staticmethod
-    def _after(symbol: str, name: str, plans: dict[str, int]) -> str:
-        if symbol.startswith("+"):
-            return f"new::bit_or({hex(planned(plans[symbol[1:]]))})"
-        if symbol == "~as":
-            return f"item_end_{name}::bit_and({hex(WITHOUT_INNER)})"
-        return f"{symbol}_{name}" if symbol in ("value_end", "total_end", "item_end") else symbol
+    def _step(self, body: str, family: str, plans: dict[str, int]) -> str:
+        endings = {
+            "end": f"end_item_{family}",
+            "total": f"total_{family}",
+            "leave": f"end_item_{family}::bit_and({hex(WITHOUT_INNER)})",
+        }
+        symbols = (
+            f"listed::bit_or({hex(planned(plans[symbol[1:]]))})" if symbol[0] == "@" else endings.get(symbol, symbol)
+            for symbol in body.split()
+        )
+        return " ".join(symbols)
 
-    # --- new columns
+    # --- columns
 
-    def _new_columns(self) -> None:
-        """new: a column whose qualifier is new, then `then` with the qualifier known."""
+    def _columns(self) -> None:
+        """listed: a column, then `then` with its table known."""
         rules, names = self._rules, self._names
+        first = OUTER[0]
         for number, _ in names.tables:
-            first = OUTER[0]
-            alone = both(f"bit_set({SINGLE})", equals(first.whole, 0))
-            rules.add("new", f"COLUMN{number} then::bit_or({hex(first.bits(number, 0))})", when=alone)
+            alone = both(f"bit_set({SINGLE})", _is(first, number))
+            rules.add("listed", f"COLUMN{number} then::bit_or({hex(first.bits(number, 0))})", when=alone)
             if names.own_columns(number):
                 for slot in OUTER:
                     bits = hex(slot.bits(number, 0) | 1 << BARE)
-                    open_ = both(f"bit_clear({SINGLE})", equals(slot.whole, 0))
-                    rules.add("new", f"OWN{number} then::bit_or({bits})", when=open_)
+                    several = both(f"bit_clear({SINGLE})", f"bit_clear({TWICE})", _is(slot, number))
+                    rules.add("listed", f"OWN{number} then::bit_or({bits})", when=several)
         for slot in OUTER:
-            self._new_qualifiers(slot)
+            self._qualified(slot)
 
-    def _new_qualifiers(self, slot: Slot) -> None:
+    def _qualified(self, slot: Slot) -> None:
         rules, names = self._rules, self._names
         several = "" if slot.number == 1 else f"bit_clear({SINGLE})"
         for number, style, text in names.qualifiers(slot):
-            bits = hex(slot.bits(number, style))
-            open_ = _open(slot, number)
+            visible = both(several, neither(*names.same_text(INNER, text)))
+            before = names.qualified(text)
             if style in (NUMBERED, PLACE):
-                after = f"new{slot.number}_{style}"
+                after = f"listed{slot.number}_{style}"
                 if after not in rules.rules:
-                    when = both(equals(slot.style, 0), several, neither(*names.same_text(INNER, text)))
-                    rules.add("new", f"{names.qualified(text)} {after}", when=when)
-                rules.add(after, f"COLUMN{number} then::bit_or({bits})", when=open_)
+                    open_ = either(equals(slot.style, 0), equals(slot.style, style))
+                    rules.add("listed", f"{before} {after}", when=both(open_, visible))
+                self._assume(after, "", slot, number, style)
             else:
-                when = both(open_, several, neither(*names.same_text(INNER, text)))
-                rules.add("new", f"{names.qualified(text)} COLUMN{number} then::bit_or({bits})", when=when)
+                self._assume("listed", before, slot, number, style, visible)
+
+    def _assume(self, rule: str, before: str, slot: Slot, number: int, style: int, visible: str = "") -> None:
+        """A column of the slot's table. A table that two slots have is marked: its columns are never unambiguous."""
+        twice = either(*(equals(other.table, number) for other in OUTER if other != slot))
+        fits = both(_may_be(slot, number, style), visible)
+        bits = slot.bits(number, style)
+        body = f"{before} COLUMN{number} then::bit_or"
+        self._rules.add(rule, f"{body}({hex(bits)})", when=both(fits, neither(twice)))
+        self._rules.add(rule, f"{body}({hex(bits | 1 << TWICE)})", when=both(fits, twice, f"bit_clear({BARE})"))
 
     def _stars(self, name: str) -> None:
         """T1.*"""
         rules, names = self._rules, self._names
         for slot in OUTER:
+            several = "" if slot.number == 1 else f"bit_clear({SINGLE})"
             for number, style, text in names.qualifiers(slot):
-                if slot.number > 1 and style not in (NUMBERED,):
-                    continue
-                several = "" if slot.number == 1 else f"bit_clear({SINGLE})"
-                known = equals(slot.whole, slot.value(number, style))
+                twice = either(*(equals(other.table, number) for other in OUTER if other != slot))
                 rest = f"rest_many::bit_or({hex(slot.bits(number, style))})"
-                when = both(either(_open(slot, number), known), several)
+                when = both(_may_be(slot, number, style), several, neither(twice))
                 rules.add(f"star_{name}", f"{names.qualified(text)} STAR {rest}", when=when)
 
     def _looking_out(self, name: str, plans: dict[str, int]) -> None:
-        """A subquery in the list whose WHERE names a new qualifier of the query around."""
+        """A subquery in the list whose WHERE names a column of the query around."""
         rules, names = self._rules, self._names
-        out, in_ = (f"new::bit_or({hex(planned(plans[shape]))})" for shape in ("looks_out", "looks_in"))
         first = INNER[0]
-        rules.add(f"items_{name}", f"OPEN_QUERY SELECT COUNT_ALL FROM list_in_{name}")
+        start, where = "OPEN_QUERY SELECT", f"list_where_{name}"
+        rules.add(f"items_{name}", f"{start} COUNT_ALL FROM list_in_{name}")
         for number, style, text in names.qualifiers(first):
-            alias = names.alias(text, style)
+            table = f"TABLE{number} {names.alias(text, style)}"
             bits = hex(first.bits(number, style))
-            rules.add(f"list_in_{name}", f"TABLE{number} {alias} list_where_{name}::bit_or({bits})")
-            known = f"list_of_{name}::bit_or({bits})"
-            rules.add(
-                f"items_{name}",
-                f"OPEN_QUERY SELECT AGGREGATE {names.qualified(text)} COLUMN{number} CLOSE FROM {known}",
-            )
-            when = equals(first.whole, first.value(number, style))
-            rules.add(f"list_of_{name}", f"TABLE{number} {alias} list_where_{name}", when=when)
+            column = f"{names.qualified(text)} COLUMN{number}"
+            rules.add(f"list_in_{name}", f"{table} {where}::bit_or({bits})")
+            rules.add(f"items_{name}", f"{start} AGGREGATE {column} CLOSE FROM list_of_{name}::bit_or({bits})")
+            known = equals(first.whole, first.value(number, style))
+            rules.add(f"list_of_{name}", f"{table} {where}", when=known)
+            rules.add(f"list_bare_{name}", f"{table} {where}::bit_or({bits})", when=equals(first.table, number))
         for number, _ in names.tables:
-            known = f"list_bare_{name}::bit_or({hex(first.bits(number, 0))})"
-            rules.add(f"items_{name}", f"OPEN_QUERY SELECT AGGREGATE COLUMN{number} CLOSE FROM {known}")
-        for number, style, text in names.qualifiers(first):
-            bits = hex(first.bits(number, style))
-            body = f"TABLE{number} {names.alias(text, style)} list_where_{name}::bit_or({bits})"
-            rules.add(f"list_bare_{name}", body, when=equals(first.table, number))
-        rules.add(f"list_where_{name}", f"WHERE inner_column COMPARE {out}", f"WHERE {in_}")
+            bare = f"list_bare_{name}::bit_or({hex(first.bits(number, 0))})"
+            rules.add(f"items_{name}", f"{start} AGGREGATE COLUMN{number} CLOSE FROM {bare}")
+        rules.add(where, self._step("WHERE inner_column COMPARE @looks_out", name, plans))
+        rules.add(where, self._step("WHERE @looks_in", name, plans))
 
 
-def _open(slot: Slot, number: int) -> str:
-    """Nothing is known of the slot, or only its table, and that is the one."""
-    return either(equals(slot.whole, 0), equals(slot.whole, slot.value(number, 0)))
+def _is(slot: Slot, number: int) -> str:
+    """Nothing is known of the slot, or it is this table."""
+    return either(equals(slot.table, 0), equals(slot.table, number))
+
+
+def _may_be(slot: Slot, number: int, style: int) -> str:
+    """Nothing is known of the slot, or its table alone and it is this one, or both."""
+    values = dict.fromkeys((0, slot.value(number, 0), slot.value(number, style)))
+    return either(*(equals(slot.whole, value) for value in values))

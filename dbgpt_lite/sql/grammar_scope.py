@@ -59,12 +59,10 @@ class Slot:
 
 OUTER = tuple(Slot(number) for number in range(1, 5))
 INNER = tuple(Slot(number, inner=True) for number in range(1, 3))
-SINGLE, BARE, READ = 54, 55, 56
-"""Flags: FROM will name one table only; a column was named without its table; FROM was read."""
+SINGLE, BARE, TWICE = 54, 55, 56
+"""Flags: FROM will name one table only; a column was named without its table; two slots have the same table."""
 PLAN = (57, 64)
-"""How the text goes on: after a new column in the SELECT list, after FROM."""
-CROSS = 63
-"""A CROSS JOIN was read; in FROM, where the numbers of PLAN are small."""
+"""How the text goes on: after a column of the SELECT list, after FROM."""
 
 
 def planned(number: int) -> int:

@@ -26,7 +26,7 @@ _ONE_ARGUMENT = {
 
 
 def keyword(words: str) -> str:
-    """The pattern of one or more keywords in any case, blanks between them."""
+    """The pattern of one or more keywords with blanks between them."""
     return SPACE.join(f"(?i:{word})" for word in words.split())
 
 
@@ -97,6 +97,7 @@ def _functions(rules: Rules, dialect: str) -> None:
     rules.terminal("FORMAT", f"'(?:{_FORMATS[dialect]})'")
     rules.terminal("RANKING", r"(?i:row_number|rank|dense_rank)\(\)")
     rules.terminal("SHIFTED", r"(?i:lag|lead)\(")
+    rules.terminal("SHIFT_BY", r"(?:, ?[0-9]{1,2})?\)")
     rules.terminal("OVER", r" (?i:over) ?\(")
     rules.terminal("PARTITION", f"(?i:partition){SPACE}(?i:by) ")
     rules.terminal("WINDOW_ORDER", f"(?i:order){SPACE}(?i:by) ")
