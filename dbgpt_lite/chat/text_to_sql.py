@@ -16,6 +16,7 @@ from dbgpt_lite.llm.engine import Engine
 from dbgpt_lite.messages import Prompt, ResultTable, Sampling, SqlAttempt, SqlTried, Step
 from dbgpt_lite.prompts import Prompts
 from dbgpt_lite.sql.database import Database
+from dbgpt_lite.sql.grammar import select_grammar
 from dbgpt_lite.sql.schema import Schema, ddl
 from dbgpt_lite.sql.schema import fit as fit_schema
 from dbgpt_lite.texts import Language
@@ -132,17 +133,34 @@ def _fit(task: _Task, name: str, extra: dict[str, str]) -> budget.Fitted:
 
 def _schema(task: _Task, window: int) -> str:
     """The schema as the prompt shows it, cut to the tables the question needs when all of it would not fit."""
-    plain = task.engine.info.sql_dialect != ""
+    return ddl(_shown(task, window), comments=not _plain(task))
+
+
+def _shown(task: _Task, window: int) -> Schema:
     room = window - MAX_SQL_TOKENS - window // 4
 
     def fits(schema: Schema) -> bool:
-        return task.engine.count_text(ddl(schema, comments=not plain)) <= room
+        return task.engine.count_text(ddl(schema, comments=not _plain(task))) <= room
 
-    return ddl(fit_schema(task.database.schema(), task.question, fits), comments=not plain)
+    return fit_schema(task.database.schema(), task.question, fits)
+
+
+def _plain(task: _Task) -> bool:
+    """Whether the model was made for this task: it reads bare schemas and answers with nothing but SQL."""
+    return task.engine.info.sql_dialect != ""
+
+
+def _grammar(task: _Task) -> str:
+    """What the answer must follow: a query over the tables that the prompt shows, or what the prompt asks for else."""
+    info = task.engine.info
+    if not info.constrained:
+        return ""
+    schema, dialect = _shown(task, info.context_length), info.sql_dialect or task.database.dialect
+    return select_grammar(schema, dialect) if _plain(task) else select_grammar(schema, dialect, CANNOT_ANSWER)
 
 
 def _prompt(task: _Task, fitted: budget.Fitted) -> Prompt:
-    return Prompt("sql", fitted.messages, task.question, task.language)
+    return Prompt("sql", fitted.messages, task.question, task.language, grammar=_grammar(task))
 
 
 def _write(task: _Task, fitted: budget.Fitted) -> str:

@@ -35,7 +35,8 @@ from dbgpt_lite.sql.schema import Schema
 def select_grammar(schema: Schema, dialect: str, otherwise: str = "") -> str:
     """Lark text, as llguidance reads it, of every SELECT over `schema` in `dialect` ("sqlite" or "mysql").
 
-    `otherwise` is one more text that may be answered in place of a query. "" when the schema has no table or more
+    `otherwise` is a text that may be answered in place of a query; then either may stand in a code fence too, as chat
+    models write it: one that is kept from closing a fence does not know how to end. "" when the schema has no table or more
     than 63: then there is nothing to hold on to.
     """
     tables = tuple(table for table in schema.tables if table.columns)
@@ -224,9 +225,13 @@ class _Grammar:
         rules.add("scalar", "select_sum", "select_one")
         rules.add("set_1", "select_set1")
         rules.add("query", "select_first", "all")
-        rules.add("start", "query")
+        rules.add("start", "query", "LEAD query")
+        rules.terminal("LEAD", r"[ \n]")
         if otherwise:
-            rules.add("start", rules.terminal("OTHERWISE", words_pattern([otherwise])))
+            rules.add("answer", "query", rules.terminal("OTHERWISE", words_pattern([otherwise])))
+            rules.terminal("FENCE", r"```(?:sql|SQL)?\n")
+            rules.terminal("FENCE_END", r"[ \n]?;?\n?```")
+            rules.add("start", "OTHERWISE", "FENCE answer FENCE_END")
 
     # --- subqueries that look out
 

@@ -13,9 +13,7 @@ from dbgpt_lite.sql.grammar_rules import Rules, both, either, equals, neither
 from dbgpt_lite.sql.grammar_scope import (
     BARE,
     INNER,
-    NUMBERED,
     OUTER,
-    PLACE,
     PLAN,
     SINGLE,
     TWICE,
@@ -90,8 +88,13 @@ _TOTALS = (
     ),
 )
 _WINDOWS = (
-    Place("over", ("TOTAL",), ("CLOSE OVER CLOSE end", "CLOSE OVER PARTITION @parted", "CLOSE OVER WINDOW_ORDER @ranked")),
-    Place("parted", ("RANKING OVER PARTITION",), ("COMMA @parted", "WINDOW_ORDER_NEXT @ranked", "CLOSE end")),
+    Place(
+        "over",
+        ("TOTAL",),
+        ("CLOSE OVER CLOSE end", "CLOSE OVER PARTITION @over_part", "CLOSE OVER WINDOW_ORDER @ranked"),
+    ),
+    Place("over_part", (), ("COMMA @over_part", "WINDOW_ORDER_NEXT @ranked", "CLOSE end")),
+    Place("parted", ("RANKING OVER PARTITION",), ("COMMA @parted", "WINDOW_ORDER_NEXT @ranked")),
     Place("ranked", ("RANKING OVER WINDOW_ORDER",), ("direction CLOSE end", "direction COMMA @ranked")),
     Place("ranked_sum", ("RANKING OVER WINDOW_ORDER AGGREGATE",), ("CLOSE direction CLOSE end",)),
     Place(
@@ -149,6 +152,7 @@ class ListRules:
         """items_F for each family F, and what they need."""
         self._common()
         self._columns()
+        self._stars()
         for family in families(self._names.dialect):
             self._family(family)
 
@@ -181,8 +185,7 @@ class ListRules:
             self._place(family, place, plans)
         if "looks_out" in plans:
             self._looking_out(name, plans)
-            rules.add(f"items_{name}", f"star_{name}")
-            self._stars(name)
+            rules.add(f"items_{name}", "star")
 
     def _plan(self) -> int:
         self._plans += 1
@@ -226,61 +229,57 @@ class ListRules:
                     several = both(f"bit_clear({SINGLE})", f"bit_clear({TWICE})", _is(slot, number))
                     rules.add("listed", f"OWN{number} then::bit_or({bits})", when=several)
         for slot in OUTER:
-            self._qualified(slot)
+            for number, style, text in names.qualifiers(slot):
+                self._assume(f"named_{names.code(text)}", slot, number, style)
+        for text in names.texts(OUTER):
+            named = f"named_{names.code(text)}"
+            possible = either(*(when for _, when in rules.rules[named]))
+            visible = neither(*names.same_text(INNER, text))
+            rules.add("listed", f"{names.qualified(text)} {named}", when=both(possible, visible))
 
-    def _qualified(self, slot: Slot) -> None:
-        rules, names = self._rules, self._names
-        several = "" if slot.number == 1 else f"bit_clear({SINGLE})"
-        for number, style, text in names.qualifiers(slot):
-            visible = both(several, neither(*names.same_text(INNER, text)))
-            before = names.qualified(text)
-            if style in (NUMBERED, PLACE):
-                after = f"listed{slot.number}_{style}"
-                if after not in rules.rules:
-                    open_ = either(equals(slot.style, 0), equals(slot.style, style))
-                    rules.add("listed", f"{before} {after}", when=both(open_, visible))
-                self._assume(after, "", slot, number, style)
-            else:
-                self._assume("listed", before, slot, number, style, visible)
-
-    def _assume(self, rule: str, before: str, slot: Slot, number: int, style: int, visible: str = "") -> None:
+    def _assume(self, rule: str, slot: Slot, number: int, style: int) -> None:
         """A column of the slot's table. A table that two slots have is marked: its columns are never unambiguous."""
         twice = either(*(equals(other.table, number) for other in OUTER if other != slot))
-        fits = both(_may_be(slot, number, style), visible)
+        several = "" if slot.number == 1 else f"bit_clear({SINGLE})"
+        fits = both(_may_be(slot, number, style), several)
         bits = slot.bits(number, style)
-        body = f"{before} COLUMN{number} then::bit_or"
+        body = f"COLUMN{number} then::bit_or"
         self._rules.add(rule, f"{body}({hex(bits)})", when=both(fits, neither(twice)))
         self._rules.add(rule, f"{body}({hex(bits | 1 << TWICE)})", when=both(fits, twice, f"bit_clear({BARE})"))
 
-    def _stars(self, name: str) -> None:
+    def _stars(self) -> None:
         """T1.*"""
         rules, names = self._rules, self._names
         for slot in OUTER:
             several = "" if slot.number == 1 else f"bit_clear({SINGLE})"
             for number, style, text in names.qualifiers(slot):
                 twice = either(*(equals(other.table, number) for other in OUTER if other != slot))
-                rest = f"rest_many::bit_or({hex(slot.bits(number, style))})"
                 when = both(_may_be(slot, number, style), several, neither(twice))
-                rules.add(f"star_{name}", f"{names.qualified(text)} STAR {rest}", when=when)
+                rest = f"rest_many::bit_or({hex(slot.bits(number, style))})"
+                rules.add(f"starred_{names.code(text)}", f"STAR {rest}", when=when)
+        for text in names.texts(OUTER):
+            starred = f"starred_{names.code(text)}"
+            possible = either(*(when for _, when in rules.rules[starred]))
+            rules.add("star", f"{names.qualified(text)} {starred}", when=possible)
 
     def _looking_out(self, name: str, plans: dict[str, int]) -> None:
         """A subquery in the list whose WHERE names a column of the query around."""
         rules, names = self._rules, self._names
         first = INNER[0]
         start, where = "OPEN_QUERY SELECT", f"list_where_{name}"
-        rules.add(f"items_{name}", f"{start} COUNT_ALL FROM list_in_{name}")
+        rules.add(f"items_{name}", f"{start} COUNT_ALL FROM list_in_{name}", f"{start} AGGREGATE list_sum_{name}")
         for number, style, text in names.qualifiers(first):
             table = f"TABLE{number} {names.alias(text, style)}"
             bits = hex(first.bits(number, style))
             column = f"{names.qualified(text)} COLUMN{number}"
             rules.add(f"list_in_{name}", f"{table} {where}::bit_or({bits})")
-            rules.add(f"items_{name}", f"{start} AGGREGATE {column} CLOSE FROM list_of_{name}::bit_or({bits})")
+            rules.add(f"list_sum_{name}", f"{column} CLOSE FROM list_of_{name}::bit_or({bits})")
             known = equals(first.whole, first.value(number, style))
             rules.add(f"list_of_{name}", f"{table} {where}", when=known)
             rules.add(f"list_bare_{name}", f"{table} {where}::bit_or({bits})", when=equals(first.table, number))
         for number, _ in names.tables:
             bare = f"list_bare_{name}::bit_or({hex(first.bits(number, 0))})"
-            rules.add(f"items_{name}", f"{start} AGGREGATE COLUMN{number} CLOSE FROM {bare}")
+            rules.add(f"list_sum_{name}", f"COLUMN{number} CLOSE FROM {bare}")
         rules.add(where, self._step("WHERE inner_column COMPARE @looks_out", name, plans))
         rules.add(where, self._step("WHERE @looks_in", name, plans))
 

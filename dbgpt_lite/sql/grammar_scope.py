@@ -129,13 +129,22 @@ class Names:
                 if text := self.qualifier(slot, number, style):
                     yield number, style, text
 
+    def texts(self, slots: Sequence[Slot]) -> list[str]:
+        """Every qualifier that one of the slots can have, once."""
+        return sorted({text for slot in slots for _, _, text in self.qualifiers(slot)})
+
     def qualified(self, text: str) -> str:
         """The terminal of a qualifier and its dot."""
-        return f"Q_{_code(text)}"
+        return f"Q_{self.code(text).upper()}"
+
+    @staticmethod
+    def code(text: str) -> str:
+        """The text in letters that names may have."""
+        return text.encode().hex()
 
     def alias(self, text: str, style: int) -> str:
         """The terminal of the alias that makes this qualifier, "" when the table's own name does."""
-        return "" if style == NAME else f"A_{_code(text)}"
+        return "" if style == NAME else f"A_{self.code(text).upper()}"
 
     def same_text(self, slots: Sequence[Slot], text: str) -> list[str]:
         """Conditions, each of which says that one of the slots has a qualifier with this text."""
@@ -149,10 +158,6 @@ class Names:
             for number, style, text in self.qualifiers(slot):
                 found.setdefault(text.lower(), []).append((slot, number, style))
         return found
-
-
-def _code(text: str) -> str:
-    return text.encode().hex().upper()
 
 
 def _shortened(name: str, style: int) -> str:

@@ -11,7 +11,7 @@ SPACE = r"(?: |\n {0,8})"
 _UNSAFE = r"\x00-\x1f\x7f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
 _STRING = rf"'(?:/{{0,3}}(?:[^'\\/*{_UNSAFE}]|'')|\*){{0,80}}/?'"
 _NUMBER = r"[0-9]{1,9}(?:\.[0-9]{1,4})?"
-_TYPES = {"sqlite": "integer|real|text", "mysql": r"signed|unsigned|char|date|datetime|decimal\(1[0-8],[0-4]\)"}
+_TYPES = {"sqlite": "integer|real|text", "mysql": "signed|unsigned|char|date|datetime|double"}
 _FORMATS = {
     "sqlite": "%Y|%m|%d|%Y-%m|%Y-%m-%d|%w|%H|%j",
     "mysql": "%Y|%m|%d|%Y-%m|%Y-%m-%d|%w|%H|%j|%M|%b|%W|%y",
@@ -118,7 +118,7 @@ def _functions(rules: Rules, dialect: str) -> None:
         rules.terminal("TIME_DIFF_OF", rf"(?i:timestampdiff)\((?i:{_UNITS}), ?")
         rules.terminal("DATE_SHIFT_OF", r"(?i:date_add|date_sub)\(")
         rules.terminal("INTERVAL", rf", ?(?i:interval) [0-9]{{1,3}} (?i:{_UNITS})\)")
-        rules.terminal("TODAY", r"(?i:curdate|now)\(\)|(?i:current_date)")
+        rules.terminal("TODAY", r"(?i:curdate)\(\)|(?i:current_date|current_timestamp)")
         rules.terminal("EXTRACT_OF", rf"(?i:extract)\((?i:{_UNITS}|quarter) (?i:from) ")
         rules.terminal("IF_OF", r"(?i:if)\(")
         rules.terminal("CONCAT_OF", r"(?i:concat)\(")
