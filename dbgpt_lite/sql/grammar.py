@@ -11,7 +11,8 @@ Left out, since no rule could keep it valid: an ORDER BY that names an output co
 """
 
 from dbgpt_lite.sql.dialects import RESERVED
-from dbgpt_lite.sql.grammar_expressions import add_common, add_expressions
+from dbgpt_lite.sql.grammar_aliases import AliasRules
+from dbgpt_lite.sql.grammar_expressions import add_aggregates, add_common, add_expressions
 from dbgpt_lite.sql.grammar_list import ListRules, families
 from dbgpt_lite.sql.grammar_rules import Rules, both, either, equals, neither
 from dbgpt_lite.sql.grammar_scope import (
@@ -24,6 +25,7 @@ from dbgpt_lite.sql.grammar_scope import (
     PLAN,
     SINGLE,
     STYLES,
+    WITHOUT_INNER,
     Names,
     Slot,
     planned,
@@ -62,9 +64,15 @@ class _Grammar:
         self._columns()
         self._outer_columns()
         add_expressions(rules, dialect, "", "column")
-        rules.add("predicate", "EXISTS inner_exists CLOSE_QUERY", "value COMPARE OPEN_QUERY inner_value CLOSE_QUERY")
+        add_aggregates(rules, dialect)
+        enter = f"::bit_and({hex(WITHOUT_INNER)})"
+        rules.add("predicate", f"EXISTS inner_exists{enter} CLOSE_QUERY")
+        rules.add("predicate", f"value COMPARE OPEN_QUERY inner_value{enter} CLOSE_QUERY")
         add_expressions(rules, dialect, "_in", "inner_column")
-        ListRules(rules, self._names).add()
+        aliases = AliasRules(rules, self._names)
+        aliases.use()
+        self._free_aliases(aliases.words)
+        ListRules(rules, self._names, aliases).add()
         self._from()
         self._ends()
         self._inner()
@@ -84,9 +92,13 @@ class _Grammar:
             for _, _, text in names.qualifiers(slot):
                 rules.terminal(names.qualified(text), words_pattern([text + "."]))
                 rules.terminal(names.alias(text, 0), rf"{SPACE}(?:(?i:as) )?{words_pattern([text])}")
-        lead = rf"{SPACE}(?i:as) "
-        taken = words_pattern({*(name for name in names.holders if name.isascii()), *RESERVED})
-        rules.terminal("FREE_ALIAS", rf"{lead}[A-Za-z_][A-Za-z_0-9]{{0,40}}", but=f"{lead}(?i:{taken})")
+
+    def _free_aliases(self, words: list[str]) -> None:
+        """Any word that means nothing else; those that are remembered are declared as such."""
+        names = self._names
+        taken = {*(name for name in names.holders if name.isascii()), *RESERVED, *words}
+        self._rules.terminal("AS", rf"{SPACE}(?i:as) ")
+        self._rules.terminal("FREE_WORD", "[A-Za-z_][A-Za-z_0-9]{0,40}", but=f"(?i:{words_pattern(taken)})")
 
     # --- columns
 
@@ -199,11 +211,18 @@ class _Grammar:
         rules.add("filter", '""', "WHERE condition")
         rules.add("group", '""', "GROUP_BY groups", "GROUP_BY groups HAVING having")
         rules.add("order", '""', "ORDER_BY orders")
+        rules.add("orders", "ordered direction", "ordered direction COMMA orders")
+        wide = all(len(table.columns) > 1 for _, table in self._names.tables)
+        for name, places in (("first", "1"), ("two", "[12]"), ("many", "[12]" if wide else "1")):
+            place = rules.terminal(f"PLACE_{name.upper()}", places)
+            rules.add(f"key_{name}", "ordered direction", f"{place} direction")
+            rules.add(f"keys_{name}", f"key_{name}", f"key_{name} COMMA keys_{name}")
+            rules.add(f"order_{name}", '""', f"ORDER_BY keys_{name}")
         rules.add("limit", '""', "LIMIT")
         rules.add("sorted", '""', "LIMIT", "ORDER_ONE direction", "ORDER_ONE direction LIMIT")
-        rules.add("end_many", "filter group order limit")
-        rules.add("end_first", "end_many", "filter group SET set_1 sorted", "filter group UNION union1 sorted")
-        rules.add("end_two", "end_many", "filter group SET select_set2 sorted", "filter group UNION union2 sorted")
+        rules.add("end_many", "filter group order_many limit")
+        rules.add("end_first", "filter group order_first limit", "filter group SET set_1 sorted", "filter group UNION union1 sorted")
+        rules.add("end_two", "filter group order_two limit", "filter group SET select_set2 sorted", "filter group UNION union2 sorted")
         for n, family in ((1, "set1"), (2, "set2")):
             rules.add(f"union{n}", f"select_{family} UNION select_{family}", f"select_{family} UNION union{n}")
         rules.add("end_set1", "filter group")

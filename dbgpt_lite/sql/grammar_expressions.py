@@ -4,10 +4,9 @@ from dbgpt_lite.sql.grammar_rules import Rules
 
 
 def add_expressions(rules: Rules, dialect: str, suffix: str, column: str) -> None:
-    """`term`, `value`, `total`, `count`, `condition` and the like, their names ended by `suffix`.
+    """`term`, `value` and `condition` over single rows, their names ended by `suffix`; each holds a column.
 
-    `column` is the rule of a column; every expression but `count` holds at least one. `value` is of one row, `total`
-    and `count` hold an aggregate.
+    `column` is the rule of a column.
     """
     s = suffix
     rules.add(f"value{s}", f"term{s}", f"term{s} ARITHMETIC operand{s}", f"NUMBER ARITHMETIC term{s}")
@@ -30,7 +29,6 @@ def add_expressions(rules: Rules, dialect: str, suffix: str, column: str) -> Non
     rules.add(f"choice{s}", "literal", "NULL", f"value{s}")
     _dialect_terms(rules, dialect, s)
     _conditions(rules, s)
-    _aggregates(rules, dialect, s)
 
 
 def add_common(rules: Rules, dialect: str) -> None:
@@ -47,7 +45,7 @@ def add_common(rules: Rules, dialect: str) -> None:
         rules.add("moment", "TODAY", "DATE_SHIFT_OF today INTERVAL", "DATE_FORMAT_OF TODAY COMMA FORMAT CLOSE")
         rules.add("today", "TODAY", "TEXT")
     rules.add("free_count", "COUNT_ALL", "COUNT_ALL ARITHMETIC free_operand", "ROUND_OF free_count rounding")
-    rules.add("free_operand", "NUMBER", "share", "NUMBER ARITHMETIC share")
+    rules.add("free_operand", "NUMBER", "COUNT_ALL", "share", "NUMBER ARITHMETIC share")
     rules.add("share", "OPEN_QUERY scalar CLOSE_QUERY")
 
 
@@ -96,30 +94,32 @@ def _conditions(rules: Rules, s: str) -> None:
     rules.add(f"bound{s}", "moment", f"term{s}")
 
 
-def _aggregates(rules: Rules, dialect: str, s: str) -> None:
+def add_aggregates(rules: Rules, dialect: str) -> None:
+    """What GROUP BY, HAVING and ORDER BY of the query itself may hold: `groups`, `having`, `ordered`."""
     rules.add(
-        f"sum{s}",
-        f"AGGREGATE value{s} CLOSE",
-        f"LIST_OF value{s} CLOSE",
-        f"ROUND_OF total{s} rounding",
-        f"COALESCE_OF total{s} COMMA literal CLOSE",
-        f"CAST_OF total{s} AS_TYPE",
-        f"OPEN total{s} CLOSE",
+        "sum",
+        "AGGREGATE value CLOSE",
+        "LIST_OF value CLOSE",
+        "ROUND_OF total rounding",
+        "COALESCE_OF total COMMA literal CLOSE",
+        "CAST_OF total AS_TYPE",
+        "OPEN total CLOSE",
     )
     if dialect == "sqlite":
-        rules.add(f"sum{s}", f"COUNT_ALL FILTER condition{s} CLOSE", f"TOTAL value{s} CLOSE FILTER condition{s} CLOSE")
-    rules.add(f"total{s}", f"sum{s}", f"sum{s} ARITHMETIC summand{s}", f"NUMBER ARITHMETIC sum{s}")
-    rules.add(f"total{s}", f"COUNT_ALL ARITHMETIC sum{s}")
-    rules.add(f"summand{s}", f"sum{s}", "COUNT_ALL", "free_operand", f"NUMBER ARITHMETIC sum{s}")
-    rules.add(f"count{s}", f"total{s}", "free_count")
-    rules.add(f"having{s}", f"group_test{s}", f"group_test{s} LOGIC having{s}")
+        rules.add("sum", "COUNT_ALL FILTER condition CLOSE", "TOTAL value CLOSE FILTER condition CLOSE")
+    rules.add("total", "sum", "sum ARITHMETIC summand", "NUMBER ARITHMETIC sum", "COUNT_ALL ARITHMETIC sum")
+    rules.add("summand", "sum", "free_operand", "NUMBER ARITHMETIC sum")
+    rules.add("count", "total", "free_count")
+    rules.add("having", "group_test", "group_test LOGIC having")
     rules.add(
-        f"group_test{s}",
-        f"count{s} COMPARE SIGNED",
-        f"count{s} COMPARE share",
-        f"count{s} COMPARE count{s}",
-        f"count{s} BETWEEN SIGNED AND SIGNED",
+        "group_test",
+        "count COMPARE SIGNED",
+        "count COMPARE share",
+        "count COMPARE count",
+        "count BETWEEN SIGNED AND SIGNED",
+        "having_alias COMPARE SIGNED",
+        "having_alias COMPARE share",
     )
-    rules.add(f"groups{s}", f"value{s}", f"value{s} COMMA groups{s}")
-    rules.add(f"ordered{s}", f"value{s}", f"count{s}")
-    rules.add(f"orders{s}", f"ordered{s} direction", f"ordered{s} direction COMMA orders{s}")
+    rules.add("group_key", "value", "grouped_alias")
+    rules.add("groups", "group_key", "group_key COMMA groups")
+    rules.add("ordered", "value", "count", "ordered_alias")

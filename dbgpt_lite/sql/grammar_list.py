@@ -7,8 +7,9 @@ So the list is written as a chain of rules, each of which ends with the next: a 
 after it. The rules called in the middle of the chain ask nothing of the number that can differ there.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from dbgpt_lite.sql.grammar_aliases import OTHER, ROW, TOTAL, AliasRules
 from dbgpt_lite.sql.grammar_rules import Rules, both, either, equals, neither
 from dbgpt_lite.sql.grammar_scope import (
     BARE,
@@ -29,20 +30,25 @@ from dbgpt_lite.sql.grammar_scope import (
 class Place:
     """A place of a column: what is written before it at the start of an item, and all that may come after it.
 
-    In both, `@name` is another column at the place `name`, and `end` the end of the item.
+    In both, `@name` is another column at the place `name`, and `end` the end of the item. `kind`: see AliasRules.
     """
 
     name: str
     before: tuple[str, ...]
     after: tuple[str, ...]
+    kind: int = ROW
 
 
+_JOINED = ("end", "CONCAT TEXT end", "CONCAT @join", "CONCAT TEXT CONCAT @join")
 _PLAIN = ("end", "ARITHMETIC NUMBER end", "ARITHMETIC share end", "ARITHMETIC @plain")
+_PLAIN_OF = {"sqlite": ("CONCAT TEXT end", "CONCAT @plain", "CONCAT TEXT CONCAT @plain"), "mysql": ()}
 _VALUES = (
-    Place("plain", ("", "NUMBER ARITHMETIC"), _PLAIN),
     Place("function", ("ONE_ARGUMENT",), ("CLOSE end", "CLOSE ARITHMETIC NUMBER end")),
     Place("round", ("ROUND_OF",), ("rounding end", "ARITHMETIC NUMBER rounding end", "ARITHMETIC @round")),
     Place("cast", ("CAST_OF",), ("AS_TYPE end",)),
+    Place("part_cast", ("CAST_OF SUBSTRING_OF",), ("COMMA NUMBER length AS_TYPE end",)),
+    Place("replaced", ("REPLACE_OF",), ("COMMA TEXT COMMA TEXT CLOSE end",)),
+    Place("group", ("OPEN",), ("ARITHMETIC @group", "ARITHMETIC NUMBER CLOSE more", "CLOSE more")),
     Place("part", ("SUBSTRING_OF",), ("COMMA NUMBER length end",)),
     Place("instead", ("COALESCE_OF", "IFNULL_OF", "NULLIF_OF"), ("COMMA literal CLOSE end",)),
     Place("case", ("CASE",), ("test LOGIC @case", "test THEN outcome cases end", "test THEN outcome WHEN @case")),
@@ -51,7 +57,9 @@ _VALUES = (
 _VALUES_OF = {
     "sqlite": (
         Place("date", ("STRFTIME_OF FORMAT COMMA",), ("shifts end",)),
-        Place("join", ("TEXT CONCAT",), ("end", "CONCAT TEXT end", "CONCAT @join", "CONCAT TEXT CONCAT @join")),
+        Place("shifted_date", ("DATE_OF",), ("COMMA SHIFT CLOSE end",)),
+        Place("found", ("INSTR_OF",), ("COMMA TEXT CLOSE end",)),
+        Place("join", ("TEXT CONCAT",), _JOINED),
     ),
     "mysql": (
         Place("date", ("DATE_FORMAT_OF",), ("COMMA FORMAT CLOSE end",)),
@@ -113,39 +121,47 @@ _LOOKING_OUT = (
 class Family:
     """One kind of SELECT list: what an item may be, what comes after it, how its query ends.
 
-    `free` are items without any column; `after_item` leads on.
+    `free` are items without any column and their kind; `after_item` leads on.
     """
 
     name: str
     number: int
     places: tuple[Place, ...]
-    free: tuple[str, ...]
+    free: tuple[tuple[str, int], ...]
     after_item: tuple[str, ...]
 
 
+WHOLE = 3
+"""Families up to this number are lists of a whole query."""
+
+
 def families(dialect: str) -> tuple[Family, ...]:
-    """All of them. `many`, `two` and `first` are lists of a whole query, the others of a part of one."""
-    rows = (*_VALUES, *_VALUES_OF[dialect], *_TOTALS)
-    whole = (*rows, *_WINDOWS, *_LOOKING_OUT)
-    free = ("free_count", "share", "RANKING OVER counted CLOSE")
+    """All of them. `many`, `two` and `first`, by their items before, are lists of a whole query."""
+    totals = tuple(replace(place, kind=TOTAL) for place in _TOTALS)
+    others = tuple(replace(place, kind=OTHER) for place in (*_WINDOWS, *_LOOKING_OUT))
+    plain = Place("plain", ("", "NUMBER ARITHMETIC"), (*_PLAIN, *_PLAIN_OF[dialect]))
+    rows = (plain, *_VALUES, *_VALUES_OF[dialect], *totals)
+    whole = (*rows, *others)
+    free = (("free_count", TOTAL), ("share", OTHER), ("RANKING OVER counted CLOSE", OTHER))
+    count = (("free_count", TOTAL),)
     few = tuple(place for place in rows if place.name in ("plain", "function", "sum", "part_of", "date"))
     return (
         Family("many", 1, whole, free, ("COMMA items_many", "FROM from_many")),
         Family("two", 2, whole, free, ("COMMA items_many", "FROM from_two")),
         Family("first", 3, whole, free, ("COMMA items_two", "FROM from_first")),
-        Family("set1", 4, few, ("free_count",), ("FROM from_set1",)),
-        Family("set2", 5, few, ("free_count",), ("COMMA items_set1b",)),
-        Family("set1b", 6, few, ("free_count",), ("FROM from_set1b",)),
-        Family("sum", 7, _TOTALS, ("free_count",), ("FROM from_sum",)),
-        Family("one", 8, _VALUES[:2], (), ("FROM from_one",)),
+        Family("set1", 4, few, count, ("FROM from_set1",)),
+        Family("set2", 5, few, count, ("COMMA items_set1b",)),
+        Family("set1b", 6, few, count, ("FROM from_set1b",)),
+        Family("sum", 7, totals, count, ("FROM from_sum",)),
+        Family("one", 8, rows[:2], (), ("FROM from_one",)),
     )
 
 
 class ListRules:
     """Writes the rules of every family's list into `rules`."""
 
-    def __init__(self, rules: Rules, names: Names) -> None:
-        self._rules, self._names = rules, names
+    def __init__(self, rules: Rules, names: Names, aliases: AliasRules) -> None:
+        self._rules, self._names, self._aliases = rules, names, aliases
         self._plans = 0
 
     def add(self) -> None:
@@ -158,7 +174,6 @@ class ListRules:
 
     def _common(self) -> None:
         rules = self._rules
-        rules.add("as", '""', "FREE_ALIAS")
         rules.add("outcome", "literal", "NULL")
         rules.add("cases", "END", "ELSE outcome END")
         rules.add("test", "COMPARE moment", "COMPARE share", "LIKE TEXT", "BETWEEN moment AND moment", "IS_NULL")
@@ -174,13 +189,19 @@ class ListRules:
             if target.startswith("from_"):
                 target = f"from1::bit_or({hex(planned(family.number))})"
             rules.add(f"rest_{name}", f"{sign} {target}")
-        rules.add(f"end_item_{name}", f"as rest_{name}")
-        for item in family.free:
-            rules.add(f"items_{name}", f"{item} end_item_{name}")
+        for kind in (ROW, TOTAL, OTHER):
+            if family.number <= WHOLE:
+                self._aliases.declare(f"end_item_{name}_{kind}", f"rest_{name}", kind)
+            else:
+                rules.add(f"end_item_{name}_{kind}", f"rest_{name}", f"AS FREE_WORD rest_{name}")
+        for item, kind in family.free:
+            rules.add(f"items_{name}", f"{item} end_item_{name}_{kind}")
         plans = {place.name: self._plan() for place in family.places}
-        rules.add(f"total_{name}", f"end_item_{name}", f"ARITHMETIC free_operand end_item_{name}")
+        end = f"end_item_{name}_{TOTAL}"
+        rules.add(f"total_{name}", end, f"ARITHMETIC free_operand {end}")
+        rules.add(f"more_{name}", f"end_item_{name}_{ROW}", f"ARITHMETIC NUMBER end_item_{name}_{ROW}")
         if "sum" in plans:
-            rules.add(f"total_{name}", self._step("ARITHMETIC AGGREGATE @sum", name, plans))
+            rules.add(f"total_{name}", self._step("ARITHMETIC AGGREGATE @sum", name, plans, TOTAL))
         for place in family.places:
             self._place(family, place, plans)
         if "looks_out" in plans:
@@ -197,19 +218,22 @@ class ListRules:
         rules, name = self._rules, family.name
         goes_on = f"after_{name}_{place.name}"
         for before in place.before:
-            rules.add(f"items_{name}", self._step(f"{before} @{place.name}", name, plans))
+            rules.add(f"items_{name}", self._step(f"{before} @{place.name}", name, plans, place.kind))
         rules.add("then", f"{goes_on}::bit_and({hex(WITHOUT_PLAN)})", when=equals(PLAN, plans[place.name]))
         for after in place.after:
-            rules.add(goes_on, self._step(after, name, plans))
+            rules.add(goes_on, self._step(after, name, plans, place.kind))
 
-    def _step(self, body: str, family: str, plans: dict[str, int]) -> str:
-        endings = {
-            "end": f"end_item_{family}",
+    @staticmethod
+    def _step(body: str, family: str, plans: dict[str, int], kind: int, column: str = "listed") -> str:
+        end = f"end_item_{family}_{kind}"
+        meanings = {
+            "end": end,
             "total": f"total_{family}",
-            "leave": f"end_item_{family}::bit_and({hex(WITHOUT_INNER)})",
+            "more": f"more_{family}",
+            "leave": f"{end}::bit_and({hex(WITHOUT_INNER)})",
         }
         symbols = (
-            f"listed::bit_or({hex(planned(plans[symbol[1:]]))})" if symbol[0] == "@" else endings.get(symbol, symbol)
+            f"{column}::bit_or({hex(planned(plans[symbol[1:]]))})" if symbol[0] == "@" else meanings.get(symbol, symbol)
             for symbol in body.split()
         )
         return " ".join(symbols)
@@ -234,8 +258,10 @@ class ListRules:
         for text in names.texts(OUTER):
             named = f"named_{names.code(text)}"
             possible = either(*(when for _, when in rules.rules[named]))
+            rules.add("listed", f"{names.qualified(text)} {named}", when=possible)
+            # Within an inner query, whose own qualifiers hide the same ones around it.
             visible = neither(*names.same_text(INNER, text))
-            rules.add("listed", f"{names.qualified(text)} {named}", when=both(possible, visible))
+            rules.add("listed_outside", f"{names.qualified(text)} {named}", when=both(possible, visible))
 
     def _assume(self, rule: str, slot: Slot, number: int, style: int) -> None:
         """A column of the slot's table. A table that two slots have is marked: its columns are never unambiguous."""
@@ -266,8 +292,9 @@ class ListRules:
         """A subquery in the list whose WHERE names a column of the query around."""
         rules, names = self._rules, self._names
         first = INNER[0]
-        start, where = "OPEN_QUERY SELECT", f"list_where_{name}"
-        rules.add(f"items_{name}", f"{start} COUNT_ALL FROM list_in_{name}", f"{start} AGGREGATE list_sum_{name}")
+        where = f"list_where_{name}"
+        rules.add(f"items_{name}", f"OPEN_QUERY list_query_{name}::bit_and({hex(WITHOUT_INNER)})")
+        rules.add(f"list_query_{name}", f"SELECT COUNT_ALL FROM list_in_{name}", f"SELECT AGGREGATE list_sum_{name}")
         for number, style, text in names.qualifiers(first):
             table = f"TABLE{number} {names.alias(text, style)}"
             bits = hex(first.bits(number, style))
@@ -280,8 +307,8 @@ class ListRules:
         for number, _ in names.tables:
             bare = f"list_bare_{name}::bit_or({hex(first.bits(number, 0))})"
             rules.add(f"list_sum_{name}", f"COLUMN{number} CLOSE FROM {bare}")
-        rules.add(where, self._step("WHERE inner_column COMPARE @looks_out", name, plans))
-        rules.add(where, self._step("WHERE @looks_in", name, plans))
+        for body in ("WHERE inner_column COMPARE @looks_out", "WHERE @looks_in"):
+            rules.add(where, self._step(body, name, plans, OTHER, "listed_outside"))
 
 
 def _is(slot: Slot, number: int) -> str:

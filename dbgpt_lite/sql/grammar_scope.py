@@ -71,6 +71,8 @@ def planned(number: int) -> int:
 
 
 WITHOUT_PLAN = (1 << PLAN[0]) - 1
+ALIASES = (INNER[0].whole, INNER[1].whole)
+"""Two output names of the SELECT list, where no inner query is read: they share its bits."""
 WITHOUT_INNER = WITHOUT_PLAN & ~(((1 << 2 * (_TABLE_BITS + _STYLE_BITS)) - 1) << 4 * (_TABLE_BITS + _STYLE_BITS))
 
 
