@@ -32,7 +32,8 @@ Progress = Callable[[str, float], None]
 class LoadOptions:
     """How to load. `dtype`: auto, float32, float16 or bfloat16. `context` 0: the model's own window.
 
-    `constrained`: obey the grammar of a prompt that has one. `max_memory`: {"0": "20GiB", "cpu": "60GiB"}. `chat_format`: used when neither tokenizer nor folder says.
+    `constrained`: obey the grammar of a prompt that has one.
+    `max_memory`: {"0": "20GiB", "cpu": "60GiB"}. `chat_format`: used when neither tokenizer nor folder says.
     """
 
     quantization: Quantization = "none"

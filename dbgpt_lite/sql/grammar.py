@@ -10,7 +10,6 @@ operations, CASE, windows, aggregates, GROUP BY, HAVING, ORDER BY, LIMIT, WITH, 
 Left out, since no rule could keep it valid: an ORDER BY that names an output column by a free alias, comma joins.
 """
 
-from dbgpt_lite.sql.dialects import RESERVED
 from dbgpt_lite.sql.grammar_aliases import AliasRules
 from dbgpt_lite.sql.grammar_expressions import add_aggregates, add_common, add_expressions
 from dbgpt_lite.sql.grammar_list import ListRules, families
@@ -38,8 +37,8 @@ def select_grammar(schema: Schema, dialect: str, otherwise: str = "") -> str:
     """Lark text, as llguidance reads it, of every SELECT over `schema` in `dialect` ("sqlite" or "mysql").
 
     `otherwise` is a text that may be answered in place of a query; then either may stand in a code fence too, as chat
-    models write it: one that is kept from closing a fence does not know how to end. "" when the schema has no table or more
-    than 63: then there is nothing to hold on to.
+    models write it: one that is kept from closing a fence does not know how to end. "" when the schema has no table or
+    more than 63: then there is nothing to hold on to.
     """
     tables = tuple(table for table in schema.tables if table.columns)
     if not tables or len(tables) > MAX_TABLES:
@@ -71,7 +70,6 @@ class _Grammar:
         add_expressions(rules, dialect, "_in", "inner_column")
         aliases = AliasRules(rules, self._names)
         aliases.use()
-        self._free_aliases(aliases.words)
         ListRules(rules, self._names, aliases).add()
         self._from()
         self._ends()
@@ -92,13 +90,6 @@ class _Grammar:
             for _, _, text in names.qualifiers(slot):
                 rules.terminal(names.qualified(text), words_pattern([text + "."]))
                 rules.terminal(names.alias(text, 0), rf"{SPACE}(?:(?i:as) )?{words_pattern([text])}")
-
-    def _free_aliases(self, words: list[str]) -> None:
-        """Any word that means nothing else; those that are remembered are declared as such."""
-        names = self._names
-        taken = {*(name for name in names.holders if name.isascii()), *RESERVED, *words}
-        self._rules.terminal("AS", rf"{SPACE}(?i:as) ")
-        self._rules.terminal("FREE_WORD", "[A-Za-z_][A-Za-z_0-9]{0,40}", but=f"(?i:{words_pattern(taken)})")
 
     # --- columns
 
@@ -221,10 +212,13 @@ class _Grammar:
         rules.add("limit", '""', "LIMIT")
         rules.add("sorted", '""', "LIMIT", "ORDER_ONE direction", "ORDER_ONE direction LIMIT")
         rules.add("end_many", "filter group order_many limit")
-        rules.add("end_first", "filter group order_first limit", "filter group SET set_1 sorted", "filter group UNION union1 sorted")
-        rules.add("end_two", "filter group order_two limit", "filter group SET select_set2 sorted", "filter group UNION union2 sorted")
-        for n, family in ((1, "set1"), (2, "set2")):
-            rules.add(f"union{n}", f"select_{family} UNION select_{family}", f"select_{family} UNION union{n}")
+        rules.add("end_first", "filter group order_first limit", "filter group SET set_1 sorted")
+        rules.add("end_first", "filter group UNION union1 sorted")
+        rules.add("end_two", "filter group order_two limit", "filter group SET select_set2 sorted")
+        rules.add("end_two", "filter group UNION union2 sorted")
+        for n in (1, 2):
+            query = f"select_set{n}"
+            rules.add(f"union{n}", f"{query} UNION {query}", f"{query} UNION union{n}")
         rules.add("end_set1", "filter group")
         rules.add("end_set1b", "filter group")
         rules.add("end_sum", "filter")
@@ -236,9 +230,9 @@ class _Grammar:
     def _statement(self, otherwise: str) -> None:
         rules = self._rules
         single = hex(1 << SINGLE)
-        for family in families(self._names.dialect):
-            n = family.name
-            rules.add(f"select_{n}", f"SELECT items_{n}::0x0", f"SELECT items_{n}::{single}")
+        for part in families(self._names.dialect):
+            items = f"SELECT items_{part.name}"
+            rules.add(f"select_{part.name}", f"{items}::0x0", f"{items}::{single}")
         whole = planned(1)
         rules.add("all", f"SELECT STAR FROM from1::{hex(whole)}", f"SELECT STAR FROM from1::{hex(whole | 1 << SINGLE)}")
         rules.add("scalar", "select_sum", "select_one")

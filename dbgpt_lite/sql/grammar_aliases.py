@@ -8,9 +8,10 @@ to an output column too; only its use elsewhere is left out.
 import re
 from collections.abc import Iterable, Iterator
 
-from dbgpt_lite.sql.dialects import is_reserved
+from dbgpt_lite.sql.dialects import RESERVED, is_reserved
 from dbgpt_lite.sql.grammar_rules import Rules, both, either, equals, neither
 from dbgpt_lite.sql.grammar_scope import ALIASES, Names
+from dbgpt_lite.sql.grammar_words import SPACE, words_pattern
 from dbgpt_lite.sql.schema import ColumnInfo, TableInfo
 
 ROW, TOTAL, OTHER = 1, 2, 3
@@ -63,11 +64,9 @@ class AliasRules:
     def __init__(self, rules: Rules, names: Names) -> None:
         self._rules = rules
         self._words = alias_words(names)
-
-    @property
-    def words(self) -> list[str]:
-        """The words that are remembered."""
-        return self._words
+        taken = {*(name for name in names.holders if name.isascii()), *RESERVED, *self._words}
+        rules.terminal("AS", rf"{SPACE}(?i:as) ")
+        rules.terminal("FREE_WORD", "[A-Za-z_][A-Za-z_0-9]{0,40}", but=f"(?i:{words_pattern(taken)})")
 
     def declare(self, name: str, rest: str, kind: int) -> None:
         """`name`: the end of an item of that kind, with or without an alias, then `rest`."""

@@ -73,7 +73,12 @@ _TOTALS = (
     Place(
         "sum",
         tuple(f"{count}AGGREGATE" for count in _COUNTS),
-        ("CLOSE total", "ARITHMETIC NUMBER CLOSE total", "ARITHMETIC @sum", "ARITHMETIC OPEN NUMBER ARITHMETIC @part_of"),
+        (
+            "CLOSE total",
+            "ARITHMETIC NUMBER CLOSE total",
+            "ARITHMETIC @sum",
+            "ARITHMETIC OPEN NUMBER ARITHMETIC @part_of",
+        ),
     ),
     Place("part_of", (), ("CLOSE CLOSE total",)),
     Place("list", ("LIST_OF",), ("CLOSE end",)),

@@ -40,6 +40,7 @@ class Rules:
     def text(self) -> str:
         """The grammar; rules that cannot be reached from `start` are left out."""
         self.rules["nothing"] = [(('""',), ""), (("STAR",), both("bit_set(0)", "bit_clear(0)"))]
+        self._prune()
         numbered = self._numbered()
         reached = self._reached()
         lines = [self._rule(name, numbered) for name in self.rules if name in reached]
@@ -61,6 +62,16 @@ class Rules:
         ]
         return f"{head}: " + "\n  | ".join(bodies)
 
+    def _prune(self) -> None:
+        """Drop bodies with a rule that has none, e.g. of short names where no table's name can be shortened."""
+        while True:
+            empty = {_name(s) for bodies in self.rules.values() for body, _ in bodies for s in body if _is_rule(s)}
+            empty -= {name for name, bodies in self.rules.items() if bodies}
+            if not empty:
+                return
+            for name, bodies in self.rules.items():
+                self.rules[name] = [(body, when) for body, when in bodies if not empty & {_name(s) for s in body}]
+
     def _numbered(self) -> set[str]:
         """Rules whose meaning depends on the number: llguidance wants exactly these to be marked."""
         numbered = {name for name, bodies in self.rules.items() if any(_asks(*body) for body in bodies)}
@@ -78,10 +89,14 @@ class Rules:
         reached, waiting = {"start", "nothing"}, ["start"]
         while waiting:
             for symbols, _ in self.rules[waiting.pop()]:
-                new = {_name(symbol) for symbol in symbols if _CALL.fullmatch(symbol)} - reached
+                new = {_name(symbol) for symbol in symbols if _is_rule(symbol)} - reached
                 reached |= new
                 waiting.extend(new)
         return reached
+
+
+def _is_rule(symbol: str) -> bool:
+    return _CALL.fullmatch(symbol) is not None
 
 
 def _regex(pattern: str) -> str:
@@ -93,7 +108,7 @@ def _name(symbol: str) -> str:
 
 
 def _only_changes(body: tuple[str, ...]) -> bool:
-    return len(body) == 1 and "(" in body[0] and bool(_CALL.fullmatch(body[0]))
+    return len(body) == 1 and "(" in body[0] and _is_rule(body[0])
 
 
 def _asks(symbols: Iterable[str], when: str) -> bool:
@@ -101,7 +116,7 @@ def _asks(symbols: Iterable[str], when: str) -> bool:
 
 
 def _symbol(symbol: str, numbered: set[str]) -> str:
-    if not _CALL.fullmatch(symbol):
+    if not _is_rule(symbol):
         return symbol
     name, _, argument = symbol.partition("::")
     return f"{name}::{argument or '_'}" if name in numbered else name

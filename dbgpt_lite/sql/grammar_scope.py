@@ -163,7 +163,7 @@ class Names:
 
 
 def _shortened(name: str, style: int) -> str:
-    words = _WORD.findall(name) if name.isascii() else []
+    words: list[str] = _WORD.findall(name) if name.isascii() else []
     if not words:
         return ""
     first = words[0].lower()
