@@ -273,7 +273,8 @@ def _sql_model(settings: Settings) -> LazyEngine | None:
         return None
     folder = configured_folder(settings.sql_model, settings.models_dir)
     try:
-        return lazy_engine(folder, lambda: load(folder, LoadOptions(device_map="cpu")))
+        options = LoadOptions(device_map="cpu", constrained=settings.sql_constrained)
+        return lazy_engine(folder, lambda: load(folder, options), settings.sql_constrained)
     except UserError as error:
         log.warning("SQL_MODEL: %s", error)
         return None
@@ -286,6 +287,7 @@ def _load_options(settings: Settings) -> LoadOptions:
         device_map=settings.llm_device_map,
         max_memory=settings.llm_max_memory,
         context=settings.llm_context,
+        constrained=settings.sql_constrained,
     )
 
 

@@ -111,6 +111,9 @@ class Settings(BaseSettings):
     sql_model: str = Field(
         "models/starter-sql", description="Text-to-SQL model used while no language model is loaded."
     )
+    sql_constrained: bool = Field(
+        True, description="Let a local model write no SQL but queries over the database's own tables and columns."
+    )
     sql_row_limit: int = Field(1000, ge=1, le=100_000, description="Most rows a query may return.")
     sql_timeout_s: float = Field(10.0, gt=0, description="Seconds a query may run.")
     sql_audit_days: int = Field(

@@ -36,6 +36,7 @@ HOLDERS = {
     "langchain_text_splitters": {"knowledge"},
     "qdrant_client": {"knowledge"},
     "sqlglot": {"sql"},
+    "llguidance": {"llm"},
     "pymysql": {"sql"},
     "transformers": {"llm", "finetune", "knowledge"},  # sentence-transformers stands on it
     "accelerate": {"llm", "finetune"},

@@ -178,7 +178,7 @@ def query_tour(
 
     def shoot(name: str, at: str = "") -> None:
         if page.locator(at or "nothing").count():
-            page.locator(at).last.scroll_into_view_if_needed()
+            page.locator(at).last.evaluate("part => part.scrollIntoView({block: 'center'})")
         page.wait_for_timeout(500)
         page.screenshot(path=folder / f"{language}-{scheme}-{width}-{name}.png")
 

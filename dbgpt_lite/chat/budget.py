@@ -39,12 +39,16 @@ class Material:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A prompt that fits: the messages, the passages that stayed, the room for the answer and the ledger."""
+    """A prompt that fits: the messages, the passages that stayed, the room for the answer and the ledger.
+
+    `grammar` is what the answer must follow, "" for free text.
+    """
 
     messages: tuple[Message, ...]
     passages: tuple[Passage, ...]
     max_tokens: int
     ledger: Ledger
+    grammar: str = ""
 
 
 def number_passages(passages: Sequence[Passage]) -> str:

@@ -10,11 +10,14 @@ from dbgpt_lite.llm.engine import Engine
 from dbgpt_lite.messages import LedgerLine, Prompt, Sampling
 from dbgpt_lite.prompts import Prompts
 from dbgpt_lite.sql.database import Database
+from dbgpt_lite.sql.grammar import select_grammar
 from dbgpt_lite.sql.schema import Schema, ddl
 from dbgpt_lite.sql.schema_search import Picked, SchemaSearch
 from dbgpt_lite.texts import Language
 
 MAX_SQL_TOKENS = 256
+CANNOT_ANSWER = "-- cannot answer"
+"""What prompts/sql.*.txt tell a model to write when the schema holds no answer; what is missing follows a colon."""
 PROMPT_TOKENS = 2900
 """Of a prompt whose schema is cut: what else is shown of a large schema is noise to the model."""
 
@@ -69,7 +72,7 @@ class Writer:
 
     def prompt(self, fitted: budget.Fitted) -> Prompt:
         """The fitted prompt as engines take it."""
-        return Prompt("sql", fitted.messages, self.question, self.language)
+        return Prompt("sql", fitted.messages, self.question, self.language, grammar=fitted.grammar)
 
     @property
     def _repair(self) -> str:
@@ -91,7 +94,7 @@ class Writer:
             material = budget.Material(template, self.question, fixed=values, tables=tables)
             return budget.fit(material, self.engine.count, window, MAX_SQL_TOKENS)
 
-        bare = fitted(NOTHING)
+        bare = replace(fitted(NOTHING), grammar=self._grammar(picked.schema))
         if not len(self.recalled) or not {"examples", "terms"} & template.variables:
             return bare
         for kept in range(len(self.recalled), 0, -1):
@@ -101,6 +104,7 @@ class Writer:
                 continue
             # What is remembered takes nothing from the room for the query either.
             if more.max_tokens == bare.max_tokens:
+                more = replace(more, grammar=bare.grammar)
                 return _noted(more, bare, kept, len(self.recalled))
         return _noted(bare, bare, 0, len(self.recalled))
 
@@ -119,6 +123,13 @@ class Writer:
             return self.engine.count_text(self._ddl(schema)) <= (room if schema is whole else min(room, cut))
 
         return self.search.pick(self.database.name, whole, self.question, fits)
+
+    def _grammar(self, shown: Schema) -> str:
+        """What the answer must follow: a query over what the prompt shows, or what the prompt asks for instead."""
+        if not self.engine.info.constrained:
+            return ""
+        dialect = self.engine.info.sql_dialect or self.database.dialect
+        return select_grammar(shown, dialect, CANNOT_ANSWER if self.repairs else "")
 
     def _ddl(self, schema: Schema) -> str:
         """The starter model reads the plain form that it was trained on; others get types, comments and values."""

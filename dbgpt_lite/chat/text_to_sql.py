@@ -31,8 +31,6 @@ from dbgpt_lite.texts import Language
 MAX_ATTEMPTS = 3
 BEAMS = 4
 MISSING_LENGTH = 200
-CANNOT_ANSWER = "-- cannot answer"
-"""What prompts/sql.*.txt tell a model to write when the schema holds no answer; what is missing follows a colon."""
 _CANNOT = re.compile(r"--\s*cannot answer\b[ \t]*[:：]?[ \t]*([^\n`]*)", re.IGNORECASE)
 _FENCE = re.compile(r"```(?:sql)?\s*\n?(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
 # "with" is also a word of prose: only WITH name AS ( begins a query.

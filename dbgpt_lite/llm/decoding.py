@@ -1,6 +1,6 @@
 """Choosing tokens from logits: greedy, nucleus sampling, beam search. Pure functions of tensors."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,22 +41,30 @@ class Beam:
     score: float
 
 
+# (scores (beams, vocabulary), tokens of each beam, tokens that may still follow) -> scores, minus infinity where barred
+Bar = Callable[[torch.Tensor, Sequence[tuple[int, ...]], int], torch.Tensor]
 # (last tokens (beams,), which running beam each continues (beams,)) -> logits (beams, vocabulary)
 Step = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def beam_search(first: torch.Tensor, step: Step, count: int, max_tokens: int, end: Collection[int]) -> list[Beam]:
+def beam_search(
+    first: torch.Tensor, step: Step, count: int, max_tokens: int, end: Collection[int], bar: Bar | None = None
+) -> list[Beam]:
     """The `count` best sequences, best first, by log-probability divided by length.
 
     The rules are those of transformers' ``generate(num_beams=count)`` with its defaults (length penalty 1, early
-    stopping False), so both return the same. `first`: logits (vocabulary,) after the prompt.
+    stopping False), so both return the same. `first`: logits (vocabulary,) after the prompt. `bar` rules tokens out
+    after the softmax: a beam that it leads where the model would not go scores as low as the model rates it.
     """
     width = max(2, 1 + len(end)) * count
     running: list[Beam] = [Beam((), 0.0)]
     finished: list[Beam] = []
     logits = first[None]
     for length in range(1, max_tokens + 1):
-        ranked = _best_continuations(logits, running, width)
+        scores = logits.float().log_softmax(-1)
+        if bar is not None:
+            scores = bar(scores, [beam.tokens for beam in running], max_tokens - length + 1)
+        ranked = _best_continuations(scores, running, width)
         over = [tokens[-1] in end or length == max_tokens for _, tokens, _ in ranked]
         for (score, tokens, _), done in list(zip(ranked, over, strict=True))[:count]:
             if done:
@@ -72,16 +80,16 @@ def beam_search(first: torch.Tensor, step: Step, count: int, max_tokens: int, en
 
 
 def _best_continuations(
-    logits: torch.Tensor, running: list[Beam], width: int
+    scores: torch.Tensor, running: list[Beam], width: int
 ) -> list[tuple[float, tuple[int, ...], int]]:
-    """(summed log-probability, tokens, parent beam) of the `width` best next sequences."""
-    scores = logits.float().log_softmax(-1)
+    """(summed log-probability, tokens, parent beam) of the `width` best next sequences, from each token's own."""
     scores = scores + torch.tensor([beam.score for beam in running], device=scores.device)[:, None]
     values, places = scores.flatten().topk(min(width, scores.numel()))
     vocabulary = scores.shape[-1]
     return [
         (value, (*running[place // vocabulary].tokens, place % vocabulary), place // vocabulary)
         for value, place in zip(values.tolist(), places.tolist(), strict=True)
+        if value > -torch.inf
     ]
 
 

@@ -9,13 +9,16 @@ import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dbgpt_lite.errors import Cancelled, ModelError, OutOfMemory, TooLarge
 from dbgpt_lite.llm.answer import Answer
 from dbgpt_lite.llm.chat_template import ChatTemplate, Tokenizer
 from dbgpt_lite.llm.slot import Slot
 from dbgpt_lite.messages import EngineInfo, Message, Prompt, Sampling, Usage
+
+if TYPE_CHECKING:
+    from dbgpt_lite.llm.constraint import Guide
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +65,7 @@ class LocalEngine:
     """An Engine over a model and tokenizer loaded in this process. `info` as the loader found it."""
 
     def __init__(self, model: Any, tokenizer: Tokenizer, template: ChatTemplate, info: EngineInfo) -> None:
+        from dbgpt_lite.llm.constraint import Grammars
         from dbgpt_lite.llm.generation import Runner
 
         self._tokenizer = tokenizer
@@ -69,6 +73,7 @@ class LocalEngine:
         self._info = info
         self._runner: Any = Runner(model)
         self._end = frozenset(_end_tokens(model, tokenizer)) | template.end_ids
+        self._grammars = Grammars(tokenizer, self._end)
         self._slot = Slot()
         self._closed = threading.Event()
 
@@ -103,7 +108,7 @@ class LocalEngine:
             answer.prompt_tokens = len(ids)
             with self._turn(cancel):
                 answer.queue_s = answer.elapsed
-                yield from self._decode(ids, limit, sampling, answer, cancel)
+                yield from self._decode(ids, limit, sampling, answer, cancel, self._guide(prompt))
         except Cancelled:
             self._refuse_closed()
             answer.finish_reason = "cancelled"
@@ -111,14 +116,17 @@ class LocalEngine:
 
     def candidates(self, prompt: Prompt, count: int, max_tokens: int, cancel: threading.Event) -> list[str]:
         """`count` answers by beam search over one reading of the prompt, best first, without repeats."""
+        from dbgpt_lite.llm.constraint import BeamGuides
         from dbgpt_lite.llm.decoding import beam_search
 
         ids, limit = self._fit(prompt, max_tokens)
         try:
             with self._turn(cancel), self._memory_guard():
+                guide = self._guide(prompt)
+                bar = BeamGuides(guide).masked if guide else None
                 logits, _ = self._runner.read(ids)
                 try:
-                    beams = beam_search(logits, self._runner.beam_step, count, limit, self._end)
+                    beams = beam_search(logits, self._runner.beam_step, count, limit, self._end, bar)
                 finally:
                     self._runner.end_beams()
         except Cancelled:
@@ -144,8 +152,17 @@ class LocalEngine:
             raise TooLarge("llm.prompt_too_long", tokens=len(ids), window=window)
         return ids, min(max_tokens, window - len(ids))
 
+    def _guide(self, prompt: Prompt) -> "Guide | None":
+        return self._grammars.guide(prompt.grammar) if self._info.constrained else None
+
     def _decode(
-        self, ids: list[int], limit: int, sampling: Sampling, answer: Answer, cancel: threading.Event
+        self,
+        ids: list[int],
+        limit: int,
+        sampling: Sampling,
+        answer: Answer,
+        cancel: threading.Event,
+        guide: "Guide | None",
     ) -> Iterator[str]:
         from dbgpt_lite.llm.decoding import Sampler
         from dbgpt_lite.llm.textstream import Detokenizer, StopScanner
@@ -154,8 +171,10 @@ class LocalEngine:
         characters, scanner = Detokenizer(self._text), StopScanner((*sampling.stop, *self._template.stop))
         with self._memory_guard():
             logits, answer.cached_tokens = self._runner.read(ids)
-        while (token := sampler.pick(logits)) not in self._end:
+        while (token := sampler.pick(_guided(guide, logits, limit - answer.completion_tokens))) not in self._end:
             answer.token()
+            if guide:
+                guide.advance(token)
             if text := scanner.push(characters.push(token)):
                 yield text
             if scanner.stopped:
@@ -203,6 +222,10 @@ class LocalEngine:
     def _refuse_closed(self) -> None:
         if self._closed.is_set():
             raise ModelError("llm.closed", name=self._info.name)
+
+
+def _guided(guide: "Guide | None", logits: Any, room: int) -> Any:
+    return guide.masked(logits, room) if guide else logits
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> Iterator[int]:

@@ -84,7 +84,7 @@ class LazyEngine:
             return
 
 
-def lazy_engine(folder: Path, make: Callable[[], Engine]) -> LazyEngine:
+def lazy_engine(folder: Path, make: Callable[[], Engine], constrained: bool = True) -> LazyEngine:
     """A LazyEngine over a model folder; its facts are read now, without torch. Raises ModelError."""
     config, facts = read_config(folder), read_facts(folder)
     info = EngineInfo(
@@ -94,5 +94,6 @@ def lazy_engine(folder: Path, make: Callable[[], Engine]) -> LazyEngine:
         languages=facts.languages,
         sql_prompt=facts.sql_prompt,
         sql_dialect=facts.sql_dialect,
+        constrained=constrained,
     )
     return LazyEngine(info, make)

@@ -32,6 +32,7 @@ Progress = Callable[[str, float], None]
 class LoadOptions:
     """How to load. `dtype`: auto, float32, float16 or bfloat16. `context` 0: the model's own window.
 
+    `constrained`: obey the grammar of a prompt that has one.
     `max_memory`: {"0": "20GiB", "cpu": "60GiB"}. `chat_format`: used when neither tokenizer nor folder says.
     """
 
@@ -41,6 +42,7 @@ class LoadOptions:
     max_memory: Mapping[str, str] = field(default_factory=dict)
     context: int = 0
     chat_format: str = ""
+    constrained: bool = True
 
 
 def load(folder: Path, options: LoadOptions, progress: Progress = lambda stage, share: None) -> LocalEngine:
@@ -56,12 +58,13 @@ def load(folder: Path, options: LoadOptions, progress: Progress = lambda stage, 
         tokenizer = _tokenizer(folder)
         model = _packed(checkpoint, dtype, devices) if checkpoint.packed_int4 else _plain(checkpoint, dtype, options)
     progress("ready", 1.0)
-    info = _info(checkpoint, options, model, place.need.context)
+    constrained = options.constrained and tokenizer.is_fast
+    info = _info(checkpoint, options, model, place.need.context, constrained)
     format_name = checkpoint.facts.chat_format or options.chat_format or "plain"
     return LocalEngine(model, tokenizer, ChatTemplate(tokenizer, format_name), info)
 
 
-def _info(checkpoint: Checkpoint, options: LoadOptions, model: Any, context: int) -> EngineInfo:
+def _info(checkpoint: Checkpoint, options: LoadOptions, model: Any, context: int, constrained: bool) -> EngineInfo:
     facts = checkpoint.facts
     return EngineInfo(
         name=checkpoint.folder.name,
@@ -72,6 +75,7 @@ def _info(checkpoint: Checkpoint, options: LoadOptions, model: Any, context: int
         languages=facts.languages,
         sql_prompt=facts.sql_prompt,
         sql_dialect=facts.sql_dialect,
+        constrained=constrained,
     )
 
 

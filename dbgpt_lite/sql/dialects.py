@@ -8,7 +8,7 @@ from sqlglot.generators.mysql import MySQLGenerator
 
 from dbgpt_lite.errors import QueryRefused
 from dbgpt_lite.sql.kinds import is_integer
-from dbgpt_lite.sql.schema import quoted
+from dbgpt_lite.sql.schema import KEYWORDS, quoted
 
 # Reserved in MySQL 8 or MariaDB but not quoted by `schema.quoted`.
 _MYSQL_RESERVED_TEXT = """
@@ -161,3 +161,19 @@ def _time_to_text(node: exp.TimeToStr) -> exp.Expression:
         _portable(pattern.name)
     value = node.this.this if isinstance(node.this, exp.TsOrDsToTimestamp) else node.this
     return exp.TimeToStr(this=exp.CurrentTimestamp(), format=pattern) if _is_now(value) else node
+
+
+RESERVED = _MYSQL_RESERVED | KEYWORDS
+"""Words in lower case that are no bare names in one of the dialects."""
+
+
+def is_reserved(name: str) -> bool:
+    """Whether the name needs quotes in one of the dialects."""
+    return name.lower() in _MYSQL_RESERVED or (bool(name) and quoted(name) != name)
+
+
+def spelled(name: str, dialect: str) -> str:
+    """The name as `write` writes it: in the dialect's quotes when it needs them."""
+    if dialect == "mysql":
+        return "`" + name.replace("`", "``") + "`" if is_reserved(name) else name
+    return quoted(name)

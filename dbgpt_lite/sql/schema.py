@@ -24,7 +24,7 @@ _KEYWORD_TEXT = """
     select set table temp then to transaction trigger union unique update using values view when where window with
     within without
 """
-_KEYWORDS = frozenset(_KEYWORD_TEXT.split())
+KEYWORDS = frozenset(_KEYWORD_TEXT.split())
 _INTEGER = re.compile(r"INT|BOOL|BIT\b|SERIAL|YEAR")
 _REAL = re.compile(r"REAL|FLOA|DOUB|DEC|NUMERIC|NUMBER|MONEY|FIXED")
 
@@ -128,7 +128,7 @@ def similar(name: str, names: Iterable[str]) -> str:
 
 def quoted(name: str) -> str:
     """`name` as it must be written in SQL: in double quotes unless it is a plain word and no keyword."""
-    if _PLAIN.fullmatch(name) and name.lower() not in _KEYWORDS:
+    if _PLAIN.fullmatch(name) and name.lower() not in KEYWORDS:
         return name
     return '"' + name.replace('"', '""') + '"'
 

@@ -1,0 +1,302 @@
+"""A grammar of the SELECT statements that one schema can answer, for decoding that cannot leave it.
+
+Not only the syntax: a column stands only where a table of the same query has it. A query names columns before the
+tables they are of, so a rule's number tells which qualifier means which table (grammar_scope.py): in the SELECT list
+it is assumed, and FROM then accepts only tables that bear the assumptions out. What the grammar accepts passes the
+guard's name check and the database's EXPLAIN; tests draw random sentences to see that it does.
+
+In it: joins of up to four tables, numbered, short and no aliases, subqueries in FROM, IN, EXISTS and as values, set
+operations, CASE, windows, aggregates, GROUP BY, HAVING, ORDER BY, LIMIT, WITH, DISTINCT, casts, date functions.
+Left out, since no rule could keep it valid: an ORDER BY that names an output column by a free alias, comma joins.
+"""
+
+from dbgpt_lite.sql.grammar_aliases import AliasRules
+from dbgpt_lite.sql.grammar_expressions import add_aggregates, add_common, add_expressions
+from dbgpt_lite.sql.grammar_list import ListRules, families
+from dbgpt_lite.sql.grammar_rules import Rules, both, either, equals, neither
+from dbgpt_lite.sql.grammar_scope import (
+    BARE,
+    INNER,
+    MAX_TABLES,
+    NUMBERED,
+    OUTER,
+    PLACE,
+    PLAN,
+    SINGLE,
+    STYLES,
+    WITHOUT_INNER,
+    Names,
+    Slot,
+    planned,
+)
+from dbgpt_lite.sql.grammar_words import SPACE, define, words_pattern
+from dbgpt_lite.sql.schema import Schema
+
+
+def select_grammar(schema: Schema, dialect: str, otherwise: str = "") -> str:
+    """Lark text, as llguidance reads it, of every SELECT over `schema` in `dialect` ("sqlite" or "mysql").
+
+    `otherwise` is a text that may be answered in place of a query; then either may stand in a code fence too, as chat
+    models write it: one that is kept from closing a fence does not know how to end. "" when the schema has no table or
+    more than 63: then there is nothing to hold on to.
+    """
+    tables = tuple(table for table in schema.tables if table.columns)
+    if not tables or len(tables) > MAX_TABLES:
+        return ""
+    return _Grammar(Names(Schema(tables), dialect)).text(otherwise)
+
+
+class _Grammar:
+    """Builds the rules, one method a part of the query."""
+
+    def __init__(self, names: Names) -> None:
+        self._names = names
+        self._rules = Rules()
+
+    def text(self, otherwise: str) -> str:
+        """All of it."""
+        rules = self._rules
+        dialect = self._names.dialect
+        define(rules, dialect)
+        add_common(rules, dialect)
+        self._terminals()
+        self._columns()
+        self._outer_columns()
+        add_expressions(rules, dialect, "", "column")
+        add_aggregates(rules, dialect)
+        enter = f"::bit_and({hex(WITHOUT_INNER)})"
+        rules.add("predicate", f"EXISTS inner_exists{enter} CLOSE_QUERY")
+        rules.add("predicate", f"value COMPARE OPEN_QUERY inner_value{enter} CLOSE_QUERY")
+        add_expressions(rules, dialect, "_in", "inner_column")
+        aliases = AliasRules(rules, self._names)
+        aliases.use()
+        ListRules(rules, self._names, aliases).add()
+        self._from()
+        self._ends()
+        self._inner()
+        self._statement(otherwise)
+        return rules.text()
+
+    # --- names
+
+    def _terminals(self) -> None:
+        rules, names = self._rules, self._names
+        for number, table in names.tables:
+            rules.terminal(f"TABLE{number}", words_pattern([names.spelled(table.name)]))
+            rules.terminal(f"COLUMN{number}", words_pattern(names.columns(table)))
+            if own := names.own_columns(number):
+                rules.terminal(f"OWN{number}", words_pattern(own))
+        for slot in (*OUTER, *INNER):
+            for _, _, text in names.qualifiers(slot):
+                rules.terminal(names.qualified(text), words_pattern([text + "."]))
+                rules.terminal(names.alias(text, 0), rf"{SPACE}(?:(?i:as) )?{words_pattern([text])}")
+
+    # --- columns
+
+    def _columns(self) -> None:
+        """column: one of the tables that FROM has named."""
+        rules = self._rules
+        rules.add("column", "bare1", when=equals(OUTER[1].table, 0))
+        for slot in OUTER:
+            self._dispatch(slot, "")
+            for style in STYLES:
+                rules.add("column", f"q{slot.number}_{style}", when=equals(slot.style, style))
+        self._bare_after_from()
+
+    def _dispatch(self, slot: Slot, prefix: str) -> None:
+        """bareN: a column of the slot's table; qN_S: the same after a qualifier of style S."""
+        rules, names = self._rules, self._names
+        for number, _ in names.tables:
+            rules.add(f"{prefix}bare{slot.number}", f"COLUMN{number}", when=equals(slot.table, number))
+        for number, style, text in names.qualifiers(slot):
+            name = f"{prefix}q{slot.number}_{style}"
+            if style in (NUMBERED, PLACE):
+                if name not in rules.rules:
+                    rules.add(name, f"{names.qualified(text)} {prefix}bare{slot.number}")
+            else:
+                rules.add(name, f"{names.qualified(text)} COLUMN{number}", when=equals(slot.table, number))
+        for style in STYLES:
+            rules.rules.setdefault(f"{prefix}q{slot.number}_{style}", [])
+
+    def _bare_after_from(self) -> None:
+        """Columns without a qualifier where FROM names several tables: those that one of them alone has."""
+        rules, names = self._rules, self._names
+        groups: dict[tuple[int, ...], set[str]] = {}
+        for _, table in names.tables:
+            for column in table.columns:
+                groups.setdefault(names.holders[column.name.lower()], set()).add(names.spelled(column.name))
+        for place, (holders, columns) in enumerate(groups.items()):
+            has = [either(*(equals(slot.table, number) for number in holders)) for slot in OUTER]
+            alone = either(*(both(has[i], neither(*has[:i], *has[i + 1 :])) for i in range(len(OUTER))))
+            rules.terminal(f"GROUP{place}", words_pattern(columns))
+            several = neither(equals(OUTER[1].table, 0))
+            rules.add("column", f"GROUP{place}", when=both(several, alone))
+
+    def _outer_columns(self) -> None:
+        """Columns of the query around, as an inner one may name them: unless its own qualifiers hide theirs."""
+        rules, names = self._rules, self._names
+        for slot in OUTER:
+            for number, style, text in names.qualifiers(slot):
+                name = f"outer{slot.number}_{style}"
+                hidden = neither(*names.same_text(INNER, text))
+                rules.add(
+                    name, f"{names.qualified(text)} COLUMN{number}", when=both(equals(slot.table, number), hidden)
+                )
+            for style in STYLES:
+                if f"outer{slot.number}_{style}" in rules.rules:
+                    rules.add("outer_column", f"outer{slot.number}_{style}", when=equals(slot.style, style))
+
+    # --- FROM
+
+    def _from(self) -> None:
+        for slot in OUTER:
+            self._tables(slot)
+            self._after_table(slot)
+
+    def _tables(self, slot: Slot) -> None:
+        rules, names = self._rules, self._names
+        others = [other for other in OUTER if other != slot]
+        n = slot.number
+        for number, style, text in names.qualifiers(slot):
+            twice = either(*(equals(other.table, number) for other in others))
+            when = both(
+                _may_be(slot, number, style),
+                neither(*names.same_text(others, text)),
+                f"not(and(bit_set({BARE}), {twice}))",
+            )
+            table = f"TABLE{number} {names.alias(text, style)}"
+            bits = hex(slot.bits(number, style))
+            if n > 1:
+                rules.add(f"from{n}", f"{table} ON on{n}::bit_or({bits})", when=when)
+            rules.add("from1" if n == 1 else f"cross{n}", f"{table} joined{n}::bit_or({bits})", when=when)
+
+    def _after_table(self, slot: Slot) -> None:
+        rules, n = self._rules, slot.number
+        joined = f"joined{n}"
+        if n > 1:
+            rules.add(f"on{n}", f"matches{n} {joined}")
+            self._matches(n)
+        several = f"bit_clear({SINGLE})"
+        if n < len(OUTER):
+            rules.add(joined, f"JOIN from{n + 1}", f"CROSS_JOIN cross{n + 1}", when=several)
+        count = f"bit_set({SINGLE})" if n == 1 else several
+        rules.add(joined, "done", when=both(count, *(equals(later.whole, 0) for later in OUTER[n:])))
+
+    def _matches(self, n: int) -> None:
+        """What joins the n-th table: first one of its columns with one of an earlier table."""
+        rules = self._rules
+        new, old, any_ = f"side{n}", f"earlier{n}", f"either{n}"
+        for slot in OUTER[:n]:
+            for style in STYLES:
+                when = equals(slot.style, style)
+                rules.add(any_, f"q{slot.number}_{style}", when=when)
+                rules.add(new if slot.number == n else old, f"q{slot.number}_{style}", when=when)
+        rules.add(f"matches{n}", f"{new} COMPARE {old} more{n}", f"{old} COMPARE {new} more{n}")
+        rules.add(f"more{n}", '""', f"AND {any_} COMPARE {any_} more{n}", f"AND {any_} COMPARE literal more{n}")
+
+    # --- what follows FROM
+
+    def _ends(self) -> None:
+        rules = self._rules
+        rules.add("direction", '""', "DIRECTION")
+        rules.add("filter", '""', "WHERE condition")
+        rules.add("group", '""', "GROUP_BY groups", "GROUP_BY groups HAVING having")
+        rules.add("order", '""', "ORDER_BY orders")
+        rules.add("orders", "ordered direction", "ordered direction COMMA orders")
+        wide = all(len(table.columns) > 1 for _, table in self._names.tables)
+        for name, places in (("first", "1"), ("two", "[12]"), ("many", "[12]" if wide else "1")):
+            place = rules.terminal(f"PLACE_{name.upper()}", places)
+            rules.add(f"key_{name}", "ordered direction", f"{place} direction")
+            rules.add(f"keys_{name}", f"key_{name}", f"key_{name} COMMA keys_{name}")
+            rules.add(f"order_{name}", '""', f"ORDER_BY keys_{name}")
+        rules.add("limit", '""', "LIMIT")
+        rules.add("sorted", '""', "LIMIT", "ORDER_ONE direction", "ORDER_ONE direction LIMIT")
+        rules.add("end_many", "filter group order_many limit")
+        rules.add("end_first", "filter group order_first limit", "filter group SET set_1 sorted")
+        rules.add("end_first", "filter group UNION union1 sorted")
+        rules.add("end_two", "filter group order_two limit", "filter group SET select_set2 sorted")
+        rules.add("end_two", "filter group UNION union2 sorted")
+        for n in (1, 2):
+            query = f"select_set{n}"
+            rules.add(f"union{n}", f"{query} UNION {query}", f"{query} UNION union{n}")
+        rules.add("end_set1", "filter group")
+        rules.add("end_set1b", "filter group")
+        rules.add("end_sum", "filter")
+        rules.add("end_one", "filter group order LIMIT_ONE")
+        for family in families(self._names.dialect):
+            if f"end_{family.name}" in rules.rules:
+                rules.add("done", f"end_{family.name}", when=equals(PLAN, family.number))
+
+    def _statement(self, otherwise: str) -> None:
+        rules = self._rules
+        single = hex(1 << SINGLE)
+        for part in families(self._names.dialect):
+            items = f"SELECT items_{part.name}"
+            rules.add(f"select_{part.name}", f"{items}::0x0", f"{items}::{single}")
+        whole = planned(1)
+        rules.add("all", f"SELECT STAR FROM from1::{hex(whole)}", f"SELECT STAR FROM from1::{hex(whole | 1 << SINGLE)}")
+        rules.add("scalar", "select_sum", "select_one")
+        rules.add("set_1", "select_set1")
+        rules.add("query", "select_first", "all")
+        rules.add("start", "query", "LEAD query")
+        rules.terminal("LEAD", r"[ \n]")
+        if otherwise:
+            # What is missing may follow a colon.
+            said = words_pattern([otherwise]) + r"(?:[:：][^\n`]{0,200})?"
+            rules.add("answer", "query", rules.terminal("OTHERWISE", said))
+            rules.terminal("FENCE", r"```(?:sql|SQL)?\n")
+            rules.terminal("FENCE_END", r"[ \n]?;?\n?```")
+            rules.add("start", "OTHERWISE", "FENCE answer FENCE_END")
+
+    # --- subqueries that look out
+
+    def _inner(self) -> None:
+        rules, names = self._rules, self._names
+        alone = equals(INNER[1].table, 0)
+        for slot in INNER:
+            self._dispatch(slot, "in_")
+            for style in STYLES:
+                rules.add("inner_named", f"in_q{slot.number}_{style}", when=equals(slot.style, style))
+        rules.add("inner_column", "in_bare1", when=alone)
+        rules.add("inner_column", "inner_named")
+        rules.add("correlated", "correlation", "correlation AND correlated")
+        rules.add("correlation", "inner_column COMPARE outer_column", "outer_column COMPARE inner_column")
+        rules.add(
+            "inner_end",
+            "WHERE correlated",
+            "WHERE correlated AND condition_in",
+            "WHERE predicate_in AND correlated",
+            "WHERE predicate_in AND correlated AND condition_in",
+        )
+        rules.add("inner_exists", "SELECT ONE FROM in_from1", "SELECT STAR FROM in_from1")
+        rules.add("inner_value", "SELECT COUNT_ALL FROM in_from1")
+        for number, _ in names.tables:
+            bits = hex(INNER[0].bits(number, 0))
+            rules.add("inner_value", f"SELECT AGGREGATE COLUMN{number} CLOSE FROM in_alone::bit_or({bits})")
+        self._inner_from()
+
+    def _inner_from(self) -> None:
+        rules, names = self._rules, self._names
+        first, second = INNER
+        for number, style, text in names.qualifiers(first):
+            alias = names.alias(text, style)
+            bits = hex(first.bits(number, style))
+            rules.add("in_from1", f"TABLE{number} {alias} in_joined::bit_or({bits})")
+            when = equals(first.table, number)
+            rules.add("in_alone", f"TABLE{number} {alias} inner_end::bit_or({bits})", when=when)
+            named = f"SELECT AGGREGATE {names.qualified(text)} COLUMN{number} CLOSE FROM in_named::bit_or({bits})"
+            rules.add("inner_value", named)
+            whole = equals(first.whole, first.value(number, style))
+            rules.add("in_named", f"TABLE{number} {alias} in_joined", when=whole)
+        rules.add("in_joined", "inner_end", "JOIN in_from2")
+        for number, style, text in names.qualifiers(second):
+            alias = names.alias(text, style)
+            body = f"TABLE{number} {alias} ON in_match::bit_or({hex(second.bits(number, style))})"
+            rules.add("in_from2", body, when=neither(*names.same_text([first], text)))
+        rules.add("in_match", "inner_named COMPARE inner_named inner_end")
+
+
+def _may_be(slot: Slot, number: int, style: int) -> str:
+    """The slot is open, or already this table with this style or with none yet."""
+    values = dict.fromkeys((0, slot.value(number, 0), slot.value(number, style)))
+    return either(*(equals(slot.whole, value) for value in values))
