@@ -21,6 +21,7 @@ from dbgpt_lite.chat.rewriting import FollowUps
 from dbgpt_lite.chat.router import Router
 from dbgpt_lite.chat.service import ChatService
 from dbgpt_lite.chat.sql_follow_up import completed
+from dbgpt_lite.chat.support import Near
 from dbgpt_lite.config import ROOT, Settings
 from dbgpt_lite.errors import Cancelled, ConfigError, DatabaseError, ModelError, UserError
 from dbgpt_lite.knowledge.base import KnowledgeBase
@@ -240,8 +241,9 @@ def _sql_engine(models: ModelManager, sql_model: LazyEngine | None) -> Callable[
 
 
 @contextmanager
-def sql_writer(settings: Settings) -> Iterator[Engine]:
-    """The engine that writes queries under these settings, loaded, without the rest of the app. Raises UserError."""
+def sql_writer(settings: Settings) -> Iterator[tuple[Engine, Near]]:
+    """The engine that writes queries under these settings, loaded, and what compares words by meaning, without the
+    rest of the app. Raises UserError."""
     quoter = ExtractiveEngine(Embedder(model_path(settings.embedding_model), settings.embedding_device).embed)
     models = ModelManager(settings.models_dir, quoter, _load_options(settings), settings.llm_model)
     sql_model = _sql_model(settings)
@@ -253,7 +255,7 @@ def sql_writer(settings: Settings) -> Iterator[Engine]:
         if engine is quoter:
             raise ConfigError("app.no_sql_writer")
         engine.count_text("")  # one that loads on its first use is loaded by now, and its facts are final
-        yield engine
+        yield engine, quoter.near
     finally:
         models.close()
         if sql_model:

@@ -42,6 +42,9 @@ def add_evaluate(add: Add) -> None:
     sql.add_argument("--model", help="model folder (default: the model that the settings name)")
     sql.add_argument("--language", choices=("en", "zh"), help="ask only the questions of this language")
     sql.add_argument("--free", action="store_true", help="without constrained decoding")
+    sql.add_argument(
+        "--examples", type=int, default=0, metavar="N", help="remember N of the example pairs (at most 20)"
+    )
     sql.add_argument("--limit", type=_positive, help="ask only so many questions, spread over the file")
     sql.add_argument("--json", type=Path, help="write all figures and every query to this file")
     sql.add_argument("--diffs", type=Path, help="write what went wrong to this file")
@@ -82,7 +85,7 @@ def _text_to_sql(options: argparse.Namespace) -> int:
 
     prepare_process()
     from dbgpt_lite.bootstrap import sql_writer
-    from dbgpt_lite.evaluation.sql_dataset import read_questions, shipped_questions
+    from dbgpt_lite.evaluation.sql_dataset import EXAMPLES, read_questions, shipped_questions
     from dbgpt_lite.evaluation.sql_report import as_json, diffs, table
     from dbgpt_lite.evaluation.text_to_sql import evaluate
     from dbgpt_lite.llm.unconstrained import Unconstrained
@@ -94,14 +97,21 @@ def _text_to_sql(options: argparse.Namespace) -> int:
     if options.language:
         questions = [one for one in questions if one.language == options.language]
     questions = list(_spread(questions, options.limit))
+    # They are pairs over the sample database, and would be nonsense to any other.
+    if options.examples and options.dataset:
+        raise UserError("app.examples_of_the_sample")
+    examples = read_questions(EXAMPLES)[: options.examples] if options.examples > 0 else []
     with (
         _databases(options, settings, questions) as databases,
-        sql_writer(_with_model(settings, options.model)) as engine,
+        sql_writer(_with_model(settings, options.model)) as (engine, near),
     ):
         engine = Unconstrained(engine) if options.free else engine
         how = "constrained" if engine.info.constrained else "free"
-        print(f"· {engine.info.name}, {how} decoding, {len(questions)} questions", file=sys.stderr)
-        solve = sql_solver(Prompts(ROOT / "prompts"), engine)
+        print(
+            f"· {engine.info.name}, {how} decoding, {len(examples)} examples, {len(questions)} questions",
+            file=sys.stderr,
+        )
+        solve = sql_solver(Prompts(ROOT / "prompts"), engine, near, examples)
         judged = evaluate(questions, databases, solve, lambda line: print(f"· {line}", file=sys.stderr))
         name, constrained = engine.info.name, engine.info.constrained
     print(table(judged))

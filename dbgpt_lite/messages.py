@@ -82,11 +82,20 @@ class ChartSpec:
 
 @dataclass(frozen=True, slots=True)
 class SqlAttempt:
-    """One query a model wrote. `problem` says why it was not used ("" for the one that ran)."""
+    """One query a model wrote. `problem` says why it was not used ("" for the one that ran).
+
+    `doubted`: the fences let it pass, and its problem is what it asks or gives.
+    """
 
     sql: str
     problem: str = ""
     method: str = "greedy"
+    doubted: bool = False
+
+    @property
+    def valid(self) -> bool:
+        """Whether the database could run it."""
+        return self.doubted or not self.problem
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,17 +6,15 @@ people and places are no reason: that nobody is called so is an answer. When in 
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 from dbgpt_lite.chat.answerable_words import ASKING, HOW, SAME
+from dbgpt_lite.chat.support import Near
 from dbgpt_lite.knowledge.words import is_chinese
 from dbgpt_lite.sql.lookup import ValueFinder
 from dbgpt_lite.sql.schema import Schema
 from dbgpt_lite.sql.words import singular, split
-
-Near = Callable[[str, Sequence[str]], list[float]]
-"""Cosine of a text with each of the others (ExtractiveEngine.near)."""
 
 NEAR_ENOUGH = 0.6  # cosine of a word with a name of the schema from which it may mean it
 MOST_NAMES = 600  # names that are compared by meaning; a schema with more holds most words anyway

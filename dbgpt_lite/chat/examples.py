@@ -11,13 +11,14 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from dbgpt_lite.chat.memory_files import read_examples
 from dbgpt_lite.chat.support import Near
 from dbgpt_lite.errors import DatabaseError, NotFound, UserError
 from dbgpt_lite.knowledge.words import is_chinese
 from dbgpt_lite.query_store import Example, ExampleOrigin, NewExample, QueryStore, Term, question_key
-from dbgpt_lite.sql.database import Databases
+from dbgpt_lite.sql.database import Database
 from dbgpt_lite.sql.words import content_words, singular
 from dbgpt_lite.texts import Language
 
@@ -95,10 +96,22 @@ class WordIndex:
         return found if same is None else {**found, same: 1.0}
 
 
+class Connections(Protocol):
+    """Where the databases are found."""
+
+    def get(self, name: str = "") -> Database:
+        """The connection of that name, "" for the default one. Raises NotFound."""
+        ...
+
+    def names(self) -> list[str]:
+        """Names of all connections."""
+        ...
+
+
 class ExampleMemory:
     """The examples and terms of the store, held against questions and against the schemas as they are now."""
 
-    def __init__(self, queries: QueryStore, databases: Databases, near: Near) -> None:
+    def __init__(self, queries: QueryStore, databases: Connections, near: Near) -> None:
         """`near(text, others)` gives the cosine of a text with each of the others (`ExtractiveEngine.near`)."""
         self._queries = queries
         self._databases = databases

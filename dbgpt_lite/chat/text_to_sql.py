@@ -228,8 +228,10 @@ def _try(search: _Search, sql: str, method: str, dialect: str) -> Generator[Step
     problem = ""
     ran: _Ran | None = None
     ready = sql
+    doubted = False
     try:
         ready, ran, problem = yield from _judge(search, sql, dialect)
+        doubted = bool(sql and problem)
     except (QueryRefused, QueryFailed) as error:
         problem = error.render(language)
         if isinstance(error, QueryRefused) and _is_about_names(error) and not search.writer.repairs:
@@ -238,7 +240,7 @@ def _try(search: _Search, sql: str, method: str, dialect: str) -> Generator[Step
         # A time limit or a lost server: another query would fare no better, but this one is worth seeing.
         yield SqlTried(SqlAttempt(sql, error.render(language), method))
         raise
-    attempt = SqlAttempt(ready, problem, method)
+    attempt = SqlAttempt(ready, problem, method, doubted)
     search.attempts.append(attempt)
     yield SqlTried(attempt)
     if problem and ran:

@@ -153,7 +153,7 @@ def _figures(name: str, difficulty: str, judged: Sequence[Judged]) -> SqlFigures
         answerable=len(answerable),
         matches=sum(one.verdict == "match" for one in answerable),
         written=len(written),
-        first_valid=sum(not one.attempts[0].problem for one in written),
+        first_valid=sum(one.attempts[0].valid for one in written),
         valid=sum(one.table is not None for one in written),
         refused=sum(one.verdict == "refused" for one in answerable),
         not_asked=sum(one.verdict == "not_asked" for one in usable),

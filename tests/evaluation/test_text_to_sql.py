@@ -185,7 +185,7 @@ def test_the_command_asks_the_built_in_model(tmp_path: Path, capsys: pytest.Capt
     told = capsys.readouterr()
     assert "| English, simple (1) | 100.0 % (1) | 100.0 % | 100.0 % | 0 |" in told.out
     assert "- dev 2: " in told.out
-    assert "starter-sql, free decoding, 2 questions" in told.err
+    assert "starter-sql, free decoding, 0 examples, 2 questions" in told.err
     content = json.loads(figures_file.read_text(encoding="utf-8"))
     assert (content["engine"], content["constrained"]) == ("starter-sql", False)
     assert "## dev 2" in diffs_file.read_text(encoding="utf-8")
