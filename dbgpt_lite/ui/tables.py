@@ -128,9 +128,12 @@ def _cell(value: object, numeric: bool) -> Markup:
 
 
 def cell_text(value: object) -> str:
-    """A cell as it is read: every digit of a number, no more than there are."""
+    """A cell as it is read: every digit of a number, no more than there are.
+
+    A double holds 15 digits; what comes behind them is the rounding of sums (6112.799999999999).
+    """
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value)) if value else "0"
-    return str(value)
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
