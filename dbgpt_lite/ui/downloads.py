@@ -81,7 +81,7 @@ def _writable(text: str) -> Iterator[str]:
 def _harmless(value: object) -> object:
     if isinstance(value, str) and value.lstrip(" ").startswith(_FORMULA_STARTS):
         return f"'{value}"
-    if isinstance(value, float) and not value.is_integer():
+    if isinstance(value, float) and not (value.is_integer() and abs(value) < 1e15):
         return str(value)  # every bit, for whoever computes with it
     return "" if value is None else cell_text(value)
 
