@@ -61,7 +61,6 @@ class _Grammar:
         add_common(rules, dialect)
         self._terminals()
         self._columns()
-        self._outer_columns()
         add_expressions(rules, dialect, "", "column")
         add_aggregates(rules, dialect)
         enter = f"::bit_and({hex(WITHOUT_INNER)})"
@@ -73,6 +72,7 @@ class _Grammar:
         ListRules(rules, self._names, aliases).add()
         self._from()
         self._ends()
+        self._over()
         self._inner()
         self._statement(otherwise)
         return rules.text()
@@ -132,20 +132,6 @@ class _Grammar:
             several = neither(equals(OUTER[1].table, 0))
             rules.add("column", f"GROUP{place}", when=both(several, alone))
 
-    def _outer_columns(self) -> None:
-        """Columns of the query around, as an inner one may name them: unless its own qualifiers hide theirs."""
-        rules, names = self._rules, self._names
-        for slot in OUTER:
-            for number, style, text in names.qualifiers(slot):
-                name = f"outer{slot.number}_{style}"
-                hidden = neither(*names.same_text(INNER, text))
-                rules.add(
-                    name, f"{names.qualified(text)} COLUMN{number}", when=both(equals(slot.table, number), hidden)
-                )
-            for style in STYLES:
-                if f"outer{slot.number}_{style}" in rules.rules:
-                    rules.add("outer_column", f"outer{slot.number}_{style}", when=equals(slot.style, style))
-
     # --- FROM
 
     def _from(self) -> None:
@@ -201,31 +187,56 @@ class _Grammar:
         rules.add("direction", '""', "DIRECTION")
         rules.add("filter", '""', "WHERE condition")
         rules.add("group", '""', "GROUP_BY groups", "GROUP_BY groups HAVING having")
-        rules.add("order", '""', "ORDER_BY orders")
-        rules.add("orders", "ordered direction", "ordered direction COMMA orders")
-        wide = all(len(table.columns) > 1 for _, table in self._names.tables)
-        for name, places in (("first", "1"), ("two", "[12]"), ("many", "[12]" if wide else "1")):
-            place = rules.terminal(f"PLACE_{name.upper()}", places)
-            rules.add(f"key_{name}", "ordered direction", f"{place} direction")
-            rules.add(f"keys_{name}", f"key_{name}", f"key_{name} COMMA keys_{name}")
-            rules.add(f"order_{name}", '""', f"ORDER_BY keys_{name}")
         rules.add("limit", '""', "LIMIT")
         rules.add("sorted", '""', "LIMIT", "ORDER_ONE direction", "ORDER_ONE direction LIMIT")
-        rules.add("end_many", "filter group order_many limit")
-        rules.add("end_first", "filter group order_first limit", "filter group SET set_1 sorted")
+        wide = all(len(table.columns) > 1 for _, table in self._names.tables)
+        for name, places in (("first", "1"), ("two", "[12]"), ("many", "[12]" if wide else "1"), ("one", "1")):
+            self._order(name, places)
+        rules.add("end_many", "filter order_many limit")
+        rules.add("end_first", "filter order_first limit", "filter group SET set_1 sorted")
         rules.add("end_first", "filter group UNION union1 sorted")
-        rules.add("end_two", "filter group order_two limit", "filter group SET select_set2 sorted")
+        rules.add("end_two", "filter order_two limit", "filter group SET select_set2 sorted")
         rules.add("end_two", "filter group UNION union2 sorted")
+        rules.add("end_derived", "filter group CLOSE_QUERY DERIVED end_over")
+        rules.add("end_over", "over_filter over_order limit")
         for n in (1, 2):
             query = f"select_set{n}"
             rules.add(f"union{n}", f"{query} UNION {query}", f"{query} UNION union{n}")
         rules.add("end_set1", "filter group")
         rules.add("end_set1b", "filter group")
         rules.add("end_sum", "filter")
-        rules.add("end_one", "filter group order LIMIT_ONE")
+        rules.add("end_one", "filter order_one LIMIT_ONE")
         for family in families(self._names.dialect):
             if f"end_{family.name}" in rules.rules:
                 rules.add("done", f"end_{family.name}", when=equals(PLAN, family.number))
+
+    def _order(self, name: str, places: str) -> None:
+        """GROUP BY and ORDER BY of one kind of query; SQLite sorts by an aggregate only where rows are grouped."""
+        rules = self._rules
+        place = rules.terminal(f"PLACE_{name.upper()}", places)
+        key, group_key = f"key_{name}", f"group_key_{name}"
+        rules.add(key, "value direction", "ordered_alias direction", f"{place} direction")
+        rules.add(group_key, key, "count direction")
+        for rule in (key, group_key):
+            rules.add(f"{rule}s", rule, f"{rule} COMMA {rule}s")
+        rules.add(f"sort_{name}", '""', f"ORDER_BY {key}s")
+        rules.add(f"group_sort_{name}", '""', f"ORDER_BY {group_key}s")
+        groups = "GROUP_BY groups"
+        sort = f"group_sort_{name}"
+        rules.add(f"order_{name}", f"sort_{name}", f"{groups} {sort}", f"{groups} HAVING having {sort}")
+
+    def _over(self) -> None:
+        """What follows a subquery in FROM: only its output names can be meant."""
+        rules = self._rules
+        rules.add("over_test", "ordered_alias COMPARE moment", "ordered_alias COMPARE share")
+        rules.add("over_tests", "over_test", "over_test LOGIC over_tests")
+        rules.add("over_filter", '""', "WHERE over_tests")
+        rules.add("over_key", "ordered_alias direction")
+        rules.add("over_sum", "over_key", "AGGREGATE ordered_alias CLOSE direction", "COUNT_ALL direction")
+        for rule in ("over_key", "over_sum"):
+            rules.add(f"{rule}s", rule, f"{rule} COMMA {rule}s")
+        rules.add("over_order", '""', "ORDER_BY over_keys")
+        rules.add("over_order", "GROUP_BY ordered_alias", "GROUP_BY ordered_alias ORDER_BY over_sums")
 
     def _statement(self, otherwise: str) -> None:
         rules = self._rules
@@ -237,7 +248,9 @@ class _Grammar:
         rules.add("all", f"SELECT STAR FROM from1::{hex(whole)}", f"SELECT STAR FROM from1::{hex(whole | 1 << SINGLE)}")
         rules.add("scalar", "select_sum", "select_one")
         rules.add("set_1", "select_set1")
-        rules.add("query", "select_first", "all")
+        rules.add("query", "select_first", "all", "SELECT items_over::0x0", "SELECT STAR FROM OPEN_QUERY derived::0x0")
+        for kind in ("", f"::set_bit({SINGLE})"):
+            rules.add("derived", f"SELECT items_derived{kind}", f"SELECT key_derived{kind}")
         rules.add("start", "query", "LEAD query")
         rules.terminal("LEAD", r"[ \n]")
         if otherwise:
@@ -259,6 +272,9 @@ class _Grammar:
                 rules.add("inner_named", f"in_q{slot.number}_{style}", when=equals(slot.style, style))
         rules.add("inner_column", "in_bare1", when=alone)
         rules.add("inner_column", "inner_named")
+        for slot in OUTER:
+            for style in STYLES:
+                rules.add("outer_column", f"q{slot.number}_{style}", when=equals(slot.style, style))
         rules.add("correlated", "correlation", "correlation AND correlated")
         rules.add("correlation", "inner_column COMPARE outer_column", "outer_column COMPARE inner_column")
         rules.add(
@@ -276,23 +292,23 @@ class _Grammar:
         self._inner_from()
 
     def _inner_from(self) -> None:
+        """FROM of a subquery that looks out. No qualifier hides one of the query around: one at least must be seen."""
         rules, names = self._rules, self._names
         first, second = INNER
         for number, style, text in names.qualifiers(first):
-            alias = names.alias(text, style)
+            table = f"TABLE{number} {names.alias(text, style)}"
             bits = hex(first.bits(number, style))
-            rules.add("in_from1", f"TABLE{number} {alias} in_joined::bit_or({bits})")
-            when = equals(first.table, number)
-            rules.add("in_alone", f"TABLE{number} {alias} inner_end::bit_or({bits})", when=when)
+            seen = neither(*names.same_text(OUTER, text))
+            rules.add("in_from1", f"{table} in_joined::bit_or({bits})", when=seen)
+            rules.add("in_alone", f"{table} inner_end::bit_or({bits})", when=both(equals(first.table, number), seen))
             named = f"SELECT AGGREGATE {names.qualified(text)} COLUMN{number} CLOSE FROM in_named::bit_or({bits})"
-            rules.add("inner_value", named)
-            whole = equals(first.whole, first.value(number, style))
-            rules.add("in_named", f"TABLE{number} {alias} in_joined", when=whole)
+            rules.add("inner_value", named, when=seen)
+            rules.add("in_named", f"{table} in_joined", when=equals(first.whole, first.value(number, style)))
         rules.add("in_joined", "inner_end", "JOIN in_from2")
         for number, style, text in names.qualifiers(second):
             alias = names.alias(text, style)
             body = f"TABLE{number} {alias} ON in_match::bit_or({hex(second.bits(number, style))})"
-            rules.add("in_from2", body, when=neither(*names.same_text([first], text)))
+            rules.add("in_from2", body, when=neither(*names.same_text([*OUTER, first], text)))
         rules.add("in_match", "inner_named COMPARE inner_named inner_end")
 
 

@@ -11,11 +11,10 @@ from collections.abc import Iterable, Iterator
 from dbgpt_lite.sql.dialects import RESERVED, is_reserved
 from dbgpt_lite.sql.grammar_rules import Rules, both, either, equals, neither
 from dbgpt_lite.sql.grammar_scope import ALIASES, Names
+from dbgpt_lite.sql.grammar_shapes import OTHER, ROW, TOTAL
 from dbgpt_lite.sql.grammar_words import SPACE, words_pattern
 from dbgpt_lite.sql.schema import ColumnInfo, TableInfo
 
-ROW, TOTAL, OTHER = 1, 2, 3
-"""What an alias stands for: a value of each row, an aggregate, anything else (windows, subqueries)."""
 _KIND_BITS = 2
 _WORDS = 127
 _COMMON_TEXT = """
@@ -65,6 +64,8 @@ class AliasRules:
         self._rules = rules
         self._words = alias_words(names)
         taken = {*(name for name in names.holders if name.isascii()), *RESERVED, *self._words}
+        for number, word in enumerate(self._words, 1):
+            rules.terminal(f"W_{number}", f"(?i:{word})")
         rules.terminal("AS", rf"{SPACE}(?i:as) ")
         rules.terminal("FREE_WORD", "[A-Za-z_][A-Za-z_0-9]{0,40}", but=f"(?i:{words_pattern(taken)})")
 
@@ -73,8 +74,8 @@ class AliasRules:
         rules, (first, second) = self._rules, ALIASES
         rules.add(name, rest, f"AS FREE_WORD {rest}", f"AS known_{name}")
         full = neither(equals(first, 0), equals(second, 0))
-        for number, word in enumerate(self._words, 1):
-            terminal = rules.terminal(f"W_{number}", f"(?i:{word})")
+        for number in range(1, len(self._words) + 1):
+            terminal = f"W_{number}"
             value = number << _KIND_BITS | kind
             free = equals(first, 0)
             rules.add(f"known_{name}", f"{terminal} {rest}::bit_or({hex(value << first[0])})", when=free)
@@ -84,8 +85,52 @@ class AliasRules:
 
     def use(self) -> None:
         """grouped_alias, having_alias and ordered_alias: a word that was declared and may stand there."""
-        for rule, kinds in (("grouped_alias", (ROW,)), ("having_alias", (TOTAL,)), ("ordered_alias", (1, 2, 3))):
+        for rule, kinds in (
+            ("grouped_alias", (ROW,)),
+            ("having_alias", (TOTAL,)),
+            ("ordered_alias", (ROW, TOTAL, OTHER)),
+        ):
             for number in range(1, len(self._words) + 1):
                 values = [number << _KIND_BITS | kind for kind in kinds]
                 when = either(*(equals(place, value) for place in ALIASES for value in values))
                 self._rules.add(rule, f"W_{number}", when=when)
+
+    # --- subqueries in FROM: the list before FROM wants words, the subquery must give them
+
+    def want(self) -> None:
+        """`wanted`: a word of the subquery that FROM will name, then `then` with the word noted."""
+        for number in range(1, len(self._words) + 1):
+            first, second = (either(equals(_word(place), 0), equals(_word(place), number)) for place in ALIASES)
+            taken = neither(first)
+            for place, when in zip(ALIASES, (first, both(taken, second)), strict=True):
+                value = hex(number << _KIND_BITS + place[0])
+                self._rules.add("wanted", f"W_{number} then::bit_or({value})", when=when)
+
+    def supply(self, name: str, rest: str, kind: int) -> None:
+        """`name`: the end of an item of the subquery; its alias, which it must have, is one that is wanted or new."""
+        self._rules.add(name, f"AS supplied_{name}")
+        for number in range(1, len(self._words) + 1):
+            wanted = number << _KIND_BITS
+            first, second = (either(equals(place, 0), equals(place, wanted)) for place in ALIASES)
+            other = neither(equals(_word(ALIASES[0]), 0), equals(_word(ALIASES[0]), number))
+            for place, when in zip(ALIASES, (first, both(other, second)), strict=True):
+                value = hex((wanted | kind) << place[0])
+                self._rules.add(f"supplied_{name}", f"W_{number} {rest}::bit_or({value})", when=when)
+
+    @staticmethod
+    def complete() -> str:
+        """The condition that the subquery gives every word that is wanted."""
+        return both(*(either(equals(place, 0), neither(equals(_kind(place), 0))) for place in ALIASES))
+
+    @staticmethod
+    def room() -> str:
+        """The condition that one more item of the subquery finds an alias."""
+        return either(*(equals(_kind(place), 0) for place in ALIASES))
+
+
+def _kind(place: tuple[int, int]) -> tuple[int, int]:
+    return place[0], place[0] + _KIND_BITS
+
+
+def _word(place: tuple[int, int]) -> tuple[int, int]:
+    return place[0] + _KIND_BITS, place[1]

@@ -95,7 +95,7 @@ def _conditions(rules: Rules, s: str) -> None:
 
 
 def add_aggregates(rules: Rules, dialect: str) -> None:
-    """What GROUP BY, HAVING and ORDER BY of the query itself may hold: `groups`, `having`, `ordered`."""
+    """What GROUP BY, HAVING and ORDER BY of the query itself may hold: `groups`, `having`, `count`."""
     rules.add(
         "sum",
         "AGGREGATE value CLOSE",
@@ -122,4 +122,3 @@ def add_aggregates(rules: Rules, dialect: str) -> None:
     )
     rules.add("group_key", "value", "grouped_alias")
     rules.add("groups", "group_key", "group_key COMMA groups")
-    rules.add("ordered", "value", "count", "ordered_alias")

@@ -7,9 +7,7 @@ So the list is written as a chain of rules, each of which ends with the next: a 
 after it. The rules called in the middle of the chain ask nothing of the number that can differ there.
 """
 
-from dataclasses import dataclass, replace
-
-from dbgpt_lite.sql.grammar_aliases import OTHER, ROW, TOTAL, AliasRules
+from dbgpt_lite.sql.grammar_aliases import AliasRules
 from dbgpt_lite.sql.grammar_rules import Rules, both, either, equals, neither
 from dbgpt_lite.sql.grammar_scope import (
     BARE,
@@ -24,142 +22,7 @@ from dbgpt_lite.sql.grammar_scope import (
     Slot,
     planned,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A place of a column: what is written before it at the start of an item, and all that may come after it.
-
-    In both, `@name` is another column at the place `name`, and `end` the end of the item. `kind`: see AliasRules.
-    """
-
-    name: str
-    before: tuple[str, ...]
-    after: tuple[str, ...]
-    kind: int = ROW
-
-
-_JOINED = ("end", "CONCAT TEXT end", "CONCAT @join", "CONCAT TEXT CONCAT @join")
-_PLAIN = ("end", "ARITHMETIC NUMBER end", "ARITHMETIC share end", "ARITHMETIC @plain")
-_PLAIN_OF = {"sqlite": ("CONCAT TEXT end", "CONCAT @plain", "CONCAT TEXT CONCAT @plain"), "mysql": ()}
-_VALUES = (
-    Place("function", ("ONE_ARGUMENT",), ("CLOSE end", "CLOSE ARITHMETIC NUMBER end")),
-    Place("round", ("ROUND_OF",), ("rounding end", "ARITHMETIC NUMBER rounding end", "ARITHMETIC @round")),
-    Place("cast", ("CAST_OF",), ("AS_TYPE end",)),
-    Place("part_cast", ("CAST_OF SUBSTRING_OF",), ("COMMA NUMBER length AS_TYPE end",)),
-    Place("replaced", ("REPLACE_OF",), ("COMMA TEXT COMMA TEXT CLOSE end",)),
-    Place("group", ("OPEN",), ("ARITHMETIC @group", "ARITHMETIC NUMBER CLOSE more", "CLOSE more")),
-    Place("part", ("SUBSTRING_OF",), ("COMMA NUMBER length end",)),
-    Place("instead", ("COALESCE_OF", "IFNULL_OF", "NULLIF_OF"), ("COMMA literal CLOSE end",)),
-    Place("case", ("CASE",), ("test LOGIC @case", "test THEN outcome cases end", "test THEN outcome WHEN @case")),
-    Place("choice", ("IF_OF",), ("test LOGIC @choice", "test COMMA outcome COMMA outcome CLOSE end")),
-)
-_VALUES_OF = {
-    "sqlite": (
-        Place("date", ("STRFTIME_OF FORMAT COMMA",), ("shifts end",)),
-        Place("shifted_date", ("DATE_OF",), ("COMMA SHIFT CLOSE end",)),
-        Place("found", ("INSTR_OF",), ("COMMA TEXT CLOSE end",)),
-        Place("join", ("TEXT CONCAT",), _JOINED),
-    ),
-    "mysql": (
-        Place("date", ("DATE_FORMAT_OF",), ("COMMA FORMAT CLOSE end",)),
-        Place("join", ("CONCAT_OF", "CONCAT_OF TEXT COMMA"), ("CLOSE end", "COMMA @join", "COMMA TEXT COMMA @join")),
-        Place("days", ("DATE_DIFF_OF",), ("COMMA moment CLOSE end", "COMMA @function")),
-        Place("extract", ("EXTRACT_OF",), ("CLOSE end",)),
-    ),
-}
-_COUNTS = ("", "COUNT_ALL ARITHMETIC ", "COUNT_ALL ARITHMETIC NUMBER ARITHMETIC ")
-_TOTALS = (
-    Place(
-        "sum",
-        tuple(f"{count}AGGREGATE" for count in _COUNTS),
-        (
-            "CLOSE total",
-            "ARITHMETIC NUMBER CLOSE total",
-            "ARITHMETIC @sum",
-            "ARITHMETIC OPEN NUMBER ARITHMETIC @part_of",
-        ),
-    ),
-    Place("part_of", (), ("CLOSE CLOSE total",)),
-    Place("list", ("LIST_OF",), ("CLOSE end",)),
-    Place(
-        "sum_case",
-        ("AGGREGATE CASE",),
-        (
-            "test LOGIC @sum_case",
-            "test THEN outcome cases CLOSE total",
-            "test THEN outcome WHEN @sum_case",
-            "test THEN @sum_then",
-        ),
-    ),
-    Place("sum_then", (), ("cases CLOSE total", "ARITHMETIC @sum_then")),
-    Place("sum_of", ("AGGREGATE ONE_ARGUMENT",), ("CLOSE CLOSE total", "CLOSE ARITHMETIC ONE_ARGUMENT @sum_of")),
-    Place(
-        "round_sum",
-        ("ROUND_OF AGGREGATE",),
-        ("CLOSE rounded end", "ARITHMETIC NUMBER CLOSE rounded end", "ARITHMETIC @round_sum"),
-    ),
-)
-_WINDOWS = (
-    Place(
-        "over",
-        ("TOTAL",),
-        ("CLOSE OVER CLOSE end", "CLOSE OVER PARTITION @over_part", "CLOSE OVER WINDOW_ORDER @ranked"),
-    ),
-    Place("over_part", (), ("COMMA @over_part", "WINDOW_ORDER_NEXT @ranked", "CLOSE end")),
-    Place("parted", ("RANKING OVER PARTITION",), ("COMMA @parted", "WINDOW_ORDER_NEXT @ranked")),
-    Place("ranked", ("RANKING OVER WINDOW_ORDER",), ("direction CLOSE end", "direction COMMA @ranked")),
-    Place("ranked_sum", ("RANKING OVER WINDOW_ORDER AGGREGATE",), ("CLOSE direction CLOSE end",)),
-    Place(
-        "shifted",
-        ("SHIFTED",),
-        ("SHIFT_BY OVER WINDOW_ORDER @ranked", "SHIFT_BY OVER PARTITION @parted"),
-    ),
-)
-_LOOKING_OUT = (
-    Place("looks_out", (), ("list_more CLOSE_QUERY leave",)),
-    Place("looks_in", (), ("COMPARE inner_column list_more CLOSE_QUERY leave",)),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """One kind of SELECT list: what an item may be, what comes after it, how its query ends.
-
-    `free` are items without any column and their kind; `after_item` leads on.
-    """
-
-    name: str
-    number: int
-    places: tuple[Place, ...]
-    free: tuple[tuple[str, int], ...]
-    after_item: tuple[str, ...]
-
-
-WHOLE = 3
-"""Families up to this number are lists of a whole query."""
-
-
-def families(dialect: str) -> tuple[Family, ...]:
-    """All of them. `many`, `two` and `first`, by their items before, are lists of a whole query."""
-    totals = tuple(replace(place, kind=TOTAL) for place in _TOTALS)
-    others = tuple(replace(place, kind=OTHER) for place in (*_WINDOWS, *_LOOKING_OUT))
-    plain = Place("plain", ("", "NUMBER ARITHMETIC"), (*_PLAIN, *_PLAIN_OF[dialect]))
-    rows = (plain, *_VALUES, *_VALUES_OF[dialect], *totals)
-    whole = (*rows, *others)
-    free = (("free_count", TOTAL), ("share", OTHER), ("RANKING OVER counted CLOSE", OTHER))
-    count = (("free_count", TOTAL),)
-    few = tuple(place for place in rows if place.name in ("plain", "function", "sum", "part_of", "date"))
-    return (
-        Family("many", 1, whole, free, ("COMMA items_many", "FROM from_many")),
-        Family("two", 2, whole, free, ("COMMA items_many", "FROM from_two")),
-        Family("first", 3, whole, free, ("COMMA items_two", "FROM from_first")),
-        Family("set1", 4, few, count, ("FROM from_set1",)),
-        Family("set2", 5, few, count, ("COMMA items_set1b",)),
-        Family("set1b", 6, few, count, ("FROM from_set1b",)),
-        Family("sum", 7, totals, count, ("FROM from_sum",)),
-        Family("one", 8, rows[:2], (), ("FROM from_one",)),
-    )
+from dbgpt_lite.sql.grammar_shapes import OTHER, ROW, TOTAL, WHOLE, Family, Place, families
 
 
 class ListRules:
@@ -174,6 +37,7 @@ class ListRules:
         self._common()
         self._columns()
         self._stars()
+        self._aliases.want()
         for family in families(self._names.dialect):
             self._family(family)
 
@@ -191,24 +55,32 @@ class ListRules:
         rules, name = self._rules, family.name
         for step in family.after_item:
             sign, _, target = step.partition(" ")
-            if target.startswith("from_"):
+            if target == "from":
                 target = f"from1::bit_or({hex(planned(family.number))})"
-            rules.add(f"rest_{name}", f"{sign} {target}")
+            when = ""
+            if name == "derived":
+                when = self._aliases.complete() if sign == "FROM" else self._aliases.room()
+            rules.add(f"rest_{name}", f"{sign} {target}", when=when)
         for kind in (ROW, TOTAL, OTHER):
             if family.number <= WHOLE:
                 self._aliases.declare(f"end_item_{name}_{kind}", f"rest_{name}", kind)
+            elif name == "derived":
+                self._aliases.supply(f"end_item_{name}_{kind}", f"rest_{name}", kind)
             else:
                 rules.add(f"end_item_{name}_{kind}", f"rest_{name}", f"AS FREE_WORD rest_{name}")
         for item, kind in family.free:
             rules.add(f"items_{name}", f"{item} end_item_{name}_{kind}")
         plans = {place.name: self._plan() for place in family.places}
+        column = "wanted" if name == "over" else "listed"
         end = f"end_item_{name}_{TOTAL}"
         rules.add(f"total_{name}", end, f"ARITHMETIC free_operand {end}")
         rules.add(f"more_{name}", f"end_item_{name}_{ROW}", f"ARITHMETIC NUMBER end_item_{name}_{ROW}")
         if "sum" in plans:
             rules.add(f"total_{name}", self._step("ARITHMETIC AGGREGATE @sum", name, plans, TOTAL))
         for place in family.places:
-            self._place(family, place, plans)
+            self._place(family, place, plans, column)
+        if name == "derived":
+            rules.add("key_derived", self._step("@key", name, plans, ROW))
         if "looks_out" in plans:
             self._looking_out(name, plans)
             rules.add(f"items_{name}", "star")
@@ -219,14 +91,14 @@ class ListRules:
             raise ValueError("more plans than the number can hold")
         return self._plans
 
-    def _place(self, family: Family, place: Place, plans: dict[str, int]) -> None:
+    def _place(self, family: Family, place: Place, plans: dict[str, int], column: str) -> None:
         rules, name = self._rules, family.name
         goes_on = f"after_{name}_{place.name}"
         for before in place.before:
-            rules.add(f"items_{name}", self._step(f"{before} @{place.name}", name, plans, place.kind))
+            rules.add(f"items_{name}", self._step(f"{before} @{place.name}", name, plans, place.kind, column))
         rules.add("then", f"{goes_on}::bit_and({hex(WITHOUT_PLAN)})", when=equals(PLAN, plans[place.name]))
         for after in place.after:
-            rules.add(goes_on, self._step(after, name, plans, place.kind))
+            rules.add(goes_on, self._step(after, name, plans, place.kind, column))
 
     @staticmethod
     def _step(body: str, family: str, plans: dict[str, int], kind: int, column: str = "listed") -> str:
@@ -304,11 +176,13 @@ class ListRules:
             table = f"TABLE{number} {names.alias(text, style)}"
             bits = hex(first.bits(number, style))
             column = f"{names.qualified(text)} COLUMN{number}"
-            rules.add(f"list_in_{name}", f"{table} {where}::bit_or({bits})")
-            rules.add(f"list_sum_{name}", f"{column} CLOSE FROM list_of_{name}::bit_or({bits})")
+            seen = neither(*names.same_text(OUTER, text))
+            rules.add(f"list_in_{name}", f"{table} {where}::bit_or({bits})", when=seen)
+            rules.add(f"list_sum_{name}", f"{column} CLOSE FROM list_of_{name}::bit_or({bits})", when=seen)
             known = equals(first.whole, first.value(number, style))
             rules.add(f"list_of_{name}", f"{table} {where}", when=known)
-            rules.add(f"list_bare_{name}", f"{table} {where}::bit_or({bits})", when=equals(first.table, number))
+            when = both(equals(first.table, number), seen)
+            rules.add(f"list_bare_{name}", f"{table} {where}::bit_or({bits})", when=when)
         for number, _ in names.tables:
             bare = f"list_bare_{name}::bit_or({hex(first.bits(number, 0))})"
             rules.add(f"list_sum_{name}", f"COLUMN{number} CLOSE FROM {bare}")
