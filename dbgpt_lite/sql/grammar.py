@@ -12,7 +12,7 @@ Left out, since no rule could keep it valid: an ORDER BY that names an output co
 
 from dbgpt_lite.sql.grammar_aliases import AliasRules
 from dbgpt_lite.sql.grammar_expressions import add_aggregates, add_common, add_expressions
-from dbgpt_lite.sql.grammar_list import ListRules, families
+from dbgpt_lite.sql.grammar_list import ListRules
 from dbgpt_lite.sql.grammar_rules import Rules, both, either, equals, neither
 from dbgpt_lite.sql.grammar_scope import (
     BARE,
@@ -29,6 +29,7 @@ from dbgpt_lite.sql.grammar_scope import (
     Slot,
     planned,
 )
+from dbgpt_lite.sql.grammar_shapes import families
 from dbgpt_lite.sql.grammar_words import SPACE, define, words_pattern
 from dbgpt_lite.sql.schema import Schema
 
