@@ -72,8 +72,12 @@ class Runner:
     @torch.inference_mode()
     def beam_step(self, tokens: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
         """Logits (beams, vocabulary) after one more token (beams,) each; beam i continues beam parents[i]."""
-        if self._cache.layers[0].keys.shape[0] != len(tokens):
+        rows = self._cache.layers[0].keys.shape[0]
+        if rows == 1 and len(tokens) > 1:
             self._cache.batch_repeat_interleave(len(tokens))
+        elif rows != len(tokens):
+            # A grammar may leave fewer ways to go on than there were beams, and later more again.
+            self._cache.batch_select_indices(parents)
         else:
             self._cache.reorder_cache(parents)
         return self._call(tokens[:, None].to(self._device))
