@@ -213,16 +213,6 @@ def language_of(question: str) -> Language:
     return "zh" if is_chinese(question) else "en"
 
 
-def render_examples(examples: Sequence[SimilarExample]) -> str:
-    """Examples as text for a prompt, the best one last: next to the question it weighs most. "" when there are none."""
-    return "\n\n".join(f"Question: {example.question}\nSQL: {example.sql}" for example in reversed(examples))
-
-
-def render_terms(terms: Sequence[Term]) -> str:
-    """Terms as text for a prompt, one a line. "" when there are none."""
-    return "\n".join(f"{term.term}: {term.meaning}{f' (SQL: {term.sql})' if term.sql else ''}" for term in terms)
-
-
 def occurs(term: str, question: str) -> bool:
     """Whether the question speaks of the term: as whole words, whatever the case and the plural; Chinese anywhere."""
     wanted = _plain(term)

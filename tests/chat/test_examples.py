@@ -15,8 +15,6 @@ from dbgpt_lite.chat.examples import (
     ExampleMemory,
     SimilarExample,
     occurs,
-    render_examples,
-    render_terms,
 )
 from dbgpt_lite.chat.extractive import ExtractiveEngine
 from dbgpt_lite.errors import NotFound, QueryRefused
@@ -205,15 +203,3 @@ def test_the_connections_own_meaning_of_a_term_goes_first(world: World) -> None:
     assert [term.meaning for term in world.memory.terms("", "revenues?")] == ["sum of order totals"]
     assert [term.meaning for term in world.memory.terms("other", "revenue and churn")] == ["those who left", "wages"]
     assert world.memory.terms("shop", "how many orders") == ()
-
-
-def test_examples_and_terms_as_text_for_a_prompt(world: World) -> None:
-    assert render_examples(()) == ""
-    assert render_terms(()) == ""
-    best, second = SimilarExample("one?", "SELECT 1", 1.0), SimilarExample("two?", "SELECT 2", 0.5)
-    assert render_examples((best, second)) == "Question: two?\nSQL: SELECT 2\n\nQuestion: one?\nSQL: SELECT 1"
-    terms = [
-        world.queries.glossary.add(ANA, NewTerm("毛利", "收入减去\n成本", "SUM(a - b)")),
-        world.queries.glossary.add(ANA, NewTerm("churn", "those who left")),
-    ]
-    assert render_terms(terms) == "毛利: 收入减去 成本 (SQL: SUM(a - b))\nchurn: those who left"
