@@ -152,12 +152,15 @@ def _connection(settings: "Settings", name: str) -> "OneDatabase":
     from dbgpt_lite.bootstrap import MAIN_DATABASE
     from dbgpt_lite.evaluation.text_to_sql import ROW_LIMIT, OneDatabase
     from dbgpt_lite.sql.database import Database
+    from dbgpt_lite.sql.rules import parse_rules, rules_for
 
     urls = {MAIN_DATABASE: settings.database_url, **settings.databases}
     url = urls[name].get_secret_value() if name in urls else name if "://" in name else ""
     if not url:
         raise NotFound("sql.no_connection", name=name)
-    return OneDatabase(Database(name if name in urls else "exam", url, ROW_LIMIT, settings.sql_timeout_s))
+    # What a connection hides is hidden from an exam too, which shows it to a model and writes it to files.
+    rules = rules_for(name, parse_rules(settings.database_rules)) if name in urls else None
+    return OneDatabase(Database(name if name in urls else "exam", url, ROW_LIMIT, settings.sql_timeout_s, rules))
 
 
 def _with_model(settings: "Settings", model: str | None) -> "Settings":

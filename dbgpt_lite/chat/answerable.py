@@ -47,6 +47,11 @@ class Answerable:
         if unmeasured := _unmeasured(question, known):
             return unmeasured
         asked = _asked_thing(question)
+        missing = self._missing(asked, known, finder)
+        # A look-up that gave up has not seen that something is not there.
+        return missing if finder.thorough else ()
+
+    def _missing(self, asked: Sequence[str], known: "_Known", finder: ValueFinder) -> tuple[str, ...]:
         return () if any(self._is_known(word, known, finder) for word in asked) else tuple(asked[:MOST_MISSING])
 
     def _is_known(self, word: str, known: "_Known", finder: ValueFinder) -> bool:

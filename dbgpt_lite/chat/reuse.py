@@ -24,11 +24,16 @@ def reused(question: str, examples: Sequence[SimilarExample]) -> str:
 
 
 def _fitted(question: str, known: str, sql: str) -> str:
+    if _signs(question) != _signs(known):
+        # "amount < 100" is another question than "amount > 100".
+        return ""
     asked, old = _TOKEN.findall(question), _TOKEN.findall(known)
     matcher = SequenceMatcher(None, [word.lower() for word in old], [word.lower() for word in asked], autojunk=False)
     swaps: dict[str, str] = {}
+    kept: set[str] = set()
     for kind, start, end, first, last in matcher.get_opcodes():
         if kind == "equal":
+            kept.update(word.lower() for word in old[start:end])
             continue
         if kind != "replace" or max(end - start, last - first) > MOST_WORDS:
             return ""
@@ -40,7 +45,13 @@ def _fitted(question: str, known: str, sql: str) -> str:
         swaps[before.lower()] = after
     if not swaps:
         return sql
-    return _exchanged(sql, swaps)
+    # In "the top 5 of more than 5 items", nothing tells which 5 of the query is the one that changed.
+    return "" if kept & swaps.keys() else _exchanged(sql, swaps)
+
+
+def _signs(text: str) -> str:
+    """What is left of a question beside its words: operators, signs, currencies; the mark at its end does not count."""
+    return "".join(_TOKEN.sub(" ", text).split()).rstrip(".?!。？！")
 
 
 def _joined(words: Sequence[str]) -> str:
@@ -50,6 +61,7 @@ def _joined(words: Sequence[str]) -> str:
 def _exchanged(sql: str, swaps: dict[str, str]) -> str:
     """The query with every swapped value exchanged, in texts and as numbers; "" unless each of them stood in it."""
     met: set[str] = set()
+    numbers: list[str] = []
 
     def text(match: "re.Match[str]") -> str:
         value = match[1].replace("''", "'")
@@ -61,7 +73,9 @@ def _exchanged(sql: str, swaps: dict[str, str]) -> str:
         return "'" + value.replace("'", "''") + "'"
 
     def number(match: "re.Match[str]") -> str:
-        met.add(match[0]) if match[0] in swaps else None
+        if match[0] in swaps:
+            met.add(match[0])
+            numbers.append(match[0])
         return swaps.get(match[0], match[0])
 
     pieces = _TEXT.split(sql)
@@ -70,4 +84,5 @@ def _exchanged(sql: str, swaps: dict[str, str]) -> str:
         for n, piece in enumerate(pieces)
     ]
     made = "".join(_TEXT.sub(text, part) if n % 2 else part for n, part in enumerate(parts))
-    return made if met == set(swaps) else ""
+    # A number that stands twice in the query may mean two things.
+    return made if met == set(swaps) and len(numbers) == len(set(numbers)) else ""

@@ -67,6 +67,10 @@ def _cut(tree: exp.Expression, change: str, schema: Schema, finder: ValueFinder)
         return False
     word = (found["en"] or found["zh"]).lower()
     names = _ENGLISH_NUMBERS.split()
+    grouped = not isinstance(tree, exp.Select) or tree.args.get("group")
+    if not grouped and any(item.find(exp.AggFunc) for item in tree.selects):
+        # One row is all there is.
+        return False
     count = _CHINESE_NUMBERS.get(word) or (names.index(word) + 1 if word in names else int(word))
     if not 0 < count <= MOST_ROWS:
         return False
@@ -112,6 +116,11 @@ def _of_year(tree: exp.Expression, change: str, schema: Schema, finder: ValueFin
     dated = [(literal, old) for literal in tree.find_all(exp.Literal) if (old := _year_of(literal))]
     if len({old for _, old in dated}) != 1:
         return False
+    bounds = [literal for literal, _ in dated if isinstance(literal.parent, exp.GT | exp.GTE | exp.LT | exp.LTE)]
+    amounts = [literal for literal, _ in dated if not literal.is_string and not isinstance(literal.parent, exp.EQ)]
+    if len(bounds) == 1 or amounts:
+        # Before a year is not in another year, and a limit of 2000 rows is none.
+        return False
     for literal, old in dated:
         literal.set("this", str(literal.this).replace(old, year))
     return True
@@ -135,6 +144,10 @@ def _of_value(tree: exp.Expression, change: str, schema: Schema, finder: ValueFi
     for one in compared:
         for place in places:
             if one.table and one.info and (one.table.name, one.info.name) == (place.table, place.column):
+                same = [other for other in compared if other.info is one.info]
+                if len(same) > 1 or "%" in str(one.literal.this) or isinstance(one.literal.parent, exp.In):
+                    # Which of several values is meant, or how much of one, is for a model to tell.
+                    return False
                 one.literal.set("this", place.value)
                 return True
     if not only:

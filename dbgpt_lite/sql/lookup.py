@@ -60,6 +60,7 @@ class ValueFinder:
         self._clock = clock
         self._ends = clock() + seconds
         self._places: dict[str, tuple[Place, ...]] = {}
+        self._longer: dict[str, bool] = {}
         self._gave_up = len(schema.tables) > MOST_TABLES
 
     @property
@@ -130,7 +131,9 @@ class ValueFinder:
         part = exp.select(*names).from_(exp.table_(table, quoted=True)).limit(SCANNED)
         query = exp.select(*(name.copy() for name in names)).from_(part.subquery("part")).where(condition).limit(most)
         try:
-            return self._run(write(query, self._dialect)).rows
+            rows = self._run(write(query, self._dialect)).rows
+            if rows or not (self._is_longer(table) or self._is_blind(condition)):
+                return rows
         except QueryTimeout:
             # A database this slow is not asked again for a mere suggestion.
             self._ends = 0.0
@@ -138,6 +141,20 @@ class ValueFinder:
             pass
         self._gave_up = True
         return None
+
+    def _is_longer(self, table: str) -> bool:
+        """Whether a table has rows behind the SCANNED ones, so that what was not found may still be there."""
+        if table not in self._longer:
+            rest = exp.select("1").from_(exp.table_(table, quoted=True)).limit(1).offset(SCANNED)
+            self._longer[table] = bool(self._run(write(rest, self._dialect)).rows)
+        return self._longer[table]
+
+    def _is_blind(self, condition: exp.Expression) -> bool:
+        """Whether a value's case keeps it from being found: SQLite's LOWER() knows English letters only."""
+        values = [str(literal.this) for literal in condition.find_all(exp.Literal)]
+        folded = next(condition.find_all(exp.Lower), None) is not None
+        foreign = any(value.lower() != value.upper() for value in values if not value.isascii())
+        return self._dialect == "sqlite" and folded and foreign
 
 
 def _any_equal(columns: Sequence[str], value: str) -> exp.Expression:

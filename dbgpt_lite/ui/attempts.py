@@ -9,13 +9,21 @@ from dbgpt_lite.texts import Language
 from dbgpt_lite.ui.i18n import say
 from dbgpt_lite.ui.markdown import code_block
 
-_METHODS = ("greedy", "beam", "repair", "value", "edited")
+_METHODS = ("greedy", "beam", "repair", "value", "edited", "example", "follow_up")
 MAX_REASON = 120
 
 
 def is_edited(answer: Answer) -> bool:
     """Whether its query is a reader's, in the place of the model's."""
     return any(attempt.method == "edited" for attempt in answer.attempts)
+
+
+def origin_note(answer: Answer, language: Language) -> Markup:
+    """Says so when no model wrote the query that was used, but rules: its reader should look twice."""
+    used = next((one for one in answer.attempts if one.sql == answer.sql and not one.problem), None)
+    if used is None or used.method not in ("example", "follow_up"):
+        return Markup("")
+    return Markup('<p class="asked">{}</p>').format(say(f"used_{used.method}", language))
 
 
 def attempts_fold(answer: Answer, language: Language) -> Markup:

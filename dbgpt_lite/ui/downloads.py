@@ -4,6 +4,7 @@ import base64
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +17,9 @@ XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 SHEET_ROWS, SHEET_COLUMNS, SHEET_CELL = 1_048_576, 16_384, 32_767
 # Excel keeps numbers as floats of 53 bits; longer ones would come out rounded.
 _EXACT = 2**53
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+# A decimal with more digits than a float holds comes as text.
+_NUMBER = re.compile(r"-\d+(?:\.\d+)?")
 
 
 def to_csv(table: ResultTable) -> str:
@@ -79,7 +82,7 @@ def _writable(text: str) -> Iterator[str]:
 
 
 def _harmless(value: object) -> object:
-    if isinstance(value, str) and value.lstrip(" ").startswith(_FORMULA_STARTS):
+    if isinstance(value, str) and value.lstrip(" ").startswith(_FORMULA_STARTS) and not _NUMBER.fullmatch(value):
         return f"'{value}"
     if isinstance(value, float) and not (value.is_integer() and abs(value) < 1e15):
         return str(value)  # every bit, for whoever computes with it

@@ -25,7 +25,7 @@ from dbgpt_lite.messages import (
 )
 from dbgpt_lite.store import StoredMessage
 from dbgpt_lite.texts import Language, text
-from dbgpt_lite.ui.attempts import attempts_fold, is_edited
+from dbgpt_lite.ui.attempts import attempts_fold, is_edited, origin_note
 from dbgpt_lite.ui.figures import figures
 from dbgpt_lite.ui.i18n import say
 from dbgpt_lite.ui.icons import MODE_ICONS, icon
@@ -175,6 +175,7 @@ def answer_body(answer: Answer, question: StoredMessage, stored: int, language: 
         Markup('<div class="prose">{}</div>').format(prose) if prose else EMPTY,
         error_box(answer.error) if answer.error else EMPTY,
         Markup('<p class="stopped">{}</p>').format(say("stopped", language)) if answer.stopped else EMPTY,
+        origin_note(answer, language),
         attempts_fold(answer, language),
         _sources(answer.citations, answer.passages, language),
         _near_misses(answer.near_misses, language),

@@ -56,3 +56,16 @@ def test_a_value_stays_one_text(value: str) -> None:
     if made:
         inside = made.removeprefix("SELECT 1 FROM c WHERE city = '").removesuffix("'")
         assert "'" not in inside.replace("''", "")
+
+
+@pytest.mark.parametrize(
+    ("known", "sql", "question"),
+    [
+        ("Orders with amount > 100?", "SELECT count(*) FROM orders WHERE amount > 100", "Orders with amount < 100?"),
+        ("Orders below -5?", "SELECT count(*) FROM orders WHERE amount < -5", "Orders below 5?"),
+        ("Top 5 with more than 5 items", "SELECT a FROM t WHERE n > 5 LIMIT 5", "Top 10 with more than 5 items"),
+        ("Customers with 1 order", "SELECT c FROM t HAVING COUNT(*) = 1 LIMIT 1", "Customers with 3 order"),
+    ],
+)
+def test_what_differs_in_more_than_one_value_is_not_reused(known: str, sql: str, question: str) -> None:
+    assert reused(question, (Kept(known, sql, 0.97),)) == ""
