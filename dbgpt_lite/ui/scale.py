@@ -13,6 +13,8 @@ _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 _PLAIN_BELOW = 10_000
 # Beyond it no unit has a name that everybody knows.
 _TOO_LONG = 1e15
+# Below it the steps of an axis cannot be told apart in floats.
+_NOTHING = 1e-300
 
 
 def ticks(low: float, high: float, count: int, whole: bool = False) -> tuple[float, ...]:
@@ -21,8 +23,9 @@ def ticks(low: float, high: float, count: int, whole: bool = False) -> tuple[flo
     `whole`: only whole numbers, for axes that count things.
     """
     size = max(abs(low), abs(high))
-    if high - low <= size * 1e-9:
-        low, high = low - (size * 0.5 or 1.0), high + (size * 0.5 or 1.0)
+    if high - low <= max(size * 1e-9, _NOTHING):
+        around = size * 0.5 if size > _NOTHING else 1.0
+        low, high = low - around, high + around
     rough = (high - low) / max(count, 1)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next((factor * power for factor in _STEPS if factor * power >= rough * 0.999), 10 * power)

@@ -312,7 +312,7 @@ def test_a_thrown_in_file_is_taken_back(visit: Visit, site: Site) -> None:
 def test_files_that_cannot_be_read_leave_no_space_behind(visit: Visit, site: Site) -> None:
     page = visit.page
     throw(page, file("bad （终稿）.pdf"))
-    expect(page.locator(".chip[data-state=failed] b")).to_have_text("bad （终稿）.pdf")
+    expect(page.locator(".chip[data-state=failed] b")).to_have_text("bad (终稿).pdf")
     expect(page.locator("#mode label.selected")).to_have_text("Auto")
     assert not any(space.temporary for space in site.services.knowledge._spaces.values() if "终稿" in space.name)
     page.click(".detach")
