@@ -56,9 +56,8 @@ def test_closed_tab_frees_the_place(browser: Browser, app: App, page: Page) -> N
     other.goto(app.url)
     begin(other, "Nobody will read this")
     other.context.close()
+    # One answer at a time: that this one begins is what shows that the place was given back.
     begin(page, "But this")
-    page.locator("#stop").click()
-    expect(last_answer(page).locator(".stopped")).to_be_visible(timeout=ANSWER_MS)
 
 
 def test_kill_during_an_answer_leaves_the_rest_and_offers_a_retry(page: Page, app: App) -> None:
