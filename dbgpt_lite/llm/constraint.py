@@ -55,8 +55,7 @@ class Guide:
         known = np.unpackbits(bits, bitorder="little")[:size].astype(bool)
         mask[: len(known)] = known
         allowed = torch.from_numpy(mask)
-        allowed[self._end] = ends = self._matcher.is_accepting()
-        if ends and room <= _LAST:
+        if room <= _LAST and bool(allowed[self._end].any()):
             allowed[:] = False
             allowed[self._end] = True
         if not allowed.any():
@@ -116,7 +115,10 @@ class Grammars:
         self._compiled: OrderedDict[str, Any] = OrderedDict()
 
     def guide(self, grammar: str) -> Guide | None:
-        """A guide at the beginning of `grammar` (Lark text); None when there is none or it does not compile."""
+        """A guide at the beginning of `grammar`; None when there is none or it does not compile.
+
+        Lark text, in which `<stop>` stands for the tokens that end an answer.
+        """
         if not grammar:
             return None
         if grammar not in self._compiled:
@@ -133,7 +135,8 @@ class Grammars:
         try:
             if self._library_tokenizer is None:
                 self._library_tokenizer = self._wrap()
-            lark = llguidance.LLMatcher.grammar_from_lark(grammar)
+            stop = f"<[{','.join(map(str, sorted(self._end)))}]>"
+            lark = llguidance.LLMatcher.grammar_from_lark(grammar.replace("<stop>", stop))
             limits = llguidance.LLParserLimits(**_LIMITS)  # type: ignore[arg-type]
             matcher = llguidance.LLMatcher(self._library_tokenizer, lark, log_level=0, limits=limits)
         except Exception as error:  # a tokenizer it cannot read: any of several types

@@ -193,13 +193,13 @@ class _Grammar:
         wide = all(len(table.columns) > 1 for _, table in self._names.tables)
         for name, places in (("first", "1"), ("two", "[12]"), ("many", "[12]" if wide else "1"), ("one", "1")):
             self._order(name, places)
-        rules.add("end_many", "filter order_many limit")
-        rules.add("end_first", "filter order_first limit", "filter group SET set_1 sorted")
-        rules.add("end_first", "filter group UNION union1 sorted")
-        rules.add("end_two", "filter order_two limit", "filter group SET select_set2 sorted")
-        rules.add("end_two", "filter group UNION union2 sorted")
+        rules.add("end_many", "filter order_many limit finish")
+        rules.add("end_first", "filter order_first limit finish", "filter group SET set_1 sorted finish")
+        rules.add("end_first", "filter group UNION union1 sorted finish")
+        rules.add("end_two", "filter order_two limit finish", "filter group SET select_set2 sorted finish")
+        rules.add("end_two", "filter group UNION union2 sorted finish")
         rules.add("end_derived", "filter group CLOSE_QUERY DERIVED end_over")
-        rules.add("end_over", "over_filter over_order limit")
+        rules.add("end_over", "over_filter over_order limit finish")
         for n in (1, 2):
             query = f"select_set{n}"
             rules.add(f"union{n}", f"{query} UNION {query}", f"{query} UNION union{n}")
@@ -252,15 +252,17 @@ class _Grammar:
         rules.add("query", "select_first", "all", "SELECT items_over::0x0", "SELECT STAR FROM OPEN_QUERY derived::0x0")
         for kind in ("", f"::set_bit({SINGLE})"):
             rules.add("derived", f"SELECT items_derived{kind}", f"SELECT key_derived{kind}")
-        rules.add("start", "query", "LEAD query")
-        rules.terminal("LEAD", r"[ \n]")
-        if otherwise:
-            # What is missing may follow a colon.
-            said = words_pattern([otherwise]) + r"(?:[:：][^\n`]{0,200})?"
-            rules.add("answer", "query", rules.terminal("OTHERWISE", said))
-            rules.terminal("FENCE", r"```(?:sql|SQL)?\n")
-            rules.terminal("FENCE_END", r"[ \n]?;?\n?```")
-            rules.add("start", "OTHERWISE", "FENCE answer FENCE_END")
+        rules.add("stop", "<stop>")
+        if not otherwise:
+            rules.add("start", "query")
+            rules.add("finish", "stop")
+            return
+        # What is missing may follow a colon.
+        said = rules.terminal("OTHERWISE", words_pattern([otherwise]) + r"(?:[:：][^\n`]{0,200})?")
+        rules.terminal("FENCE", r"[ \n]?```(?:sql|SQL)?\n")
+        rules.terminal("FENCE_END", r"[ \n]?;?\n?```")
+        rules.add("start", "FENCE query", f"{said} stop", f"FENCE {said} FENCE_END stop")
+        rules.add("finish", "FENCE_END stop")
 
     # --- subqueries that look out
 
