@@ -12,7 +12,7 @@ Left out, since no rule could keep it valid: an ORDER BY that names an output co
 
 from dbgpt_lite.sql.grammar_aliases import AliasRules
 from dbgpt_lite.sql.grammar_expressions import add_aggregates, add_common, add_expressions
-from dbgpt_lite.sql.grammar_list import ListRules
+from dbgpt_lite.sql.grammar_list import add_lists
 from dbgpt_lite.sql.grammar_rules import Rules, both, either, equals, neither
 from dbgpt_lite.sql.grammar_scope import (
     BARE,
@@ -37,9 +37,9 @@ from dbgpt_lite.sql.schema import Schema
 def select_grammar(schema: Schema, dialect: str, otherwise: str = "") -> str:
     """Lark text, as llguidance reads it, of every SELECT over `schema` in `dialect` ("sqlite" or "mysql").
 
-    `otherwise` is a text that may be answered in place of a query; then either may stand in a code fence too, as chat
-    models write it: one that is kept from closing a fence does not know how to end. "" when the schema has no table or
-    more than 63: then there is nothing to hold on to.
+    `otherwise` is a text that may be answered in place of a query. A query then stands in a code fence, as chat models
+    write it: one that is kept from closing a fence does not know how to end. In the text, `<stop>` stands for the
+    tokens that end an answer. "" when the schema has no table or more than 63: then there is nothing to hold on to.
     """
     tables = tuple(table for table in schema.tables if table.columns)
     if not tables or len(tables) > MAX_TABLES:
@@ -70,7 +70,7 @@ class _Grammar:
         add_expressions(rules, dialect, "_in", "inner_column")
         aliases = AliasRules(rules, self._names)
         aliases.use()
-        ListRules(rules, self._names, aliases).add()
+        add_lists(rules, self._names, aliases)
         self._from()
         self._ends()
         self._over()

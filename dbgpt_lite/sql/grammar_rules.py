@@ -27,6 +27,19 @@ class Rules:
         """
         self.rules.setdefault(name, []).extend((tuple(body.split()), when) for body in bodies)
 
+    def add_factored(self, name: str, bodies: Iterable[str]) -> None:
+        """The same alternatives as with `add`, those that begin alike written once: fewer rules to try at a place."""
+        groups: dict[str, list[str]] = {}
+        for body in bodies:
+            first, _, rest = body.strip().partition(" ")
+            groups.setdefault(first, []).append(rest)
+        for place, (first, rests) in enumerate(groups.items()):
+            if len(rests) == 1 or "" in rests or _is_rule(first):
+                self.add(name, *(f"{first} {rest}" for rest in rests))
+            else:
+                self.add_factored(f"{name}_x{place}", rests)
+                self.add(name, f"{first} {name}_x{place}")
+
     def terminal(self, name: str, pattern: str, but: str = "") -> str:
         """Define a terminal by its regular expression, without what `but` matches; returns `name`.
 
@@ -53,9 +66,8 @@ class Rules:
         # llguidance 1.9 puts a body of one rule, and the only body of a rule, in the callers' place, and fails where
         # the number changes on the way: no body may be either.
         rules = [(("nothing", *body) if _only_changes(body) else body, when) for body, when in self.rules[name]]
-        if name in numbered and len(rules) == 1:
-            body, when = rules[0]
-            rules = [(body, both(when, "bit_set(0)")), (body, both(when, "bit_clear(0)"))]
+        if name in numbered and len(rules) == 1 and not rules[0][1]:
+            rules = [(rules[0][0], "bit_set(0)"), (rules[0][0], "bit_clear(0)")]
         bodies = [
             " ".join(_symbol(symbol, numbered) for symbol in symbols) + (f" %if {when}" if when else "")
             for symbols, when in rules
@@ -125,6 +137,25 @@ def _symbol(symbol: str, numbered: set[str]) -> str:
 def equals(place: tuple[int, int], value: int) -> str:
     """The bits from place[0] up to place[1] are `value`."""
     return f"eq([{place[0]}:{place[1]}], {value})"
+
+
+def among(place: tuple[int, int], values: Iterable[int]) -> str:
+    """The bits are one of the values, of which there is at least one."""
+    runs: list[list[int]] = []
+    for value in sorted(values):
+        if runs and value == runs[-1][-1] + 1:
+            runs[-1].append(value)
+        else:
+            runs.append([value])
+    bits = f"[{place[0]}:{place[1]}]"
+    return either(
+        *(
+            f"and(ge({bits}, {run[0]}), le({bits}, {run[-1]}))"
+            if len(run) > 2
+            else either(*(equals(place, v) for v in run))
+            for run in runs
+        )
+    )
 
 
 def both(*conditions: str) -> str:

@@ -105,6 +105,29 @@ class Names:
                 found[column.name.lower()] = (*found.get(column.name.lower(), ()), number)
         return found
 
+    def near(self, number: int, steps: int) -> frozenset[int]:
+        """Tables that at most so many joins lead to from this one, itself among them."""
+        reached = frozenset((number,))
+        for _ in range(steps):
+            reached |= frozenset().union(*(self._links[table] for table in reached))
+        return reached
+
+    @cached_property
+    def _links(self) -> dict[int, set[int]]:
+        """Tables that refer to each other by a foreign key, or else share a column that few tables have."""
+        numbers = {table.name.lower(): number for number, table in self.tables}
+        links: dict[int, set[int]] = {number: set() for number, _ in self.tables}
+        rare = max(3, len(numbers) // 4)
+        shared = [holders for holders in self.holders.values() if 1 < len(holders) <= rare]
+        pairs = [(one, other) for holders in shared for one in holders for other in holders]
+        for number, table in self.tables:
+            named = [key.target.lower() for key in table.foreign_keys] + list(_named_keys(table))
+            pairs += [(number, numbers[name]) for name in named if name in numbers]
+        for one, other in pairs:
+            links[one].add(other)
+            links[other].add(one)
+        return links
+
     def own_columns(self, number: int) -> list[str]:
         """Columns that no other table has."""
         table = self.schema.tables[number - 1]
@@ -117,8 +140,10 @@ class Names:
             return f"T{slot.number + slot.inner}"
         if style == NAME:
             return self.spelled(table.name)
+        if style in (PLACE, COUNTED) and slot.number > len(INNER):
+            return ""
         if style == PLACE:
-            return f"T{slot.number + 2}" if slot.inner else "abcd"[slot.number - 1]
+            return f"T{slot.number + 2}" if slot.inner else "ab"[slot.number - 1]
         text = _shortened(table.name, style)
         if style == COUNTED:
             return text + str(slot.number) if text else ""
@@ -160,6 +185,14 @@ class Names:
             for number, style, text in self.qualifiers(slot):
                 found.setdefault(text.lower(), []).append((slot, number, style))
         return found
+
+
+def _named_keys(table: TableInfo) -> Iterator[str]:
+    """Names of tables that the table's columns are named after: customer_id or customerId after customer, customers."""
+    for column in table.columns:
+        stem = re.sub("_?id$", "", column.name.lower())
+        if stem and stem != column.name.lower():
+            yield from (stem, f"{stem}s", f"{stem}es", re.sub("y$", "ies", stem))
 
 
 def _shortened(name: str, style: int) -> str:

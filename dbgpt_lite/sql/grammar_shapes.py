@@ -129,7 +129,7 @@ WHOLE = 3
 
 
 def families(dialect: str) -> tuple[Family, ...]:
-    """All of them. `many`, `two`, `first`: lists of a whole query after two items or more, one, none."""
+    """All of them. `first`, `two` and `many` are lists of a whole query after no item, one, and more."""
     totals = tuple(replace(place, kind=TOTAL) for place in _TOTALS)
     others = tuple(replace(place, kind=OTHER) for place in (*_WINDOWS, *_LOOKING_OUT))
     plain = Place("plain", ("", "NUMBER ARITHMETIC"), (*_PLAIN, *_PLAIN_OF[dialect]))

@@ -61,9 +61,8 @@ def define(rules: Rules, dialect: str) -> None:
     rules.terminal("CLOSE", r"\)")
     rules.terminal("OPEN_QUERY", r"\((?:\n {0,8})?")
     rules.terminal("CLOSE_QUERY", r"(?:\n {0,8})?\)")
-    rules.terminal(
-        "DERIVED", f"{SPACE}(?:(?i:as) )?(?:t|q|s|x|sub|subquery|temp|inner_query|derived|result|counts|totals)"
-    )
+    names = "t|q|s|x|sub|subquery|temp|inner_query|derived|result|counts|totals"
+    rules.terminal("DERIVED", f"{SPACE}(?:(?i:as) )?(?:{names})")
     rules.terminal("STAR", r"\*")
     rules.terminal("ONE", "1")
     _values(rules, dialect)
