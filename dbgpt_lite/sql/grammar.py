@@ -6,8 +6,8 @@ it is assumed, and FROM then accepts only tables that bear the assumptions out. 
 guard's name check and the database's EXPLAIN; tests draw random sentences to see that it does.
 
 In it: joins of up to four tables, numbered, short and no aliases, subqueries in FROM, IN, EXISTS and as values, set
-operations, CASE, windows, aggregates, GROUP BY, HAVING, ORDER BY, LIMIT, WITH, DISTINCT, casts, date functions.
-Left out, since no rule could keep it valid: an ORDER BY that names an output column by a free alias, comma joins.
+operations, CASE, windows, aggregates, GROUP BY, HAVING, ORDER BY, LIMIT, DISTINCT, casts, date functions.
+Left out: WITH, comma joins, output names in ORDER BY that are not on the list of grammar_aliases.py.
 """
 
 from dbgpt_lite.sql.grammar_aliases import AliasRules

@@ -45,7 +45,7 @@ def add_common(rules: Rules, dialect: str) -> None:
         rules.add("moment", "TODAY", "DATE_SHIFT_OF today INTERVAL", "DATE_FORMAT_OF TODAY COMMA FORMAT CLOSE")
         rules.add("today", "TODAY", "TEXT")
     rules.add("free_count", "COUNT_ALL", "COUNT_ALL ARITHMETIC free_operand", "ROUND_OF free_count rounding")
-    rules.add("free_operand", "NUMBER", "COUNT_ALL", "share", "NUMBER ARITHMETIC share")
+    rules.add("free_operand", "NUMBER", "COUNT_ALL", "share", "NUMBER ARITHMETIC share", "NUMBER ARITHMETIC COUNT_ALL")
     rules.add("share", "OPEN_QUERY scalar CLOSE_QUERY")
 
 

@@ -68,7 +68,7 @@ class _Columns:
         numbered = {f"T{slot.number}" for slot in OUTER}
         for slot in OUTER:
             for number, style, text in names.qualifiers(slot):
-                fits = self._assume(names.code(text), slot, number, style)
+                fits = self._assume(text, slot, number, style)
                 possible.setdefault(text, []).append(fits)
         for text, conditions in possible.items():
             code = names.code(text)
@@ -96,17 +96,20 @@ class _Columns:
             if len(names.schema.tables) >= len(OUTER) and names.own_columns(number):
                 for slot in OUTER:
                     bits = hex(slot.bits(number, 0) | 1 << BARE)
-                    fits = both(_is(slot, number), self._linked(slot, number))
+                    twice = [equals(other.table, number) for other in OUTER if other != slot]
+                    fits = both(_is(slot, number), neither(*twice), self._linked(slot, number))
                     rules.add("own", f"OWN{number} then::bit_or({bits})", when=fits)
 
-    def _assume(self, code: str, slot: Slot, number: int, style: int) -> str:
+    def _assume(self, text: str, slot: Slot, number: int, style: int) -> str:
         """A column of the slot's table, or all; returns under which condition.
 
         A table that two slots have is marked: its columns are never unambiguous.
         """
-        twice = either(*(equals(other.table, number) for other in OUTER if other != slot))
+        others = [other for other in OUTER if other != slot]
+        twice = either(*(equals(other.table, number) for other in others))
         several = "" if slot.number == 1 else f"bit_clear({SINGLE})"
-        fits = both(_may_be(slot, number, style), several)
+        code = self._names.code(text)
+        fits = both(_may_be(slot, number, style), several, neither(*self._names.same_text(others, text)))
         once, again = both(neither(twice), self._linked(slot, number)), both(twice, f"bit_clear({BARE})")
         bits = slot.bits(number, style)
         column = f"COLUMN{number} then::bit_or"
@@ -121,10 +124,11 @@ class _Columns:
 
         Without this, the assumptions about a few columns that many tables have would be too many to follow.
         """
+        everywhere = len(self._names.schema.tables)
         conditions = []
         for other in OUTER[:3]:
             near = self._names.near(number, max(slot.number, other.number) - 1)
-            if other != slot and slot.number < len(OUTER) and 2 * len(near) < len(self._names.schema.tables):
+            if other != slot and slot in OUTER[:3] and len(near) < everywhere:
                 conditions.append(among(other.table, {0, *near}))
         return both(*conditions)
 
@@ -158,7 +162,7 @@ class _List:
     @property
     def starred(self) -> list[int]:
         """Plans under which an item may be T1.*"""
-        return [self._plans["plain"]] if self._family.number <= WHOLE else []
+        return [self._plans["start"]] if self._family.number <= WHOLE else []
 
     def _rest(self) -> None:
         """What follows an item."""

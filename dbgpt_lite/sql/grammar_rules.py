@@ -147,15 +147,12 @@ def among(place: tuple[int, int], values: Iterable[int]) -> str:
             runs[-1].append(value)
         else:
             runs.append([value])
+    return either(*(_run(place, run[0], run[-1]) for run in runs))
+
+
+def _run(place: tuple[int, int], low: int, high: int) -> str:
     bits = f"[{place[0]}:{place[1]}]"
-    return either(
-        *(
-            f"and(ge({bits}, {run[0]}), le({bits}, {run[-1]}))"
-            if len(run) > 2
-            else either(*(equals(place, v) for v in run))
-            for run in runs
-        )
-    )
+    return equals(place, low) if low == high else f"and(ge({bits}, {low}), le({bits}, {high}))"
 
 
 def both(*conditions: str) -> str:

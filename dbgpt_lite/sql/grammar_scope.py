@@ -19,6 +19,7 @@ _TABLE_BITS, _STYLE_BITS = 6, 3
 NUMBERED, NAME, LETTER, SHORT, THREE, PLACE, COUNTED = range(1, 8)
 """Styles of a qualifier of customers in the second place: T2, customers, c, cu, cus, b, c2."""
 STYLES = (NUMBERED, NAME, LETTER, SHORT, THREE, PLACE, COUNTED)
+_LIKE_NUMBERED = re.compile("[Tt][1-9]")
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 
 
@@ -139,14 +140,15 @@ class Names:
         if style == NUMBERED:
             return f"T{slot.number + slot.inner}"
         if style == NAME:
-            return self.spelled(table.name)
+            # A table that is called T1 cannot go without an alias.
+            return "" if _LIKE_NUMBERED.fullmatch(table.name) else self.spelled(table.name)
         if style in (PLACE, COUNTED) and slot.number > len(INNER):
             return ""
         if style == PLACE:
             return f"T{slot.number + 2}" if slot.inner else "ab"[slot.number - 1]
         text = _shortened(table.name, style)
         if style == COUNTED:
-            return text + str(slot.number) if text else ""
+            return text + str(slot.number) if text and text != "t" else ""
         return "" if is_reserved(text) or self.schema.table(text) else text
 
     def qualifiers(self, slot: Slot) -> Iterator[tuple[int, int, str]]:

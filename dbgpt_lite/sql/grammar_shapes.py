@@ -39,14 +39,12 @@ _VALUES_OF = {
     "sqlite": (
         Place("date", ("STRFTIME_OF FORMAT COMMA",), ("shifts end",)),
         Place("shifted_date", ("DATE_OF",), ("COMMA SHIFT CLOSE end",)),
-        Place("found", ("INSTR_OF",), ("COMMA TEXT CLOSE end",)),
         Place("join", ("TEXT CONCAT",), _JOINED),
     ),
     "mysql": (
         Place("date", ("DATE_FORMAT_OF",), ("COMMA FORMAT CLOSE end",)),
         Place("join", ("CONCAT_OF", "CONCAT_OF TEXT COMMA"), ("CLOSE end", "COMMA @join", "COMMA TEXT COMMA @join")),
         Place("days", ("DATE_DIFF_OF",), ("COMMA moment CLOSE end", "COMMA @function")),
-        Place("extract", ("EXTRACT_OF",), ("CLOSE end",)),
     ),
 }
 _COUNTS = ("", "COUNT_ALL ARITHMETIC ", "COUNT_ALL ARITHMETIC NUMBER ARITHMETIC ")
@@ -132,12 +130,14 @@ def families(dialect: str) -> tuple[Family, ...]:
     """All of them. `first`, `two` and `many` are lists of a whole query after no item, one, and more."""
     totals = tuple(replace(place, kind=TOTAL) for place in _TOTALS)
     others = tuple(replace(place, kind=OTHER) for place in (*_WINDOWS, *_LOOKING_OUT))
-    plain = Place("plain", ("", "NUMBER ARITHMETIC"), (*_PLAIN, *_PLAIN_OF[dialect]))
-    rows = (plain, *_VALUES, *_VALUES_OF[dialect], *totals)
-    whole = (*rows, *others)
+    after = (*_PLAIN, *_PLAIN_OF[dialect])
+    rows = (*_VALUES, *_VALUES_OF[dialect], *totals)
+    # In a whole query the start of an item is a place of its own: all columns of a table may stand there too.
+    whole = (Place("start", ("",), after), Place("plain", ("NUMBER ARITHMETIC",), after), *rows, *others)
+    plain = Place("plain", ("", "NUMBER ARITHMETIC"), after)
     free = (("free_count", TOTAL), ("share", OTHER), ("RANKING OVER counted CLOSE", OTHER))
     count = (("free_count", TOTAL),)
-    few = tuple(place for place in rows if place.name in ("plain", "function", "sum", "part_of", "date"))
+    few = (plain, *(place for place in rows if place.name in ("function", "sum", "part_of", "date")))
     key = Place("key", (), ("COMMA items_derived",))
     inside = (key, *few, *(place for place in whole if place.name in ("round_sum", "parted", "ranked")))
     return (
@@ -148,7 +148,7 @@ def families(dialect: str) -> tuple[Family, ...]:
         Family("set2", 5, few, count, ("COMMA items_set1b",)),
         Family("set1b", 6, few, count, ("FROM from",)),
         Family("sum", 7, totals, count, ("FROM from",)),
-        Family("one", 8, rows[:2], (), ("FROM from",)),
+        Family("one", 8, few[:2], (), ("FROM from",)),
         Family("derived", 9, inside, free, ("COMMA items_derived", "FROM from")),
         Family("over", 10, _OVER, count, ("COMMA items_over", "FROM OPEN_QUERY derived")),
     )
