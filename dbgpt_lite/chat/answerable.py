@@ -14,6 +14,7 @@ from dbgpt_lite.chat.support import Near
 from dbgpt_lite.knowledge.words import is_chinese
 from dbgpt_lite.sql.lookup import ValueFinder
 from dbgpt_lite.sql.schema import Schema
+from dbgpt_lite.sql.thesaurus import synonyms
 from dbgpt_lite.sql.words import singular, split
 
 NEAR_ENOUGH = 0.6  # cosine of a word with a name of the schema from which it may mean it
@@ -56,7 +57,7 @@ class Answerable:
 
     def _is_known(self, word: str, known: "_Known", finder: ValueFinder) -> bool:
         plain = singular(word.lower())
-        if known.holds(plain) or any(known.holds(other) for other in SAME.get(plain, ())):
+        if any(known.holds(other) for other in (plain, *SAME.get(plain, ()), *synonyms().get(plain, ()))):
             return True
         if any(len(place.value) <= LONGEST_VALUE for place in finder.parts(plain)):
             return True

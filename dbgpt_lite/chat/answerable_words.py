@@ -1,7 +1,9 @@
 """English words of questions about data, for chat/answerable.py.
 
 ASKING never names a thing that a database lacks: words that ask, count, compare, order, name times and measures, and
-verbs and adjectives of everyday use. SAME: words for one thing, one line a thing. HOW: what "how old" asks for.
+verbs and adjectives of everyday use. SAME: words that may name one thing, one line a thing, further apart than those of
+sql/thesaurus.py, by which tables are found: here they only keep a question from being turned away. HOW: what "how old"
+asks for.
 """
 
 from collections.abc import Mapping
@@ -89,10 +91,8 @@ _SAME = """
 customer client buyer shopper consumer member guest
 supplier vendor provider manufacturer
 employee staff worker colleague personnel workforce salesperson seller salary
-product article goods item merchandise
 order purchase parcel shipment sale basket
 payment pay paid transfer charge
-price cost
 salary wage pay earn income paid
 review feedback opinion complaint comment star rating
 rating star score mark
@@ -103,24 +103,17 @@ category group kind
 hire recruit join start
 join sign register member signup
 email mail address
-street address
 student pupil learner girl boy kid child
 teacher instructor tutor
-exam test
-score grade mark result
-grade score mark
 gender sex girl boy woman man female male
 birth birthday age born old
 lesson timetable schedule class teach
 seat capacity place
 absence absent missed miss
 patient case
-doctor physician
-book title
 movie film
 phone telephone mobile number
 quantity unit piece number
-amount money value sum
 title job position role profession occupation
 supplier wholesaler maker producer source
 customer subscriber person people individual

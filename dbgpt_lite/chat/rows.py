@@ -23,10 +23,11 @@ def rows_as_text(table: ResultTable) -> str:
 
 
 def notes_of(outcome: SqlOutcome, language: Language) -> tuple[str, ...]:
-    """What a reader must know of a result: values that the query asks for and that occur nowhere."""
-    if not outcome.unknown:
-        return ()
-    return (text("chat.unknown_values", language, values=_quoted(outcome.unknown, language)),)
+    """What a reader must know of a result: values of the query that occur nowhere, and what else speaks against it."""
+    notes = [text("chat.doubted", language, reason=escape(reason)) for reason in outcome.doubts]
+    if outcome.unknown:
+        notes.append(text("chat.unknown_values", language, values=_quoted(outcome.unknown, language)))
+    return tuple(notes)
 
 
 def no_query(outcome: SqlOutcome, database: Database, language: Language) -> str:

@@ -7,7 +7,7 @@ offers its beams, of which the first that passes counts as the attempt.
 """
 
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from threading import Event
 
@@ -45,7 +45,7 @@ class SqlOutcome:
 
     `impossible`: the database does not hold what was asked for; `missing` says what, in the model's words or as words
     of the question (() where the model did not say). `unread`: the model does not know the question's language.
-    `unknown` are values of the query that were found nowhere.
+    `unknown` are values of the query that were found nowhere, `doubts` what else speaks against a query that was kept.
     """
 
     attempts: tuple[SqlAttempt, ...]
@@ -56,6 +56,7 @@ class SqlOutcome:
     unread: bool = False
     missing: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,11 @@ class _Ran:
     sql: str
     table: ResultTable
     unknown: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+
+    def outcome(self, attempts: Sequence[SqlAttempt], fitted: budget.Fitted) -> SqlOutcome:
+        """It is what is answered with."""
+        return SqlOutcome(tuple(attempts), self.sql, self.table, fitted, unknown=self.unknown, doubts=self.doubts)
 
 
 @dataclass(slots=True)
@@ -136,15 +142,14 @@ def answer_with_sql(
         hunt.tried.add(sql)
         ran = yield from _try(hunt, sql, method, dialect)
         if ran:
-            return SqlOutcome(tuple(hunt.attempts), ran.sql, ran.table, fitted, unknown=ran.unknown)
+            return ran.outcome(hunt.attempts, fitted)
         if len(hunt.attempts) == MAX_ATTEMPTS:
             break
     _stop_if(cancel)
-    attempts = tuple(hunt.attempts)
-    if last := hunt.doubtful:
-        return SqlOutcome(attempts, last.sql, last.table, fitted, unknown=last.unknown)
+    if hunt.doubtful:
+        return hunt.doubtful.outcome(hunt.attempts, fitted)
     impossible = hunt.missing is not None
-    return SqlOutcome(attempts, fitted=fitted, impossible=impossible, missing=hunt.missing or ())
+    return SqlOutcome(tuple(hunt.attempts), fitted=fitted, impossible=impossible, missing=hunt.missing or ())
 
 
 def extract_sql(text: str) -> str:
@@ -262,11 +267,14 @@ def _judge(search: _Search, sql: str, dialect: str) -> Generator[Step | SqlTried
     table = search.statements.run(ready)
     doubt = search.corrector.doubt(ready, is_empty(table))
     unknown = doubt.missing if doubt and is_empty(table) else ()
-    last = search.corrected or len(search.attempts) == MAX_ATTEMPTS - 1
-    if doubt is None or not doubt.reasons or last:
+    if doubt is None or not doubt.reasons:
         return ready, _Ran(ready, table, unknown), ""
+    ran = _Ran(ready, table, unknown, tuple(reason.render(language) for reason in doubt.reasons))
+    if search.corrected or len(search.attempts) == MAX_ATTEMPTS - 1:
+        # Nothing more is tried for it: the reader is told.
+        return ready, ran, ""
     search.corrected, search.correction = True, doubt.sql
-    return ready, _Ran(ready, table, unknown), _render(doubt, language)
+    return ready, ran, _render(doubt, language)
 
 
 def _mended(search: _Search, sql: str, dialect: str) -> str:

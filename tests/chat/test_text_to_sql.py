@@ -10,6 +10,7 @@ import pytest
 
 from dbgpt_lite.chat.answerable import Answerable
 from dbgpt_lite.chat.context import DatabaseContext
+from dbgpt_lite.chat.rows import notes_of
 from dbgpt_lite.chat.sql_prompt import Previous
 from dbgpt_lite.chat.text_to_sql import SqlOutcome, answer_with_sql, extract_sql, missing_data
 from dbgpt_lite.config import ROOT
@@ -155,6 +156,7 @@ def test_a_value_in_the_wrong_column_is_told_to_a_model_that_repairs(shop: Datab
 def test_a_model_that_insists_keeps_its_answer(shop: Database) -> None:
     outcome, _ = answer(ScriptedEngine(GERMAN, GERMAN), shop)
     assert outcome.sql == shop.check(GERMAN)
+    assert "Germany" in outcome.doubts[0]
     assert outcome.table
     assert outcome.table.rows == ((0,),)
     outcome, _ = answer(ScriptedEngine(GERMAN, "SELECT x FROM cities", "SELECT y FROM cities"), shop)
@@ -171,6 +173,16 @@ def test_the_small_model_has_its_value_put_right(shop: Database) -> None:
     assert outcome.table
     assert outcome.table.rows == ((60,),)
     assert len(engine.prompts) == 1
+
+
+def test_what_speaks_against_a_query_that_is_kept_is_told(shop: Database) -> None:
+    """A repair that puts the value into another wrong place is the last one; the doubt goes with the answer."""
+    again = GERMAN.replace("'Germany'", "'France'")
+    outcome, _ = answer(ScriptedEngine(GERMAN, again), shop)
+    assert methods(outcome) == [("greedy", True), ("repair", False)]
+    assert "France" in outcome.doubts[0]
+    assert outcome.doubts[0] in notes_of(outcome, "en")[0]
+    assert "注意" in notes_of(outcome, "zh")[0]
 
 
 def test_a_refused_query_is_put_right_before_any_beam(shop: Database) -> None:
