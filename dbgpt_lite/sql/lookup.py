@@ -1,7 +1,8 @@
 """Where a value stands in a database: bounded, read-only look-ups through whatever runs checked queries.
 
-Each look-up reads at most SCANNED rows of one table and keeps what it found; all of them together end with a deadline.
-A query that fails or takes too long counts as "not found": a look-up only ever suggests.
+Each look-up reads at most SCANNED rows of one table and keeps what it found; all of them together may take SECONDS. The
+time between them does not count: a model writes as long as it likes. A query that fails or takes too long counts as
+"not found": a look-up only ever suggests.
 """
 
 import re
@@ -58,7 +59,7 @@ class ValueFinder:
         self._dialect = dialect
         self._run = run
         self._clock = clock
-        self._ends = clock() + seconds
+        self._left = seconds
         self._places: dict[str, tuple[Place, ...]] = {}
         self._longer: dict[str, bool] = {}
         self._gave_up = len(schema.tables) > MOST_TABLES
@@ -124,21 +125,24 @@ class ValueFinder:
         self, table: str, columns: Sequence[str], condition: exp.Expression, most: int
     ) -> tuple[tuple[object, ...], ...] | None:
         """Rows of the first SCANNED rows of a table that meet the condition; None when they cannot be told."""
-        if self._clock() > self._ends:
+        if self._left <= 0:
             self._gave_up = True
             return None
         names = [exp.column(column, quoted=True) for column in columns]
         part = exp.select(*names).from_(exp.table_(table, quoted=True)).limit(SCANNED)
         query = exp.select(*(name.copy() for name in names)).from_(part.subquery("part")).where(condition).limit(most)
+        started = self._clock()
         try:
             rows = self._run(write(query, self._dialect)).rows
             if rows or not (self._is_longer(table) or self._is_blind(condition)):
                 return rows
         except QueryTimeout:
             # A database this slow is not asked again for a mere suggestion.
-            self._ends = 0.0
+            self._left = 0.0
         except DatabaseError:
             pass
+        finally:
+            self._left -= self._clock() - started
         self._gave_up = True
         return None
 

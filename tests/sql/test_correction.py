@@ -183,18 +183,27 @@ def test_a_slow_database_is_asked_once_and_nothing_is_claimed(shop_schema: Schem
     assert not places.thorough
 
 
-def test_the_deadline_ends_all_look_ups(shop: Database) -> None:
-    times = iter([0.0, 1.0, 2.0, *[99.0] * 100])
+def test_look_ups_end_when_their_time_is_used_up(shop: Database) -> None:
+    now = [0.0]
     sent: list[str] = []
 
     def run(sql: str) -> ResultTable:
         sent.append(sql)
+        now[0] += 2.0
         return shop.run(sql)
 
-    places = ValueFinder(shop.schema(), "sqlite", run, seconds=5.0, clock=lambda: next(times))
+    places = ValueFinder(shop.schema(), "sqlite", run, seconds=5.0, clock=lambda: now[0])
     assert places.places("nowhere at all") == ()
     assert sum("LOWER" in sql for sql in sent) == 2
     assert not places.thorough
+
+
+def test_the_time_a_model_takes_is_not_counted(shop: Database) -> None:
+    now = [0.0]
+    places = ValueFinder(shop.schema(), "sqlite", shop.run, seconds=5.0, clock=lambda: now[0])
+    now[0] = 60.0
+    assert places.places("germany")
+    assert places.thorough
 
 
 def test_what_stands_behind_the_rows_that_are_read_is_not_called_missing(
