@@ -30,9 +30,9 @@ KNOWLEDGE = {
 }  # fmt: skip
 # In English on both pages: the embedded SQL model reads no Chinese.
 QUERIES = {
-    "chart": "How many customers are there in each city?",
+    "chart": "Total revenue per month",
     "write": "Delete all orders.",
-    "repair": "What is the average price of products in each category name?",
+    "repair": "How many orders did customers from Shanghai place?",
 }
 EDITED = (
     "SELECT substr(order_date, 1, 7) AS month, count(*) AS orders, sum(total) AS revenue\n"

@@ -11,9 +11,10 @@ from typing import Protocol
 from dbgpt_lite.chat.answerable import Answerable
 from dbgpt_lite.chat.recall import Memory
 from dbgpt_lite.chat.rewriting import FollowUps
-from dbgpt_lite.chat.rows import no_query, notes_of, rows_as_text
+from dbgpt_lite.chat.rows import no_query, notes_of, reads_only, rows_as_text
 from dbgpt_lite.chat.sql_follow_up import leans, previous_query
 from dbgpt_lite.chat.text_to_sql import answer_with_sql
+from dbgpt_lite.chat.wish import asks_to_write
 from dbgpt_lite.errors import Cancelled, KnowledgeIndexError, NotFound
 from dbgpt_lite.knowledge.base import KnowledgeBase
 from dbgpt_lite.knowledge.records import Retrieval, Space
@@ -173,6 +174,8 @@ class DatabaseContext:
         engine = self._sql_engine()
         previous = previous_query(history)
         change = request.question if previous and leans(request.question) else ""
+        if not change and asks_to_write(request.question):
+            return Context("rows", "database", database.name, reply=reads_only(database, request.language))
         question = request.asked or request.question
         if change and previous and not request.asked and self._follow_ups:
             question = yield from self._follow_ups.of_query(

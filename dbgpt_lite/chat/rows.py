@@ -40,6 +40,11 @@ def no_query(outcome: SqlOutcome, database: Database, language: Language) -> str
     return text("chat.nothing_about", language, missing=_quoted(outcome.missing, language), **facts)
 
 
+def reads_only(database: Database, language: Language) -> str:
+    """The answer to a message that tells the app to change data."""
+    return text("chat.reads_only", language, database=escape(database.name))
+
+
 def _tables(database: Database, language: Language) -> str:
     names = [table.name for table in database.schema().tables]
     shown = text("assistant.separator", language).join(escape(name) for name in names[:TABLES_NAMED])

@@ -129,6 +129,19 @@ def test_honest_replies(tmp_path: Path, shops: Databases) -> None:
     assert "<img" not in weather.text
 
 
+def test_a_wish_to_change_data_is_answered_without_a_query(tmp_path: Path, shops: Databases) -> None:
+    writer = ScriptedEngine(**STARTER)
+    talk = Talk(tmp_path, shops, writer)
+    for question, language, said in (
+        ("Delete all orders.", "en", "opened for reading only"),
+        ("请删除所有订单", "zh", "只读"),
+    ):
+        answer = talk.ask(question, language)  # type: ignore[arg-type]
+        assert said in answer.text
+        assert (answer.table, answer.attempts) == (None, ())
+    assert writer.prompts == []
+
+
 def test_auto_mode_makes_a_change_of_the_last_query_whole_before_it_routes() -> None:
     routed: list[str] = []
 
