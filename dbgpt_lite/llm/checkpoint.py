@@ -96,7 +96,7 @@ def read_config(folder: Path) -> Mapping[str, Any]:
         raise ModelError("llm.no_folder", name=folder.name)
     if not (folder / "config.json").is_file():
         raise ModelError("llm.no_config", name=folder.name)
-    config = _json(folder / "config.json")
+    config = read_json(folder / "config.json")
     if not config.get("model_type"):
         raise ModelError("llm.no_model_type", name=folder.name)
     return config
@@ -106,7 +106,7 @@ def read_facts(folder: Path) -> TaskFacts:
     """The folder's ``dbgpt.json``; without one, the defaults. Raises ModelError for one that cannot be read."""
     if not (folder / "dbgpt.json").is_file():
         return TaskFacts()
-    given = _json(folder / "dbgpt.json")
+    given = read_json(folder / "dbgpt.json")
     default = TaskFacts()
     languages = tuple(language for language in LANGUAGES if language in given.get("languages", LANGUAGES))
     return TaskFacts(
@@ -154,7 +154,7 @@ def _weight_files(folder: Path) -> tuple[WeightFormat, tuple[Path, ...]]:
 def _shards(index: Path) -> tuple[Path, ...]:
     """Files that an index names. A name that leaves the folder is refused."""
     folder = index.parent
-    names = sorted({str(name) for name in _weight_map(index).values()})
+    names = sorted({str(name) for name in weight_map(index).values()})
     if any(Path(name).name != name for name in names):
         raise ModelError("llm.damaged_file", file=index.name, name=folder.name)
     missing = [name for name in names if not (folder / name).is_file()]
@@ -168,19 +168,21 @@ def _refuse_missing(folder: Path, kind: WeightFormat, tensors: list[TensorInfo])
     index = folder / "model.safetensors.index.json"
     if kind != "safetensors" or not index.is_file():
         return
-    missing = sorted(set(_weight_map(index)) - {tensor.name for tensor in tensors})
+    missing = sorted(set(weight_map(index)) - {tensor.name for tensor in tensors})
     if missing:
         raise ModelError("llm.missing_tensors", names=", ".join(missing[:5]), count=len(missing), name=folder.name)
 
 
-def _weight_map(index: Path) -> dict[str, str]:
-    entries = _json(index).get("weight_map")
+def weight_map(index: Path) -> dict[str, str]:
+    """Which file holds which tensor. Raises ModelError for an unreadable index."""
+    entries = read_json(index).get("weight_map")
     if not isinstance(entries, dict):
         raise ModelError("llm.damaged_file", file=index.name, name=index.parent.name)
     return entries
 
 
-def _json(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises ModelError for anything else."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
