@@ -37,6 +37,7 @@ HOLDERS = {
     "qdrant_client": {"knowledge"},
     "sqlglot": {"sql"},
     "llguidance": {"llm"},
+    "sentencepiece": {"llm"},
     "pymysql": {"sql"},
     "transformers": {"llm", "finetune", "knowledge"},  # sentence-transformers stands on it
     "accelerate": {"llm", "finetune"},

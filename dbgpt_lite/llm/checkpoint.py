@@ -118,6 +118,12 @@ def read_facts(folder: Path) -> TaskFacts:
     )
 
 
+def read_tokenizer_config(folder: Path) -> Mapping[str, Any]:
+    """The folder's tokenizer_config.json, empty without one. Raises ModelError for one that cannot be read."""
+    file = folder / "tokenizer_config.json"
+    return _json(file) if file.is_file() else {}
+
+
 def read_header(file: Path) -> list[TensorInfo]:
     """Tensors of a safetensors file. Raises ModelError when the file is cut short or is no such file."""
     damaged = ModelError("llm.damaged_file", file=file.name, name=file.parent.name)
