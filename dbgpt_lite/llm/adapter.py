@@ -11,7 +11,7 @@ The base is looked up beside the adapter, by the last part of base_model_name_or
 
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,16 +63,21 @@ class Adapter:
 
     def check(self, routes: "Sequence[Route]") -> None:
         """Raise ModelError that names what the base lacks, or has in another shape."""
+        from dbgpt_lite.llm.matching import part_shape
+
         shapes = {route.place.name: route.place.shape for route in routes}
         for route in routes:
             for part in route.parts:
-                rows = (part.rows, *route.place.shape[1:]) if part.rows else route.place.shape
-                shapes.setdefault(part.name, rows)
+                shapes.setdefault(part.name, part_shape(part, route.place.shape) or ())
         lost = sorted(set(self.updates) - set(shapes))
         wrong = sorted(name for name in set(self.updates) & set(shapes) if _shapes(self.updates[name]) != {shapes[name]})
         for key, names in (("llm.adapter_lost", lost), ("llm.adapter_shapes", wrong)):
             if names:
                 raise ModelError(key, names=", ".join(names[:5]), count=len(names), name=self.folder.name)
+
+    def changes(self, names: Iterable[str]) -> bool:
+        """Whether one of these tensors is changed."""
+        return any(name in self.updates for name in names)
 
     def apply(self, name: str, tensor: "torch.Tensor") -> "torch.Tensor":
         """The tensor `name` of the base with this adapter in it; the same one when the adapter leaves it alone."""

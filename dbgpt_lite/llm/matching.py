@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dbgpt_lite.errors import ModelError
@@ -76,7 +76,7 @@ def match(config: Mapping[str, Any], places: Sequence[StoredTensor], wanted: Wan
             continue
         if found:
             routes.append(Route(place, found))
-        if not (quantized and place.dtype in ("I8", "U8", "I32")):
+        if not (quantized and _packed(place)):
             misshaped += [part.name for part in found if not _fits(part, place.shape, wanted)]
     held = {part.name for route in routes for part in route.parts}
     missing = sorted(name for name in set(wanted.shapes) - held if not _shared(name, wanted.tied, held))
@@ -88,7 +88,23 @@ def _known(part: Part, wanted: Wanted) -> Part:
     longer = f"{wanted.prefix}.{part.name}"
     if part.name in wanted.shapes or longer not in wanted.shapes:
         return part
-    return Part(longer, part.start, part.rows)
+    return replace(part, name=longer)
+
+
+def part_shape(part: Part, stored: Shape) -> Shape | None:
+    """Shape of the rows that a part takes of a stored tensor; None when the tensor does not have them."""
+    if not part.rows:
+        return stored
+    rows = stored[0] if stored else 0
+    every = part.every or rows
+    if not rows or rows % every or part.start + part.rows > every:
+        return None
+    return (rows // every * part.rows, *stored[1:])
+
+
+def _packed(place: StoredTensor) -> bool:
+    """A quantized matrix: whole numbers, or a column of anything (4-bit weights may be kept in floating-point types)."""
+    return place.dtype in ("I8", "U8", "I32") or place.shape[1:] == (1,)
 
 
 def _dropped(stored: str, strange: Iterable[Part], wanted: Wanted) -> bool:
@@ -104,11 +120,8 @@ def _is_constant(name: str, wanted: Wanted) -> bool:
 
 
 def _fits(part: Part, stored: Shape, wanted: Wanted) -> bool:
-    shape = wanted.shapes.get(part.name)
-    if not part.rows:
-        return shape is None or stored == shape
-    inside = bool(stored) and part.start + part.rows <= stored[0]
-    return shape is None or (inside and (part.rows, *stored[1:]) == shape)
+    """Whether a part has its parameter's shape; constants of quantized matrices have no parameter."""
+    return part.name not in wanted.shapes or part_shape(part, stored) == wanted.shapes[part.name]
 
 
 def _shared(name: str, tied: Mapping[str, str], held: set[str]) -> bool:
