@@ -17,7 +17,8 @@ from dbgpt_lite.llm.chat_template import ChatTemplate, Tokenizer
 from dbgpt_lite.llm.checkpoint import Checkpoint, read_checkpoint
 from dbgpt_lite.llm.devices import PLACEMENTS, accelerate_max_memory, best_cpu_dtype, device_words, usable_devices
 from dbgpt_lite.llm.engine import LocalEngine
-from dbgpt_lite.llm.placement import Device, plan
+from dbgpt_lite.llm.placement import Device
+from dbgpt_lite.llm.plan import plan
 from dbgpt_lite.llm.quantize import SCALE, Quantization, bitsandbytes_config, expand_int4
 from dbgpt_lite.messages import EngineInfo
 from dbgpt_lite.model_loading import ONE_AT_A_TIME

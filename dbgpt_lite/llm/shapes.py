@@ -156,7 +156,17 @@ def dimensions(config: Config) -> dict[str, int]:
     kv_heads = _kv_heads(config, found["kv_heads"], heads)
     f = found["f"] or int(h * (config.get("expansion_ratio") or 4))
     q, k = heads * d, kv_heads * d
-    made = {"d": d, "kv_heads": kv_heads, "f": f, "q": q, "k": k, "qkv": q + 2 * k, "2f": 2 * f, "3h": 3 * h, "4h": 4 * h}
+    made = {
+        "d": d,
+        "kv_heads": kv_heads,
+        "f": f,
+        "q": q,
+        "k": k,
+        "qkv": q + 2 * k,
+        "2f": 2 * f,
+        "3h": 3 * h,
+        "4h": 4 * h,
+    }
     return found | made | {"2m": 2 * found["m"], "1": 1, "w": found["w"] or h, "positions+2": found["positions"] + 2}
 
 
