@@ -75,10 +75,10 @@ def free_ram() -> int:
 def memory_bandwidth() -> float:
     """Bytes a second that one thread moves through memory, read and written; measured once, in about 0.1 s.
 
-    The best of five copies counts, as others may be at work.
+    The best of three copies counts, as others may be at work.
     """
-    source, target = bytearray(b"1" * (32 * MIB)), bytearray(b"2" * (32 * MIB))
-    best = min(_copy_s(source, target) for _ in range(5))
+    source, target = bytearray(b"1" * (16 * MIB)), bytearray(b"2" * (16 * MIB))
+    best = min(_copy_s(source, target) for _ in range(3))
     return 2 * len(source) / max(best, 1e-9)
 
 

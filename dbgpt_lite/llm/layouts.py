@@ -74,11 +74,11 @@ LAYOUTS: Mapping[str, Layout] = {
         gated(),
         sparse=(*experts(), *gated("mlp.shared_expert", "s"), linear("mlp.shared_expert_gate", "1", "h")),
         qkv_bias=True,
-        num_experts=60,
+        num_local_experts=60,
     ),
     "qwen3": llama_like(separate("attention_bias"), gated(), extra=_HEAD_NORMS, head_dim=128),
     "qwen3_moe": llama_like(
-        separate("attention_bias"), gated(), extra=_HEAD_NORMS, sparse=experts(), num_experts=128, num_key_value_heads=4
+        separate("attention_bias"), gated(), extra=_HEAD_NORMS, sparse=experts(), num_local_experts=128, num_key_value_heads=4
     ),
     "glm": _GLM,
     "glm4": llama_like(
