@@ -70,7 +70,9 @@ class Adapter:
             for part in route.parts:
                 shapes.setdefault(part.name, part_shape(part, route.place.shape) or ())
         lost = sorted(set(self.updates) - set(shapes))
-        wrong = sorted(name for name in set(self.updates) & set(shapes) if _shapes(self.updates[name]) != {shapes[name]})
+        wrong = sorted(
+            name for name in set(self.updates) & set(shapes) if _shapes(self.updates[name]) != {shapes[name]}
+        )
         for key, names in (("llm.adapter_lost", lost), ("llm.adapter_shapes", wrong)):
             if names:
                 raise ModelError(key, names=", ".join(names[:5]), count=len(names), name=self.folder.name)

@@ -43,7 +43,9 @@ def assemble(model: Any, routes: Sequence[Route], how: Assembly, progress: Progr
     filler = Filler(model, how.dtype, how.quantization, how.stored)
     store = OffloadStore(how.cache, how.dtype)
     try:
-        _fill(filler, [route for route in routes if not _stays(route, how, store, filler)], how, store, progress, cancel)
+        _fill(
+            filler, [route for route in routes if not _stays(route, how, store, filler)], how, store, progress, cancel
+        )
         filler.finish()
         model.tie_weights()
         _restore_buffers(model, how)

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Literal
 
 from dbgpt_lite.errors import Busy, ModelError, UserError
-from dbgpt_lite.llm.checkpoint import Checkpoint, read_checkpoint, read_config
+from dbgpt_lite.llm.checkpoint import read_checkpoint, read_config
 from dbgpt_lite.llm.engine import Engine
 from dbgpt_lite.llm.families import family
 from dbgpt_lite.llm.loader import LoadOptions, load
-from dbgpt_lite.llm.quantize import Quantization
+from dbgpt_lite.llm.quantize import Quantization, stored_quantization
 from dbgpt_lite.llm.remote import RemoteEngine
 
 log = logging.getLogger(__name__)
@@ -169,6 +169,7 @@ def describe(folder: Path) -> ModelFolder:
     """One folder as the Models page lists it."""
     try:
         checkpoint = read_checkpoint(folder)
+        stored = stored_quantization(checkpoint.config, folder.name)
     except UserError as error:
         return ModelFolder(folder.name, _family_name(folder), 0, error)
     return ModelFolder(
@@ -176,14 +177,8 @@ def describe(folder: Path) -> ModelFolder:
         family(checkpoint.model_type).name,
         checkpoint.file_bytes,
         tasks=checkpoint.facts.tasks,
-        quantization=_stored_quantization(checkpoint),
+        quantization=stored,
     )
-
-
-def _stored_quantization(checkpoint: Checkpoint) -> str:
-    if checkpoint.packed_int4:
-        return "int4"
-    return str((checkpoint.config.get("quantization_config") or {}).get("quant_method", ""))
 
 
 def _family_name(folder: Path) -> str:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dbgpt_lite.errors import ModelError
-from dbgpt_lite.llm.quantize import bitsandbytes_config, expand_int4
+from dbgpt_lite.llm.quantize import bitsandbytes_config
 from tests.llm.tiny_models import pack_int4
 
 
@@ -34,29 +34,6 @@ def test_layout_high_bits_hold_the_even_column() -> None:
 
     packed = torch.tensor([[0x1F, -0x80]], dtype=torch.int8)
     assert unpack_int4(packed, torch.tensor([2.0]), torch.float32).tolist() == [[2.0, -2.0, -16.0, 0.0]]
-
-
-def test_expand_leaves_other_tensors() -> None:
-    import torch
-
-    stored = {
-        "a.weight": torch.zeros(2, 2, dtype=torch.int8),
-        "a.weight_scale": torch.ones(2, dtype=torch.float16),
-        "norm.weight": torch.ones(3, dtype=torch.bfloat16),
-    }
-    weights = expand_int4(stored, torch.float32)
-    assert {name: (tuple(t.shape), t.dtype) for name, t in weights.items()} == {
-        "a.weight": ((2, 4), torch.float32),
-        "norm.weight": ((3,), torch.float32),
-    }
-
-
-def test_scales_that_do_not_fit_are_named() -> None:
-    import torch
-
-    stored = {"a.weight": torch.zeros(2, 2, dtype=torch.int8), "a.weight_scale": torch.ones(3)}
-    with pytest.raises(ModelError, match=r"a\.weight"):
-        expand_int4(stored, torch.float32)
 
 
 def test_settings_asked_of_bitsandbytes() -> None:
