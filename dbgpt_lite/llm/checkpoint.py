@@ -84,7 +84,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         if kind == "safetensors":
             tensors += read_header(file)
         elif not zipfile.is_zipfile(file):
-            raise ModelError("llm.damaged_file", file=file.name, name=folder.name)
+            raise _no_zip(file)
     _refuse_missing(folder, kind, tensors)
     size = sum(file.stat().st_size for file in files)
     return Checkpoint(folder, config, read_facts(folder), kind, files, tuple(tensors), size)
@@ -144,6 +144,13 @@ def read_header(file: Path) -> list[TensorInfo]:
     if size != 8 + length + end:
         raise damaged
     return tensors
+
+
+def _no_zip(file: Path) -> ModelError:
+    """What is wrong with a ``.bin`` file that is no zip archive: it is older than those, or damaged."""
+    with file.open("rb") as stream:
+        old = stream.read(15)[2:] == b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+    return ModelError("llm.legacy_bin" if old else "llm.damaged_file", file=file.name, name=file.parent.name)
 
 
 def _weight_files(folder: Path) -> tuple[WeightFormat, tuple[Path, ...]]:

@@ -10,13 +10,17 @@ _CGROUP = Path("/sys/fs/cgroup")
 PLACEMENTS = ("auto", "balanced", "balanced_low_0", "sequential")
 
 
-def usable_devices(device_map: str, max_memory: Mapping[str, str]) -> tuple[Device, ...]:
+def usable_devices(
+    device_map: str, max_memory: Mapping[str, str], freed: Mapping[str, int] | None = None
+) -> tuple[Device, ...]:
     """Devices that a placement may use with their free bytes, capped by `max_memory` ({"0": "20GiB", "cpu": ...}).
+    `freed`: bytes by device that will be free as well.
 
     Raises ConfigError for an unknown placement or a GPU that is not there.
     """
     gpus = _gpus()
     found = {"cpu": free_ram()} | gpus
+    found = {name: free + (freed or {}).get(name, 0) for name, free in found.items()}
     if device_map in PLACEMENTS:
         names = [*gpus, "cpu"]
     else:
