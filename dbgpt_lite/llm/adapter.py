@@ -132,15 +132,16 @@ def read_adapter(folder: Path) -> Adapter | None:
         return None
     from dbgpt_lite.llm.shards import read_places
 
-    config = read_json(folder / CONFIG)
-    _refuse_unsupported(folder, config)
+    config = refuse_unsupported(folder)
     file = next(folder / name for name in _FILES if (folder / name).is_file())
     if file.suffix == ".bin" and not zipfile.is_zipfile(file):
         raise ModelError("llm.damaged_file", file=file.name, name=folder.name)
     return Adapter(folder, _updates(folder, config, read_places([file], folder / f"{file.name}.index.json")))
 
 
-def _refuse_unsupported(folder: Path, config: Mapping[str, Any]) -> None:
+def refuse_unsupported(folder: Path) -> Mapping[str, Any]:
+    """The adapter's configuration. Raises ModelError that names what cannot be merged. Torch-free."""
+    config = read_json(folder / CONFIG)
     kind = str(config.get("peft_type", ""))
     begun = config.get("init_lora_weights")
     found = [name for name in _UNSUPPORTED if config.get(name)]
@@ -152,6 +153,7 @@ def _refuse_unsupported(folder: Path, config: Mapping[str, Any]) -> None:
         found.append(f"init_lora_weights={begun}")
     if found:
         raise ModelError("llm.adapter_kind", name=folder.name, kind=", ".join(found))
+    return config
 
 
 def _updates(folder: Path, config: Mapping[str, Any], places: "Sequence[StoredTensor]") -> dict[str, Update]:

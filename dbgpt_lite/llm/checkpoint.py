@@ -121,7 +121,7 @@ def read_facts(folder: Path) -> TaskFacts:
 def read_tokenizer_config(folder: Path) -> Mapping[str, Any]:
     """The folder's tokenizer_config.json, empty without one. Raises ModelError for one that cannot be read."""
     file = folder / "tokenizer_config.json"
-    return _json(file) if file.is_file() else {}
+    return read_json(file) if file.is_file() else {}
 
 
 def read_header(file: Path) -> list[TensorInfo]:

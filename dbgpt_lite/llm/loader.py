@@ -23,7 +23,8 @@ from dbgpt_lite.llm.devices import best_cpu_dtype, device_words, usable_devices
 from dbgpt_lite.llm.engine import LocalEngine
 from dbgpt_lite.llm.loading import LoadState, Progress, ignore
 from dbgpt_lite.llm.matching import Match, match, wanted_of
-from dbgpt_lite.llm.placement import Device, Plan, plan
+from dbgpt_lite.llm.placement import Device
+from dbgpt_lite.llm.plan import Plan, plan
 from dbgpt_lite.llm.quantize import Quantization, prepare_bitsandbytes, stored_quantization
 from dbgpt_lite.llm.renaming import architecture as own_architecture
 from dbgpt_lite.llm.shards import stored_tensors
@@ -115,7 +116,7 @@ class Prepared:
         import torch
 
         dtype, cache = getattr(torch, self.dtype), self.options.cache_dir
-        device_map = _device_map(place, self.model, self.options)
+        device_map = place.device_map
         quantization: Quantization = "none" if self.stored else self.options.quantization
         if self.fit is None:
             return pretrained.from_pretrained(
@@ -156,7 +157,14 @@ def _plan(checkpoint: Checkpoint, options: LoadOptions, freed: Mapping[str, int]
     """The type to compute in, and a plan that fits. Raises OutOfMemory."""
     devices = usable_devices(options.device_map, options.max_memory, freed)
     dtype = _dtype(checkpoint, options, devices)
-    place = plan(checkpoint, dtype=dtype, quantization=options.quantization, context=options.context, devices=devices)
+    place = plan(
+        checkpoint,
+        dtype=dtype,
+        quantization=options.quantization,
+        context=options.context,
+        devices=devices,
+        strategy=options.device_map,
+    )
     place.check()
     return dtype, place
 
@@ -185,10 +193,6 @@ def fitted(checkpoint: Checkpoint, dtype: str, stored: str, adapter: Adapter | N
     if adapter:
         adapter.check(fit.routes)
     return model, fit
-
-
-def _device_map(place: Plan, model: Any, options: LoadOptions) -> dict[str, str]:
-    return {"": place.devices[0].name}
 
 
 def _take_generation_config(model: Any, checkpoint: Checkpoint) -> None:

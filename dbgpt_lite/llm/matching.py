@@ -103,7 +103,7 @@ def part_shape(part: Part, stored: Shape) -> Shape | None:
 
 
 def _packed(place: StoredTensor) -> bool:
-    """A quantized matrix: whole numbers, or a column of anything (4-bit weights may be kept in floating-point types)."""
+    """A quantized matrix: whole numbers, or a column of anything (4-bit weights may be kept in other types)."""
     return place.dtype in ("I8", "U8", "I32") or place.shape[1:] == (1,)
 
 

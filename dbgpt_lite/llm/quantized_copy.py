@@ -25,9 +25,9 @@ from dbgpt_lite.llm.checkpoint import Checkpoint, read_checkpoint, read_json
 from dbgpt_lite.llm.loader import fitted, readable_failures, refuse_foreign
 from dbgpt_lite.llm.loading import LoadState, Meter, Progress, ignore
 from dbgpt_lite.llm.matching import Route, part_shape
-from dbgpt_lite.llm.placement import gib
 from dbgpt_lite.llm.quantize import Quantization, bitsandbytes_config, matrix_bytes, stored_quantization
 from dbgpt_lite.llm.shards import read
+from dbgpt_lite.llm.units import gib
 from dbgpt_lite.model_loading import ONE_AT_A_TIME
 
 try:

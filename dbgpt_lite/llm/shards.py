@@ -11,7 +11,7 @@ import struct
 import threading
 import zipfile
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -179,7 +179,7 @@ def read(
     pinned: bool = False,
     ahead: int = AHEAD,
     readers: int = READERS,
-) -> "Iterator[tuple[StoredTensor, torch.Tensor]]":
+) -> "Generator[tuple[StoredTensor, torch.Tensor]]":
     """Each tensor on the CPU, valid until the next one is taken. At most `ahead` bytes, or the largest tensor and
     half of `ahead` when that is more, are held. Raises Cancelled, and ModelError for a file that ends early."""
     if not places:
@@ -250,7 +250,8 @@ class _Room:
 
     def __init__(self, capacity: int, pinned: bool) -> None:
         self._bytes = _allocate(capacity, pinned)
-        self.view = memoryview(self._bytes.numpy())
+        array: Any = self._bytes.numpy()
+        self.view = memoryview(array)
         self._capacity = capacity
         self._used: deque[tuple[int, int]] = deque()
 

@@ -1,4 +1,4 @@
-"""Commands for model folders: quantize."""
+"""The command line's `quantize`: a copy of a model in fewer bits."""
 
 import argparse
 import sys
@@ -9,11 +9,6 @@ from dbgpt_lite.cli_knowledge import Add
 
 if TYPE_CHECKING:
     from dbgpt_lite.llm.loading import LoadState
-
-
-def add_models(add: Add) -> None:
-    """Register the commands."""
-    add_quantize(add)
 
 
 def add_quantize(add: Add) -> None:
@@ -39,8 +34,8 @@ def _quantize(options: argparse.Namespace) -> int:
     output = options.output or f"{source.name}-{options.quantization}"
     if Path(output).name != output:
         raise ModelError("llm.bad_copy_name", name=output)
-    from dbgpt_lite.llm.placement import gib
     from dbgpt_lite.llm.quantized_copy import quantize_copy
+    from dbgpt_lite.llm.units import gib
 
     note = quantize_copy(source, models / output, options.quantization, _show if sys.stderr.isatty() else _quiet)
     print(f"{models / output}: {gib(note.bytes)} GiB (the original: {gib(note.source_bytes)} GiB), {note.method}")
@@ -48,13 +43,13 @@ def _quantize(options: argparse.Namespace) -> int:
 
 
 def _show(state: "LoadState") -> None:
-    """One line that is written again and again."""
-    from dbgpt_lite.llm.placement import gib
+    """One line that is written again and again, and removed at the end."""
+    from dbgpt_lite.llm.units import gib
 
-    if state.total:
-        end = "\n" if state.done >= state.total else ""
-        line = f"\r{state.share:4.0%}  {gib(state.done)} of {gib(state.total)} GiB  {gib(int(state.rate))} GiB/s "
-        print(line, end=end, file=sys.stderr, flush=True)
+    line = ""
+    if state.total and state.done < state.total:
+        line = f"{state.share:.0%}  {gib(state.done)} of {gib(state.total)} GiB, {gib(int(state.rate))} GiB/s"
+    print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
 
 
 def _quiet(_state: "LoadState") -> None:
