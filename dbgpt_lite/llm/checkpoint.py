@@ -68,6 +68,12 @@ class Checkpoint:
         return str(self.config.get("model_type", ""))
 
     @property
+    def packed_bits(self) -> int:
+        """Bits of a matrix's values in the packed ChatGLM checkpoints, 4 or 8; 0 for all others."""
+        bits = self.config.get("quantization_bit")
+        return bits if bits in (4, 8) else 0
+
+    @property
     def packed_int4(self) -> bool:
         """Whether the matrices are packed to 4 bits as in the ChatGLM int4 checkpoints."""
         return self.config.get("quantization_bit") == 4

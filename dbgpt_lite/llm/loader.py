@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dbgpt_lite.errors import ModelError, OutOfMemory, UserError
-from dbgpt_lite.llm.chat_template import ChatTemplate, Tokenizer
+from dbgpt_lite.llm import architecture, renaming
+from dbgpt_lite.llm.chat_template import ChatTemplate, can_constrain
 from dbgpt_lite.llm.checkpoint import Checkpoint, read_checkpoint
 from dbgpt_lite.llm.devices import PLACEMENTS, accelerate_max_memory, best_cpu_dtype, device_words, usable_devices
 from dbgpt_lite.llm.engine import LocalEngine
@@ -21,6 +22,9 @@ from dbgpt_lite.llm.placement import Device, plan
 from dbgpt_lite.llm.quantize import SCALE, Quantization, bitsandbytes_config, expand_int4
 from dbgpt_lite.messages import EngineInfo
 from dbgpt_lite.model_loading import ONE_AT_A_TIME
+
+if TYPE_CHECKING:
+    import torch
 
 log = logging.getLogger(__name__)
 
@@ -55,12 +59,14 @@ def load(folder: Path, options: LoadOptions, progress: Progress = lambda stage, 
     place = plan(checkpoint, dtype=dtype, quantization=options.quantization, context=options.context, devices=devices)
     place.check()
     with _readable_failures(folder.name), ONE_AT_A_TIME, _load_progress(progress):
-        tokenizer = _tokenizer(folder)
-        model = _packed(checkpoint, dtype, devices) if checkpoint.packed_int4 else _plain(checkpoint, dtype, options)
+        tokenizer = architecture.tokenizer(checkpoint)
+        by_hand = checkpoint.packed_bits or renaming.architecture(checkpoint.config)
+        model = _by_hand(checkpoint, dtype, devices) if by_hand else _plain(checkpoint, dtype, options)
     progress("ready", 1.0)
-    constrained = options.constrained and tokenizer.is_fast
+    constrained = options.constrained and can_constrain(tokenizer)
     info = _info(checkpoint, options, model, place.need.context, constrained)
-    format_name = checkpoint.facts.chat_format or options.chat_format or "plain"
+    implied = architecture.chat_format(checkpoint)
+    format_name = checkpoint.facts.chat_format or implied or options.chat_format or "plain"
     return LocalEngine(model, tokenizer, ChatTemplate(tokenizer, format_name), info)
 
 
@@ -71,7 +77,7 @@ def _info(checkpoint: Checkpoint, options: LoadOptions, model: Any, context: int
         kind="local",
         context_length=context,
         device=", ".join(sorted({device_words(str(device)) for device in _places(model)})),
-        quantization="int4" if checkpoint.packed_int4 else options.quantization,
+        quantization=f"int{checkpoint.packed_bits}" if checkpoint.packed_bits else options.quantization,
         languages=facts.languages,
         sql_prompt=facts.sql_prompt,
         sql_dialect=facts.sql_dialect,
@@ -89,7 +95,7 @@ def _refuse_foreign(checkpoint: Checkpoint) -> None:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as known
 
     name, kind = checkpoint.folder.name, checkpoint.model_type
-    if kind not in known:
+    if kind not in known and not renaming.architecture(checkpoint.config):
         raise ModelError(
             "llm.needs_code" if "auto_map" in checkpoint.config else "llm.unknown_family", name=name, family=kind
         )
@@ -108,19 +114,6 @@ def _dtype(checkpoint: Checkpoint, options: LoadOptions, devices: tuple[Device, 
     return stored if stored in ("float16", "bfloat16") else "bfloat16"
 
 
-def _tokenizer(folder: Path) -> Tokenizer:
-    from transformers import AutoTokenizer
-
-    tokenizer: Tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    return tokenizer
-
-
-def _config(folder: Path) -> Any:
-    from transformers import AutoConfig
-
-    return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-
-
 def _plain(checkpoint: Checkpoint, dtype: str, options: LoadOptions) -> Any:
     """from_pretrained through accelerate's placement; every weight must come from the checkpoint."""
     import torch
@@ -129,7 +122,7 @@ def _plain(checkpoint: Checkpoint, dtype: str, options: LoadOptions) -> Any:
     quantization_config = bitsandbytes_config(options.quantization)
     model, report = AutoModelForCausalLM.from_pretrained(
         checkpoint.folder,
-        config=_config(checkpoint.folder),
+        config=architecture.transformers_config(checkpoint),
         trust_remote_code=False,
         local_files_only=True,
         use_safetensors=checkpoint.format == "safetensors",
@@ -160,29 +153,36 @@ def _some(names: Any) -> str:
     return ", ".join(sorted(str(name) for name in names)[:5])
 
 
-def _packed(checkpoint: Checkpoint, dtype: str, devices: tuple[Device, ...]) -> Any:
-    """Expand a packed checkpoint and give its tensors to a model made on the meta device: no second copy."""
+def _by_hand(checkpoint: Checkpoint, dtype: str, devices: tuple[Device, ...]) -> Any:
+    """Expand, rename and split a checkpoint's tensors and give them to a model made on the meta device."""
     import torch
-    from safetensors.torch import load_file
-    from transformers import AutoModelForCausalLM
 
-    if checkpoint.format != "safetensors":
-        raise ModelError("llm.packed_bin", name=checkpoint.folder.name)
-    config = _config(checkpoint.folder)
-    del config.quantization_bit
     target = getattr(torch, dtype)
+    config = architecture.transformers_config(checkpoint)
+    if hasattr(config, "quantization_bit"):
+        del config.quantization_bit
+    model = architecture.empty_model(config, target)
     weights: dict[str, torch.Tensor] = {}
     for file in checkpoint.files:
-        weights |= expand_int4(load_file(file), target)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(
-            config, dtype=target, trust_remote_code=False, attn_implementation="sdpa"
-        )
+        for name, tensor in expand_int4(_stored(file), target, checkpoint.packed_bits).items():
+            for part in renaming.parts(checkpoint.config, name, tuple(tensor.shape)):
+                weights[part.name] = part.take(tensor).contiguous()
     _refuse_misfits(checkpoint, model, weights)
     model.load_state_dict(weights, strict=False, assign=True)
     model.tie_weights()
     _restore_buffers(model, target)
     return model.to(devices[0].name).eval()
+
+
+def _stored(file: Path) -> "dict[str, torch.Tensor]":
+    """All tensors of a file; a .bin is read with weights_only."""
+    import torch
+    from safetensors.torch import load_file
+
+    if file.suffix == ".safetensors":
+        return load_file(file)
+    tensors: dict[str, torch.Tensor] = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    return tensors
 
 
 def _refuse_misfits(checkpoint: Checkpoint, model: Any, weights: Mapping[str, Any]) -> None:

@@ -53,17 +53,25 @@ def unpack_int4(packed: "torch.Tensor", scale: "torch.Tensor", dtype: "torch.dty
     return (both.float() * scale.float()[:, None]).to(dtype)
 
 
-def expand_int4(stored: Mapping[str, "torch.Tensor"], dtype: "torch.dtype") -> "dict[str, torch.Tensor]":
-    """Every ``X.weight`` with its ``X.weight_scale`` expanded, the other tensors cast. Raises ModelError."""
+def unpack_int8(stored: "torch.Tensor", scale: "torch.Tensor", dtype: "torch.dtype") -> "torch.Tensor":
+    """int8 (rows, columns) and a scale (rows,) -> (rows, columns) of `dtype`; value = number x scale."""
+    return (stored.float() * scale.float()[:, None]).to(dtype)
+
+
+def expand_int4(stored: Mapping[str, "torch.Tensor"], dtype: "torch.dtype", bits: int = 4) -> "dict[str, torch.Tensor]":
+    """Every ``X.weight`` with its ``X.weight_scale`` expanded, the other tensors cast. Raises ModelError.
+
+    `bits` 8: one int8 a value. 0: nothing is packed.
+    """
     weights: dict[str, torch.Tensor] = {}
     for name, tensor in stored.items():
-        if name.endswith(SCALE) and name.removesuffix(SCALE) in stored:
+        if bits and name.endswith(SCALE) and name.removesuffix(SCALE) in stored:
             continue
-        scale = stored.get(name + SCALE)
+        scale = stored.get(name + SCALE) if bits else None
         if scale is None:
             weights[name] = tensor.to(dtype) if tensor.is_floating_point() else tensor
             continue
         if tensor.ndim != 2 or scale.shape != tensor.shape[:1] or tensor.element_size() != 1:
             raise ModelError("llm.bad_packing", tensor=name)
-        weights[name] = unpack_int4(tensor, scale, dtype)
+        weights[name] = unpack_int4(tensor, scale, dtype) if bits == 4 else unpack_int8(tensor, scale, dtype)
     return weights
