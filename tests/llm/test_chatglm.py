@@ -203,7 +203,6 @@ def test_packed_checkpoints(tmp_path: Path, bits: int) -> None:
     second = chatglm2_config(quantization_bit=bits)
     stored, values = packed(chatglm2_weights(second), bits)
     engine = load(save(tmp_path / "second", second, stored, "chatglm2"), CPU)
-    assert engine.info.quantization == f"int{bits}"
     assert largest_difference(logits_of(engine, ids), chatglm2_logits(values, second, ids, 10_000, 1)) < 2e-5
     first = chatglm_config(quantization_bit=bits)
     stored, values = packed(chatglm_weights(first), bits)
@@ -230,7 +229,7 @@ def test_the_third_generation_is_told_from_the_second(
     folder = save(tmp_path / "m", config, chatglm2_weights(config), "chatglm2")
     if file is not None:
         (folder / "tokenizer_config.json").write_text(json.dumps(file))
-    engine = load(folder, LoadOptions(dtype="float32", device_map="cpu", chat_format="vicuna"))
+    engine = load(folder, CPU)
     assert engine._template.format_name == expected
     rope = engine._runner._model.config.rope_parameters
     ratio = changes.get("rope_ratio", 1)
