@@ -49,7 +49,7 @@ def _go_on(hub: Hub, repository: Repository, file: RemoteFile, part: "_Part", ca
     with hub.content(repository, file.path, part.size) as response:
         if part.size and not _continues(response, part.size):
             part.restart()
-        for block in response.iter_bytes(_BLOCK):
+        for block in response.iter_bytes():
             if cancel.is_set():
                 raise Cancelled
             part.write(block)
