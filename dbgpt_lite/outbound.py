@@ -109,7 +109,7 @@ class ConnectionLog:
 
     def install(self) -> None:
         """Begin to watch, for the rest of the process."""
-        sys.addaudithook(self._heard)
+        sys.addaudithook(self.heard)
         # The hook sees names and addresses but not which belong together.
         socket.getaddrinfo = self._learning(socket.getaddrinfo)
 
@@ -123,7 +123,8 @@ class ConnectionLog:
                 self._tested = True
         return self._tested
 
-    def _heard(self, event: str, args: tuple[Any, ...]) -> None:
+    def heard(self, event: str, args: tuple[Any, ...]) -> None:
+        """The hook: called for every audit event of the process. Raises OutboundRefused."""
         target = _TARGETS.get(event)
         if target is None:
             return
@@ -199,7 +200,7 @@ def status_line(connections: ConnectionLog, telemetry_on: tuple[str, ...], langu
         watched = text("outbound.some" if attempts else "outbound.none", language, since=since, **counts)
     reports = text("outbound.telemetry_on" if telemetry_on else "outbound.telemetry_off", language,
                    names=", ".join(telemetry_on))  # fmt: skip
-    return f"{watched} {reports}"
+    return f"{watched}{reports}" if language == "zh" else f"{watched} {reports}"
 
 
 def _of_socket(args: tuple[Any, ...]) -> tuple[str, int]:

@@ -241,7 +241,18 @@ def make_services(folder: Path, **settings: Any) -> FakeServices:
     models, knowledge = FakeModels(engine), FakeKnowledge()
     downloads = Downloads(lambda: Hub(chosen.hf_endpoint), chosen.models_dir, chosen.hf_endpoint)
     return FakeServices(
-        chosen, store, chat, models, knowledge, databases, desk, queries, _QUESTIONS, downloads, ConnectionLog(), engine
+        chosen,
+        store,
+        chat,
+        models,
+        knowledge,
+        databases,
+        desk,
+        queries,
+        _QUESTIONS,
+        downloads,
+        ConnectionLog({"db.example": "DATABASE_URL"}),
+        engine,
     )
 
 
