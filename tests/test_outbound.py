@@ -124,6 +124,20 @@ assert reach("hub.example") == "refused"
     ]
 
 
+def test_a_page_that_a_reader_adds_is_asked_for(tmp_path: Path) -> None:
+    code = f"""
+from pathlib import Path
+everywhere = lambda address: True
+from dbgpt_lite.errors import UserError
+from dbgpt_lite.knowledge.fetch import FetchLimits, fetch
+try:
+    fetch("http://page.example/a", Path({str(tmp_path)!r}), FetchLimits(), threading.Event(), allow=everywhere)
+except UserError as error:
+    assert error.key == "knowledge.url_unreachable", error.key
+"""
+    assert watched(code, refuse=True) == [["asked", "web_page", "page.example", 80, 1, False]]
+
+
 def test_refusing_stops_it_before_it_is_made() -> None:
     code = """
 assert reach("192.0.2.1") == "refused"
