@@ -24,6 +24,8 @@ from dbgpt_lite.chat.sql_follow_up import completed
 from dbgpt_lite.chat.support import Near
 from dbgpt_lite.config import ROOT, Settings
 from dbgpt_lite.errors import Cancelled, ConfigError, DatabaseError, ModelError, UserError
+from dbgpt_lite.hub.client import Hub
+from dbgpt_lite.hub.downloads import Downloads
 from dbgpt_lite.knowledge.base import KnowledgeBase
 from dbgpt_lite.knowledge.embeddings import Embedder
 from dbgpt_lite.knowledge.rerank import CrossEncoderReranker
@@ -32,6 +34,7 @@ from dbgpt_lite.llm.lazy import LazyEngine, lazy_engine
 from dbgpt_lite.llm.loader import LoadOptions, load
 from dbgpt_lite.llm.manager import ModelManager, ModelStatus, configured_folder
 from dbgpt_lite.messages import Mode
+from dbgpt_lite.outbound import ConnectionLog, configured_hosts
 from dbgpt_lite.prompts import Prompts
 from dbgpt_lite.query_store import QueryStore
 from dbgpt_lite.sql.database import Databases
@@ -68,6 +71,8 @@ class Services:
     queries: QueryStore
     memory: ExampleMemory
     desk: QueryDesk
+    downloads: Downloads
+    connections: ConnectionLog
     _ready: threading.Event = field(default_factory=threading.Event)
     _closing: threading.Event = field(default_factory=threading.Event)
 
@@ -110,7 +115,7 @@ class Services:
         """Close files and connections, free models."""
         self._closing.set()
         with ExitStack() as last_to_first:
-            for part in (self.store, self.databases, self.knowledge, self.sql_model, self.models):
+            for part in (self.store, self.databases, self.knowledge, self.sql_model, self.models, self.downloads):
                 if part is not None:
                     last_to_first.callback(part.close)
 
@@ -159,8 +164,11 @@ class Services:
                 self.knowledge.ensure_folder(SAMPLE_SPACE, folder, cancel=self._closing)
 
 
-def build_services(settings: Settings) -> Services:
-    """Join everything. Opens files but loads no model. Raises ConfigError for what cannot be opened."""
+def build_services(settings: Settings, connections: ConnectionLog | None = None) -> Services:
+    """Join everything. Opens files but loads no model. Raises ConfigError for what cannot be opened.
+
+    `connections`: the log that watches this process; without one nothing is watched.
+    """
     data = _data_dir(settings.data_dir)
     embedder = Embedder(model_path(settings.embedding_model), settings.embedding_device)
     quoter = ExtractiveEngine(embedder.embed)
@@ -222,7 +230,13 @@ def build_services(settings: Settings) -> Services:
         queries,
         memory,
         QueryDesk(databases, store, memory),
+        Downloads(lambda: _hub(settings), settings.models_dir, settings.hf_endpoint),
+        connections or ConnectionLog(configured_hosts(settings)),
     )
+
+
+def _hub(settings: Settings) -> Hub:
+    return Hub(settings.hf_endpoint, settings.hf_token.get_secret_value())
 
 
 def _schema_search(embedder: Embedder) -> SchemaSearch:

@@ -1,4 +1,5 @@
-"""Command line: serve, ask, sql, space, ingest, memory, glossary, queries, audit, evaluate, quantize, hash-password,
+"""Command line: serve, ask, sql, space, ingest, memory, glossary, queries, audit, evaluate, quantize, download,
+hash-password,
 new-api-key.
 
 The same services as the page.
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dbgpt_lite import __version__
+from dbgpt_lite.cli_download import add_download
 from dbgpt_lite.cli_evaluate import add_evaluate
 from dbgpt_lite.cli_knowledge import add_commands, find_space, thrown_in
 from dbgpt_lite.cli_memory import add_memory
@@ -73,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     add_memory(add, OWNER, _opened)
     add_evaluate(add)
     add_quantize(add)
+    add_download(add)
     add("hash-password", _hash_password, "make a value for AUTH_USERS")
     add("new-api-key", _new_api_key, "make an API key and its value for API_KEYS")
     return parser

@@ -22,6 +22,9 @@ _LIBRARY_SETTINGS = {
     # Idle threads sleep; with the default they spin, and small models on busy cores slow down several times.
     "OMP_WAIT_POLICY": "PASSIVE",
 }
+_NO_NETWORK = ("TOKENIZERS_PARALLELISM", "OMP_WAIT_POLICY")
+# What the libraries take for the same word.
+_OFF = {"1": ("1", "on", "yes", "true"), "False": ("false",), "false": ("", "0", "no", "off", "false")}
 
 
 class Settings(BaseSettings):
@@ -48,6 +51,9 @@ class Settings(BaseSettings):
         SecretStr(""), description="Database of the conversations, e.g. mysql+pymysql://...; empty: SQLite in DATA_DIR."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much is logged.")
+    block_unexpected_connections: bool = Field(
+        False, description="Refuse outbound connections that nobody asked for and no setting names."
+    )
 
     # --- Language model
     llm_model: str = Field(
@@ -78,6 +84,12 @@ class Settings(BaseSettings):
     llm_top_p: float = Field(0.95, gt=0, le=1, description="Default nucleus sampling share.")
     llm_max_tokens: int = Field(512, ge=1, description="Default length limit of an answer in tokens.")
     models_dir: Path = Field(Path("models"), description="Where the Models page looks for model folders.")
+
+    hf_endpoint: str = Field("https://huggingface.co", description="Hub to download models from; a mirror's address.")
+    hf_token: SecretStr = Field(SecretStr(""), description="Token of the hub, for models with a licence to accept.")
+    model_downloads: Literal["auto", "on", "off"] = Field(
+        "auto", description="Download models on the Models page; auto: while AUTH_USERS is empty."
+    )
 
     # --- Documents
     embedding_model: str = Field(
@@ -140,6 +152,11 @@ class Settings(BaseSettings):
     def _split_equals(cls, value: object) -> object:
         return _pairs(value, "=")
 
+    @property
+    def may_download(self) -> bool:
+        """Whether the Models page downloads: a download may fill the disk that several people share."""
+        return self.model_downloads == "on" or (self.model_downloads == "auto" and not self.auth_users)
+
     @field_validator("data_dir", "models_dir")
     @classmethod
     def _from_root(cls, value: Path) -> Path:
@@ -160,6 +177,12 @@ def prepare_process() -> None:
     """Keep libraries offline and considerate. Call before any of them is imported."""
     for name, value in _LIBRARY_SETTINGS.items():
         os.environ.setdefault(name, value)
+
+
+def telemetry_left_on() -> tuple[str, ...]:
+    """Variables that make libraries report or look things up, where the environment overrules `prepare_process`."""
+    kept = (name for name in _LIBRARY_SETTINGS if name not in _NO_NETWORK)
+    return tuple(name for name in kept if os.environ.get(name, "").lower() not in _OFF[_LIBRARY_SETTINGS[name]])
 
 
 def keep_uploads_in(folder: Path) -> None:

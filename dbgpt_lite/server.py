@@ -11,9 +11,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from dbgpt_lite.auth import check_password, is_password_hash
-from dbgpt_lite.config import Settings, keep_uploads_in, load_settings, prepare_process
+from dbgpt_lite.config import Settings, keep_uploads_in, load_settings, prepare_process, telemetry_left_on
 from dbgpt_lite.errors import ConfigError, UserError
 from dbgpt_lite.guards import BrowserIdentity, PageHeaders, RequestFence
+from dbgpt_lite.outbound import ConnectionLog, configured_hosts, status_line
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _TALKATIVE = ("httpx", "sentence_transformers", "transformers", "accelerate", "faiss")
@@ -42,13 +43,17 @@ def serve(settings: Settings) -> None:
     check_settings(settings)
     listener = _listen(settings)
     keep_uploads_in(settings.data_dir / "uploads")
-    # Heavy imports wait until the settings are known to be right.
+    connections = ConnectionLog(configured_hosts(settings), settings.block_unexpected_connections)
+    connections.install()
+    connections.self_test()
+    # Heavy imports wait until the settings are known to be right, and are watched too.
     from dbgpt_lite.bootstrap import build_services
 
-    services = build_services(settings)
+    services = build_services(settings, connections)
     app = create_app(settings, services)
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3, server_header=False)
     print(f"dbgpt_lite runs on http://{_shown_host(settings.host)}:{settings.port}", flush=True)  # noqa: T201
+    print(status_line(connections, telemetry_left_on()), flush=True)  # noqa: T201
     services.start()
     try:
         asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))

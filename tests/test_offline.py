@@ -10,6 +10,11 @@ from dbgpt_lite.config import ROOT
 THREE_JOBS = """
 import ipaddress, sys
 
+from dbgpt_lite.outbound import ConnectionLog, status_line
+
+connections = ConnectionLog()
+connections.install()
+assert connections.self_test()
 seen = []
 
 def watch(event, args):
@@ -23,7 +28,7 @@ def watch(event, args):
 
 sys.addaudithook(watch)
 
-from dbgpt_lite.config import Settings, prepare_process
+from dbgpt_lite.config import Settings, prepare_process, telemetry_left_on
 
 prepare_process()
 from dbgpt_lite.bootstrap import build_services
@@ -32,7 +37,7 @@ from dbgpt_lite.server import create_app
 
 {attempt}
 settings = Settings(_env_file=None)
-with build_services(settings) as services:
+with build_services(settings, connections) as services:
     create_app(settings, services)
     services.prepare()
     for mode, question in (("chat", "What can you do?"), ("documents", "What is the return period?"),
@@ -40,6 +45,8 @@ with build_services(settings) as services:
         request = ChatRequest("", question, "test", mode, history=())
         answer = [e for e in services.chat.stream(request) if isinstance(e, Done)][0].answer
         assert answer.text and not answer.error, question
+assert connections.attempts() == (), connections.attempts()
+print(status_line(connections, telemetry_left_on()))
 print("seen:", sorted(set(seen)))
 """
 
@@ -56,7 +63,10 @@ def run(data: Path, attempt: str = "") -> "subprocess.CompletedProcess[str]":
 def test_three_jobs_make_no_outbound_connection(tmp_path: Path) -> None:
     done = run(tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.strip().endswith("seen: []")
+    status, seen = done.stdout.strip().splitlines()[-2:]
+    assert seen == "seen: []"
+    assert status.startswith("No outbound connection since the start")
+    assert "Telemetry of libraries is off" in status
 
 
 def test_the_watch_sees_an_attempt(tmp_path: Path) -> None:

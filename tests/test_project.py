@@ -17,16 +17,51 @@ PACKAGE = ROOT / "dbgpt_lite"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 LEVELS = {
-    0: ("texts", "errors", "messages", "config", "model_loading"),
-    1: ("llm", "knowledge", "sql", "store", "store_schema", "query_store", "audit_trail", "prompts", "auth", "guards"),
+    0: ("texts", "errors", "messages", "config", "model_loading", "outbound"),
+    1: (
+        "llm",
+        "knowledge",
+        "sql",
+        "hub",
+        "store",
+        "store_schema",
+        "query_store",
+        "audit_trail",
+        "prompts",
+        "auth",
+        "guards",
+    ),
     2: ("chat", "finetune", "evaluation"),
     3: ("bootstrap", "sql_solver"),
-    4: ("ui", "api", "cli", "cli_evaluate", "cli_knowledge", "cli_memory", "cli_progress", "cli_quantize"),
+    4: (
+        "ui",
+        "api",
+        "cli",
+        "cli_evaluate",
+        "cli_knowledge",
+        "cli_memory",
+        "cli_progress",
+        "cli_quantize",
+        "cli_download",
+    ),
     5: ("server", "__main__"),
 }
 LEVEL_OF = {name: level for level, names in LEVELS.items() for name in names}
 # Packages of one level that may not see each other; single modules of a level may (store and its schema).
-SIBLINGS = {"llm", "knowledge", "sql", "store", "query_store", "ui", "api", "cli", "chat", "finetune", "evaluation"}
+SIBLINGS = {
+    "llm",
+    "knowledge",
+    "sql",
+    "hub",
+    "store",
+    "query_store",
+    "ui",
+    "api",
+    "cli",
+    "chat",
+    "finetune",
+    "evaluation",
+}
 HOLDERS = {
     "gradio": {"ui", "server"},
     "faiss": {"knowledge"},

@@ -19,6 +19,7 @@ from dbgpt_lite.knowledge.loaders import TEXT_READERS
 from dbgpt_lite.knowledge.pinned import Allow, Patience, PinnedBackend, Resolver, system_resolver
 from dbgpt_lite.knowledge.records import Upload
 from dbgpt_lite.knowledge.web_names import page_name, reader_suffix
+from dbgpt_lite.outbound import asked_for
 
 _MAX_URL = 2000
 # Most that is unpacked at a time, so that the cap is looked at before the memory is full.
@@ -135,6 +136,7 @@ def _asked(url: httpx.URL, backend: PinnedBackend) -> Iterator[httpcore.Response
     tls = httpx.create_ssl_context() if url.scheme == "https" else None
     with (
         _named(url),
+        asked_for("web_page"),
         httpcore.ConnectionPool(ssl_context=tls, network_backend=backend, max_connections=1) as pool,
         pool.stream("GET", target, headers=[(b"Host", url.netloc), *_HEADERS]) as response,
     ):

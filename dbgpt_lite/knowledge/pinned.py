@@ -12,6 +12,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,7 +114,7 @@ class PinnedBackend(httpcore.NetworkBackend):
             except (OSError, UnicodeError):
                 answers.put(())
 
-        threading.Thread(target=ask, daemon=True, name="resolver").start()
+        threading.Thread(target=copy_context().run, args=(ask,), daemon=True, name="resolver").start()
         while True:
             try:
                 return answers.get(timeout=self._patience.left())

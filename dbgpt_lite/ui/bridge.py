@@ -62,6 +62,11 @@ ACTIONS = (
     "unload_model",
     "cancel_load",
     "model_status",
+    "download_model",
+    "resume_download",
+    "stop_download",
+    "discard_download",
+    "download_status",
     "show_settings",
 )
 # Hands a file to the reader once; a failed handler leaves "" and so nothing.

@@ -9,6 +9,7 @@ from markupsafe import Markup
 from dbgpt_lite.messages import EngineInfo
 from dbgpt_lite.texts import Language, text
 from dbgpt_lite.ui.bridge import Bridge, fact, telling
+from dbgpt_lite.ui.download_box import DownloadBox
 from dbgpt_lite.ui.i18n import say
 from dbgpt_lite.ui.icons import icon
 from dbgpt_lite.ui.render import error_box
@@ -33,6 +34,7 @@ class ModelsPage:
         with gr.Column(elem_id="page-models", elem_classes="page"):
             self.now = gr.HTML("", elem_id="models-now", js_on_load=None, apply_default_css=False)
             self.folders = gr.HTML("", elem_id="models-folders", js_on_load=None, apply_default_css=False)
+            self.download = DownloadBox(services, bridge)
 
     def wire(self) -> None:
         """Connect the events."""
@@ -41,6 +43,7 @@ class ModelsPage:
         on("load_model", telling(settings, self._load), None, [self._badge, self.now])
         on("unload_model", telling(settings, self._unload), None, [self._badge, self.now, self.folders])
         on("cancel_load", telling(settings, self._cancel_load), None, [self._badge, self.now])
+        self.download.wire(self._shown_folders, self.folders)
         on("model_status", telling(settings, self._status), None, [self._badge, self.now])
 
     def badge(self, language: Language) -> Markup:
@@ -54,9 +57,12 @@ class ModelsPage:
         return self.badge(language), current_model(models.status, models.engine.info, language)
 
     def _show(self, request: gr.Request) -> tuple[Any, ...]:
+        return *self._status(request), self._shown_folders(request)
+
+    def _shown_folders(self, request: gr.Request) -> Markup:
         language = reader_of(request, self._services.settings).language
         chosen = self._services.settings.llm_quantization
-        return *self._status(request), folder_list(self._services.models.folders(), chosen, language)
+        return folder_list(self._services.models.folders(), chosen, language)
 
     def _load(self, event: gr.EventData, request: gr.Request) -> tuple[Markup, Markup]:
         quantization = fact(event, "quantization")

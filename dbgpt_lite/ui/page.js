@@ -175,6 +175,7 @@
     const nudge = (nudges > 0 && beat % 2 === 0) || (working && beat % 4 === 0);
     if (nudges > 0 && beat % 2 === 0) nudges -= 1;
     if (trigger && (nudge || (!document.hidden && (changing || (page() === "models" && beat % 5 === 0))))) trigger("model_status", {});
+    if (trigger && !document.hidden && page() === "models" && $("[data-downloading]")) trigger("download_status", {});
   }, 1000);
 
   // --- Work in the background: look again every second while some is under way and somebody looks.

@@ -9,9 +9,10 @@ import gradio as gr
 from markupsafe import Markup
 from pydantic import SecretStr
 
-from dbgpt_lite.config import ROOT, Settings
+from dbgpt_lite.config import ROOT, Settings, telemetry_left_on
 from dbgpt_lite.texts import Language
 from dbgpt_lite.ui.bridge import Bridge, telling
+from dbgpt_lite.ui.connections_view import connections_panel
 from dbgpt_lite.ui.i18n import say
 from dbgpt_lite.ui.session import reader_of
 
@@ -38,11 +39,13 @@ class SettingsPage:
 
     def _show(self, request: gr.Request) -> Markup:
         settings = self._services.settings
-        return settings_tables(settings, reader_of(request, settings).language)
+        language = reader_of(request, settings).language
+        panel = connections_panel(self._services.connections, telemetry_left_on(), language)
+        return settings_tables(settings, language, panel)
 
 
-def settings_tables(settings: Settings, language: Language) -> Markup:
-    """Every setting by group: its name, its value, and what it is for."""
+def settings_tables(settings: Settings, language: Language, first: Markup | None = None) -> Markup:
+    """Every setting by group: its name, its value, and what it is for; `first` stands above them."""
     body, group = Markup(""), Markup("")
     for name in type(settings).model_fields:
         if name in GROUPS:
@@ -56,7 +59,7 @@ def settings_tables(settings: Settings, language: Language) -> Markup:
     head = Markup('<header class="page-head"><div><h1>{}</h1><p>{}</p></div></header>').format(
         say("page_settings", language), say("settings_intro", language)
     )
-    return head + body + _group(group)
+    return head + (first or Markup("")) + body + _group(group)
 
 
 def shown_value(name: str, value: object, language: Language) -> str:

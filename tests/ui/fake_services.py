@@ -18,6 +18,8 @@ from dbgpt_lite.chat.context import AutoContext, Context, Route
 from dbgpt_lite.chat.service import ChatService
 from dbgpt_lite.config import ROOT, Settings
 from dbgpt_lite.errors import ModelError
+from dbgpt_lite.hub.client import Hub
+from dbgpt_lite.hub.downloads import Downloads
 from dbgpt_lite.llm.manager import ModelFolder, ModelStatus
 from dbgpt_lite.messages import (
     ChatEvent,
@@ -34,6 +36,7 @@ from dbgpt_lite.messages import (
     Step,
     Usage,
 )
+from dbgpt_lite.outbound import ConnectionLog
 from dbgpt_lite.prompts import Prompts
 from dbgpt_lite.query_store import QueryStore
 from dbgpt_lite.sql.database import Databases
@@ -217,6 +220,8 @@ class FakeServices:
     desk: FakeDesk
     queries: QueryStore
     questions: dict[str, dict[str, list[str]]]
+    downloads: Downloads
+    connections: ConnectionLog
     engine: ScriptedEngine = field(repr=False)
 
     @property
@@ -226,6 +231,7 @@ class FakeServices:
 
 def make_services(folder: Path, **settings: Any) -> FakeServices:
     """Everything on files in `folder`."""
+    settings = {"models_dir": folder / "models", "hf_endpoint": "http://127.0.0.1:9", **settings}
     chosen = Settings(data_dir=folder, _env_file=None, **settings)
     store = ConversationStore(f"sqlite:///{folder / 'store.db'}")
     queries = QueryStore(store.engine)
@@ -236,7 +242,21 @@ def make_services(folder: Path, **settings: Any) -> FakeServices:
     chat = ChatService(store, lambda: engine, sources, Prompts(ROOT / "prompts"))
     desk = FakeDesk(databases, store, queries.audit)
     models, knowledge = FakeModels(engine), FakeKnowledge()
-    return FakeServices(chosen, store, chat, models, knowledge, databases, desk, queries, _QUESTIONS, engine)
+    downloads = Downloads(lambda: Hub(chosen.hf_endpoint), chosen.models_dir, chosen.hf_endpoint)
+    return FakeServices(
+        chosen,
+        store,
+        chat,
+        models,
+        knowledge,
+        databases,
+        desk,
+        queries,
+        _QUESTIONS,
+        downloads,
+        ConnectionLog({"db.example": "DATABASE_URL"}),
+        engine,
+    )
 
 
 def _route(request: ChatRequest) -> Route:

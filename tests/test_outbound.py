@@ -1,0 +1,216 @@
+"""The watch over outbound connections: in a process of its own, since a hook cannot be taken out again."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dbgpt_lite.config import ROOT, Settings, telemetry_left_on
+from dbgpt_lite.outbound import ConnectionLog, configured_hosts, status_line
+
+# A second hook, after the watch, stops what the first lets through: no packet leaves the test.
+START = """
+import json, socket, sys, threading
+from dbgpt_lite.outbound import ConnectionLog, OutboundRefused, asked_for, status_line
+connections = ConnectionLog({"llm.example": "LLM_ENDPOINT", "192.0.2.7": "DATABASE_URL"}, refuse=REFUSE)
+
+def resolve(host, port, *args, **more):
+    if host[0].isdigit():
+        return real(host, port, *args, **more)
+    sys.audit("socket.getaddrinfo", host, port, 0, 0, 0)
+    address = "198.51.100.9" if host == "llm.example" else "198.51.100.8"
+    return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+
+real, socket.getaddrinfo = socket.getaddrinfo, resolve
+connections.install()
+
+def stop(event, args):
+    if event == "socket.connect" and isinstance(args[1], tuple) and args[1][0].startswith(("192.0.2.", "198.51.100.")):
+        raise ConnectionError("stopped by the test")
+
+sys.addaudithook(stop)
+
+def reach(host, port=443):
+    try:
+        socket.create_connection((host, port), timeout=1)
+    except OutboundRefused:
+        return "refused"
+    except OSError as error:
+        return str(error)
+
+CODE
+print(json.dumps([[a.kind, a.who, a.host, a.port, a.count, a.refused] for a in connections.attempts()]))
+"""
+
+
+def watched(code: str, refuse: bool = False) -> list[list[object]]:
+    """What the watch saw of `code`, the latest first."""
+    program = START.replace("REFUSE", str(refuse)).replace("CODE", code)
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found: list[list[object]] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def test_nothing_is_seen_of_this_computer() -> None:
+    code = """
+server = socket.create_server(("127.0.0.1", 0))
+port = server.getsockname()[1]
+for host in ("127.0.0.1", "::ffff:127.0.0.1", "::1", "0.0.0.0", "localhost"):
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as one:
+        one.connect_ex((host, port))
+socket.getaddrinfo = real
+real("localhost", 80); real(None, 80); real(socket.gethostname(), 80); real("192.0.2.1", 80)
+left, right = socket.socketpair()
+left.sendmsg([b"x"])
+with socket.socket(socket.AF_UNIX) as unix:
+    unix.connect_ex("/nowhere")
+"""
+    assert watched(code) == []
+
+
+def test_an_unexpected_connection_is_seen_and_its_package_named() -> None:
+    code = """
+assert reach("192.0.2.1") == "stopped by the test"
+import httpx
+try:
+    httpx.get("http://tracker.example/ping", trust_env=False)
+except httpx.HTTPError:
+    pass
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+    sys.audit("socket.sendto", one, ("192.0.2.2", 53))
+"""
+    assert watched(code) == [
+        ["unexpected", "__main__", "192.0.2.2", 53, 1, False],
+        ["unexpected", "__main__", "tracker.example", 80, 1, False],
+        ["unexpected", "__main__", "192.0.2.1", 443, 1, False],
+    ]
+
+
+def test_a_library_is_named_by_itself(tmp_path: Path) -> None:
+    (tmp_path / "chatty.py").write_text(
+        "import httpx\ndef report():\n    try:\n        httpx.get('http://192.0.2.3', trust_env=False)\n"
+        "    except httpx.HTTPError: pass\n"
+    )
+    code = f"sys.path.insert(0, {str(tmp_path)!r}); import chatty; threading.Thread(target=chatty.report).start()"
+    code += "\nfor thread in threading.enumerate()[1:]: thread.join()"
+    assert watched(code) == [["unexpected", "chatty", "192.0.2.3", 80, 1, False]]
+
+
+def test_what_was_asked_for_and_what_is_configured() -> None:
+    code = """
+import asyncio
+with asked_for("download"):
+    assert reach("hub.example") == "stopped by the test"
+    reach("hub.example")
+assert reach("llm.example", 8000) == "stopped by the test"
+async def main():
+    try:
+        await asyncio.open_connection("llm.example", 8000)
+    except ConnectionError:
+        pass
+asyncio.run(main())
+reach("192.0.2.7", 3306)
+assert reach("hub.example") == "refused"
+"""
+    assert watched(code, refuse=True) == [
+        ["unexpected", "__main__", "hub.example", 0, 1, True],
+        ["configured", "DATABASE_URL", "192.0.2.7", 3306, 1, False],
+        # The event loop looks names up in a thread of its own; address and name are joined all the same.
+        ["configured", "LLM_ENDPOINT", "llm.example", 8000, 2, False],
+        ["asked", "download", "hub.example", 443, 2, False],
+    ]
+
+
+def test_a_page_that_a_reader_adds_is_asked_for(tmp_path: Path) -> None:
+    code = f"""
+from pathlib import Path
+everywhere = lambda address: True
+from dbgpt_lite.errors import UserError
+from dbgpt_lite.knowledge.fetch import FetchLimits, fetch
+try:
+    fetch("http://page.example/a", Path({str(tmp_path)!r}), FetchLimits(), threading.Event(), allow=everywhere)
+except UserError as error:
+    assert error.key == "knowledge.url_unreachable", error.key
+"""
+    assert watched(code, refuse=True) == [["asked", "web_page", "page.example", 80, 1, False]]
+
+
+def test_refusing_stops_it_before_it_is_made() -> None:
+    code = """
+assert reach("192.0.2.1") == "refused"
+assert reach("tracker.example") == "refused"
+with socket.create_server(("127.0.0.1", 0)) as server:
+    socket.create_connection(("127.0.0.1", server.getsockname()[1]), timeout=5).close()
+"""
+    seen = watched(code, refuse=True)
+    assert [(one[2], one[5]) for one in seen] == [("tracker.example", True), ("192.0.2.1", True)]
+
+
+def test_the_self_test_tells_a_watch_that_sees_from_one_that_does_not() -> None:
+    code = """
+assert connections.self_test() and connections.tested
+blind = ConnectionLog()
+assert not blind.tested
+"""
+    assert watched(code) == []
+    assert not ConnectionLog().tested
+    assert "not being watched" in status_line(ConnectionLog(), ())
+
+
+def test_the_list_is_bounded() -> None:
+    code = """
+with socket.socket() as one:
+    for port in range(1, 500):
+        sys.audit("socket.sendto", one, ("192.0.2.1", port))
+"""
+    seen = watched(code)
+    assert len(seen) == 200
+    assert seen[0][3] == 499
+
+
+def test_the_status_line_in_both_languages() -> None:
+    code = """
+connections.self_test()
+quiet = status_line(connections, ())
+assert "No outbound connection" in quiet and "tested" in quiet and "Telemetry of libraries is off" in quiet, quiet
+assert "没有对外连接" in status_line(connections, (), "zh")
+reach("192.0.2.1")
+loud = status_line(connections, ("HF_HUB_OFFLINE",))
+assert "1 unexpected" in loud and "HF_HUB_OFFLINE" in loud, loud
+assert "意外 1 次" in status_line(connections, (), "zh")
+"""
+    assert len(watched(code)) == 1
+
+
+def test_hosts_of_the_settings() -> None:
+    settings = Settings(
+        _env_file=None,
+        llm_endpoint="http://GPU.example:8000/v1",
+        database_url="mysql+pymysql://reader:p%40ss@db.example:3306/shop",
+        databases={"two": "mysql://u:p@[2001:db8::1]/x", "file": "sqlite:////tmp/a.db"},
+        vector_store="qdrant+https://key@vectors.example",
+        store_url="mysql+pymysql://store.example/db",
+    )
+    assert configured_hosts(settings) == {
+        "gpu.example": "LLM_ENDPOINT",
+        "db.example": "DATABASE_URL",
+        "2001:db8::1": "DATABASES",
+        "vectors.example": "VECTOR_STORE",
+        "store.example": "STORE_URL",
+    }
+    assert configured_hosts(Settings(_env_file=None)) == {}
+
+
+def test_telemetry_that_the_environment_turns_on_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (
+        ("HF_HUB_OFFLINE", "YES"), ("HF_HUB_DISABLE_TELEMETRY", "1"), ("GRADIO_ANALYTICS_ENABLED", "False"),
+        ("LANGSMITH_TRACING", "false"),
+    ):  # fmt: skip
+        monkeypatch.setenv(name, value)
+    assert telemetry_left_on() == ()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "True")
+    assert telemetry_left_on() == ("HF_HUB_OFFLINE", "GRADIO_ANALYTICS_ENABLED")
