@@ -15,7 +15,7 @@ from tests.llm.tiny_models import make_model, make_tokenizer
 def babbler(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random Llama with a long window: greedy, it babbles until it is stopped."""
     folder = tmp_path_factory.mktemp("models") / "babbler"
-    make_model(folder, max_position_embeddings=65536, num_hidden_layers=8, hidden_size=256)
+    make_model(folder, endless=True, max_position_embeddings=65536, num_hidden_layers=8, hidden_size=256)
     make_tokenizer(folder)
     return folder
 
