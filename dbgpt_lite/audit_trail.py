@@ -101,8 +101,11 @@ class AuditTrail:
         return self._read(query)
 
     def history(self, owner: str, connection: str = "", limit: int = 100) -> list[AuditEntry]:
-        """The owner's own queries, each text once as it was last run, newest first. Plans (EXPLAIN) are left out."""
-        own = (audit.c.owner == owner) & audit.c.origin.not_in(("explain", "lookup"))
+        """The owner's own queries, each text once as it was last run, newest first.
+
+        Plans (EXPLAIN) and what the app looked up by itself are left out.
+        """
+        own = (audit.c.owner == owner) & audit.c.origin.not_in(("explain", "lookup", "schema"))
         if connection:
             own &= audit.c.connection == connection
         last = sa.select(sa.func.max(audit.c.id)).where(own).group_by(audit.c.connection, audit.c.asked_key)

@@ -12,6 +12,7 @@ from types import TracebackType
 
 import sqlalchemy.exc
 
+from dbgpt_lite.audit_trail import AuditTrail
 from dbgpt_lite.chat.answerable import Answerable
 from dbgpt_lite.chat.context import AutoContext, ContextSource, DatabaseContext, DocumentContext, PlainChat
 from dbgpt_lite.chat.examples import ExampleMemory
@@ -237,6 +238,16 @@ def build_services(settings: Settings, connections: ConnectionLog | None = None)
 
 def _hub(settings: Settings) -> Hub:
     return Hub(settings.hf_endpoint, settings.hf_token.get_secret_value())
+
+
+@contextmanager
+def audit_log(settings: Settings) -> Iterator[AuditTrail]:
+    """The audit of these settings by itself, for statements that are sent without the app. Raises ConfigError."""
+    store = _store(settings, _data_dir(settings.data_dir))
+    try:
+        yield AuditTrail(store.engine, settings.sql_audit_days)
+    finally:
+        store.close()
 
 
 def _schema_search(embedder: Embedder) -> SchemaSearch:

@@ -13,6 +13,7 @@ from dbgpt_lite.cli_progress import LoadingLine
 from dbgpt_lite.errors import NotFound, UserError
 
 if TYPE_CHECKING:
+    from dbgpt_lite.audit_trail import AuditTrail
     from dbgpt_lite.config import Settings
     from dbgpt_lite.evaluation.exam import LanguageExam
     from dbgpt_lite.evaluation.sql_dataset import SqlQuestion
@@ -127,14 +128,18 @@ def _text_to_sql(options: argparse.Namespace) -> int:
 def _databases(
     options: argparse.Namespace, settings: "Settings", questions: "Sequence[SqlQuestion]"
 ) -> "Iterator[DatabaseFolder | OneDatabase]":
-    """The databases of the questions: one for all, a folder of them, or the sample. Raises UserError."""
+    """The databases of the questions: one for all, a folder of them, or the sample. Raises UserError.
+
+    Statements to a connection are in the audit. Files of a dataset are nobody's database, and the sample is made anew.
+    """
+    from dbgpt_lite.bootstrap import audit_log
     from dbgpt_lite.evaluation.text_to_sql import DatabaseFolder, OneDatabase, sample_database
 
     names = {one.database for one in questions}
     if options.database:
         if len(names) > 1:
             raise UserError("app.many_exam_databases", count=len(names))
-        with closing(_connection(settings, options.database)) as one:
+        with audit_log(settings) as audit, closing(_connection(settings, options.database, audit)) as one:
             yield one
     elif options.dataset and names != {""}:
         beside = [options.dataset.parent / name for name in ("database", "dev_databases")]
@@ -148,7 +153,7 @@ def _databases(
             yield OneDatabase(database)
 
 
-def _connection(settings: "Settings", name: str) -> "OneDatabase":
+def _connection(settings: "Settings", name: str, audit: "AuditTrail") -> "OneDatabase":
     """The connection of that name, or at that URL. Raises NotFound and ConfigError."""
     from dbgpt_lite.bootstrap import MAIN_DATABASE
     from dbgpt_lite.evaluation.text_to_sql import ROW_LIMIT, OneDatabase
@@ -161,7 +166,8 @@ def _connection(settings: "Settings", name: str) -> "OneDatabase":
         raise NotFound("sql.no_connection", name=name)
     # What a connection hides is hidden from an exam too, which shows it to a model and writes it to files.
     rules = rules_for(name, parse_rules(settings.database_rules)) if name in urls else None
-    return OneDatabase(Database(name if name in urls else "exam", url, ROW_LIMIT, settings.sql_timeout_s, rules))
+    known = name if name in urls else "exam"
+    return OneDatabase(Database(known, url, ROW_LIMIT, settings.sql_timeout_s, rules, audit))
 
 
 def _with_model(settings: "Settings", model: str | None) -> "Settings":

@@ -119,9 +119,9 @@ def _import_examples(owner: str, services: "Services", options: argparse.Namespa
 
 
 def _export_examples(services: "Services", options: argparse.Namespace) -> None:
-    from dbgpt_lite.chat.memory_files import write_examples
+    from dbgpt_lite.chat.memory_files import one_a_question, write_examples
 
-    found = services.queries.examples.all(options.database)
+    found = one_a_question(services.queries.examples.all(options.database))
     _write(options.out, write_examples(found), len(found))
 
 

@@ -9,9 +9,10 @@ from dbgpt_lite.texts import Language
 Role = Literal["system", "user", "assistant"]
 Mode = Literal["auto", "chat", "documents", "database"]
 MODES: tuple[Mode, ...] = ("auto", "chat", "documents", "database")
-Origin = Literal["model", "editor", "explain", "lookup", "api", "cli"]
+Origin = Literal["model", "editor", "explain", "lookup", "api", "cli", "exam", "schema"]
 """Where a statement comes from, for the audit: written by a model for a question on the page, typed by a person on the
-page, the plan asked for before a model's query runs, or made for a question by the API or the command line."""
+page, the plan asked for before a model's query runs, made for a question by the API or the command line, asked by an
+exam, or read by the app to know the schema and sampled values."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 the audit trail (audit_trail.py). All in the database of the conversations.
 
 Examples and terms are shared by everybody who may use the app, like the connections they belong to; who added one is
-kept with it. Saved queries are their owner's alone.
+kept with it. An example is replaced and forgotten by its owner and the operator only. Saved queries are their owner's
+alone.
 """
 
 import hashlib
@@ -29,6 +30,7 @@ MAX_NAME = 100
 MAX_EXAMPLES = 5_000  # of one connection: every question looks through them
 MAX_TERMS = 2_000
 MAX_SAVED = 1_000  # of one owner
+_OF_ONE = ("connection", "question_key", "owner")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +85,14 @@ class SavedQuery:
 
 
 class ExampleStore:
-    """Questions and the SQL that answers them; one for a question (as `question_key` compares) on a connection."""
+    """Questions and the SQL that answers them; of one owner one for a question (as `question_key` compares) on a
+    connection."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
 
     def add(self, owner: str, new: NewExample) -> Example:
-        """Remember an example in the place of an older one of the same question. Raises UserError, TooLarge."""
+        """Remember an example in the place of the owner's older one of the question. Raises UserError, TooLarge."""
         return self.add_all(owner, [new])[0]
 
     def add_all(self, owner: str, new: Sequence[NewExample]) -> list[Example]:
@@ -97,10 +100,10 @@ class ExampleStore:
         rows = [_example_values(owner, one) for one in new]
         with self._engine.begin() as db:
             for values in sorted(rows, key=_example_place):
-                _put(db, examples, ("connection", "question_key"), values)
+                _put(db, examples, _OF_ONE, values)
             for connection in {values["connection"] for values in rows}:
                 _check_count(db, examples, examples.c.connection == connection, MAX_EXAMPLES)
-            kept = [_one(db, examples, ("connection", "question_key"), values) for values in rows]
+            kept = [_one(db, examples, _OF_ONE, values) for values in rows]
         return [_example(row) for row in kept]
 
     def all(self, connection: str = "", search: str = "") -> list[Example]:
@@ -122,8 +125,18 @@ class ExampleStore:
             return tuple(db.execute(sa.select(*facts).where(examples.c.connection == connection)).one())
 
     def remove(self, example: int) -> None:
-        """Forget an example. Raises NotFound."""
+        """Forget anybody's example, for the operator. Raises NotFound."""
         _remove(self._engine, examples, examples.c.id == example, "queries.no_example")
+
+    def forget(self, owner: str, connection: str, question: str, sql: str) -> None:
+        """Forget the owner's example of this very pair, if there is one."""
+        chosen = (examples.c.owner == owner) & (examples.c.connection == connection)
+        chosen &= examples.c.question_key == question_key(question)
+        with self._engine.begin() as db:
+            kept = db.execute(sa.select(examples.c.id, examples.c.statement).where(chosen)).one_or_none()
+            # Compared here: MySQL would take 'a' and 'A' for the same.
+            if kept and kept.statement == sql.strip():
+                db.execute(examples.delete().where(examples.c.id == kept.id))
 
 
 class GlossaryStore:

@@ -10,7 +10,7 @@ from dbgpt_lite.chat.support import Near
 from dbgpt_lite.chat.text_to_sql import SqlOutcome, answer_with_sql
 from dbgpt_lite.errors import UserError
 from dbgpt_lite.evaluation.sql_dataset import SqlQuestion
-from dbgpt_lite.evaluation.text_to_sql import Solution, Solver
+from dbgpt_lite.evaluation.text_to_sql import WHO, Solution, Solver
 from dbgpt_lite.knowledge.words import is_chinese
 from dbgpt_lite.llm.engine import Engine
 from dbgpt_lite.messages import SqlAttempt, SqlTried
@@ -68,6 +68,8 @@ def sql_solver(
             Event(),
             memory=remembered(database),
             answerable=answerable,
+            who=WHO,
+            origin="exam",
         )
         try:
             while True:

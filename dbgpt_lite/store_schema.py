@@ -53,24 +53,33 @@ messages = sa.Table(
 # What migration 2 adds stands apart: the first migration makes the tables of `metadata`, then as now.
 query_metadata = sa.MetaData()
 
-examples = sa.Table(
-    "query_examples",
-    query_metadata,
-    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("connection", _exact(128), nullable=False),
-    # SHA-256 of the question as it is compared: MySQL indexes no text of any length.
-    sa.Column("question_key", _exact(64), nullable=False),
-    sa.Column("question", _long_text, nullable=False),
-    sa.Column("statement", _long_text, nullable=False),
-    sa.Column("language", sa.String(8), nullable=False),
-    sa.Column("origin", sa.String(16), nullable=False),
-    sa.Column("owner", _exact(128), nullable=False),
-    sa.Column("created", _time, nullable=False),
-    sa.UniqueConstraint("connection", "question_key", name="one_example_a_question"),
-    sqlite_autoincrement=True,
-    mysql_charset="utf8mb4",
-    mariadb_charset="utf8mb4",
-)
+
+def _examples(name: str, metadata: sa.MetaData, *one: str) -> sa.Table:
+    """A table of examples that holds one for each set of the columns `one`."""
+    return sa.Table(
+        name,
+        metadata,
+        sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+        sa.Column("connection", _exact(128), nullable=False),
+        # SHA-256 of the question as it is compared: MySQL indexes no text of any length.
+        sa.Column("question_key", _exact(64), nullable=False),
+        sa.Column("question", _long_text, nullable=False),
+        sa.Column("statement", _long_text, nullable=False),
+        sa.Column("language", sa.String(8), nullable=False),
+        sa.Column("origin", sa.String(16), nullable=False),
+        sa.Column("owner", _exact(128), nullable=False),
+        sa.Column("created", _time, nullable=False),
+        sa.UniqueConstraint(*one, name="one_example_a_question"),
+        sqlite_autoincrement=True,
+        mysql_charset="utf8mb4",
+        mariadb_charset="utf8mb4",
+    )
+
+
+# Of migration 2: one for all owners, so that the last to write took the place of everybody else's.
+_shared_examples = _examples("query_examples", query_metadata, "connection", "question_key")
+_owned_metadata = sa.MetaData()
+examples = _examples("owned_examples", _owned_metadata, "connection", "question_key", "owner")
 
 glossary = sa.Table(
     "glossary",
@@ -137,7 +146,21 @@ def _what_was_asked_of_databases(db: sa.Connection) -> None:
     query_metadata.create_all(db)
 
 
-MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_first_schema, _what_was_asked_of_databases)
+def _examples_of_each_owner(db: sa.Connection) -> None:
+    """MySQL commits between these steps: begun again after a crash, they end the same."""
+    _owned_metadata.create_all(db)
+    if sa.inspect(db).has_table(_shared_examples.name):
+        db.execute(examples.delete())
+        names = [column.name for column in examples.columns]
+        db.execute(examples.insert().from_select(names, sa.select(*(_shared_examples.c[name] for name in names))))
+        _shared_examples.drop(db)
+
+
+MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
+    _first_schema,
+    _what_was_asked_of_databases,
+    _examples_of_each_owner,
+)
 """Step n brings a store from version n to n + 1. Steps are only ever added; a released one never changes."""
 
 

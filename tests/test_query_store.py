@@ -55,13 +55,45 @@ def test_a_store_of_the_first_schema_is_brought_up_with_its_rows(url: str, monke
     store = ConversationStore(url)
     assert [message.content for message in store.messages(ANA, conversation)] == ["一共有多少订单？", "12"]
     with store.engine.connect() as db:
-        assert db.scalar(sa.text("SELECT version FROM schema_version")) == 2
+        assert db.scalar(sa.text("SELECT version FROM schema_version")) == 3
     queries = QueryStore(store.engine)
     queries.examples.add(ANA, example("How many orders?"))
     store.close()
     again = ConversationStore(url)
     assert [one.question for one in QueryStore(again.engine).examples.all()] == ["How many orders?"]
     again.close()
+
+
+@pytest.mark.parametrize("crashed", [False, True])
+def test_examples_of_the_second_schema_keep_their_numbers_and_owners(
+    url: str, crashed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`crashed`: the step had copied them and was ended before it dropped the old table."""
+    rows = [
+        {"id": 7, "connection": "shop", "question_key": question_key("多少订单？"), "question": "多少订单？",
+         "statement": SQL, "language": "zh", "origin": "thumbs", "owner": ANA, "created": store_schema.utc_now()},
+        {"id": 9, "connection": "shop", "question_key": question_key("q"), "question": "q",
+         "statement": "SELECT 1", "language": "en", "origin": "imported", "owner": "cli",
+         "created": store_schema.utc_now()},
+    ]  # fmt: skip
+    with monkeypatch.context() as patched:
+        patched.setattr(store_schema, "MIGRATIONS", store_schema.MIGRATIONS[:2])
+        second = ConversationStore(url)
+        with second.engine.begin() as db:
+            db.execute(sa.insert(sa.table("query_examples", *map(sa.column, rows[0]))), rows)
+            if crashed:
+                store_schema.examples.create(db)
+                db.execute(store_schema.examples.insert(), rows[:1])
+        second.close()
+    store = ConversationStore(url)
+    kept = QueryStore(store.engine).examples
+    assert sorted((one.id, one.question, one.sql, one.owner, one.origin, one.language) for one in kept.all()) == [
+        (7, "多少订单？", SQL, ANA, "thumbs", "zh"), (9, "q", "SELECT 1", "cli", "imported", "en"),
+    ]  # fmt: skip
+    assert "query_examples" not in sa.inspect(store.engine).get_table_names()
+    kept.add(BEN, example("q", "SELECT 2"))
+    assert sorted(one.sql for one in kept.all(search="SELECT")) == ["SELECT 1", "SELECT 2", SQL]
+    store.close()
 
 
 def test_an_example_comes_back_as_it_was_and_belongs_to_everybody(queries: QueryStore) -> None:
@@ -74,10 +106,27 @@ def test_an_example_comes_back_as_it_was_and_belongs_to_everybody(queries: Query
 def test_the_same_question_on_a_connection_replaces(queries: QueryStore) -> None:
     first = queries.examples.add(ANA, example("How many orders are there?"))
     queries.examples.add(ANA, example("How many orders are there?", connection="hr"))
-    second = queries.examples.add(BEN, example(" how many  ORDERS are there ？", "SELECT 2"))
+    second = queries.examples.add(ANA, example(" how many  ORDERS are there ？", "SELECT 2"))
     assert second.id == first.id
-    assert [(one.sql, one.owner) for one in queries.examples.all("shop")] == [("SELECT 2", BEN)]
+    assert [(one.sql, one.owner) for one in queries.examples.all("shop")] == [("SELECT 2", ANA)]
     assert len(queries.examples.all()) == 2
+
+
+def test_nobody_replaces_or_forgets_anothers_example(queries: QueryStore) -> None:
+    anas = queries.examples.add(ANA, NewExample("shop", "How many?", "SELECT 'a'", "en", "thumbs"))
+    bens = queries.examples.add(BEN, NewExample("shop", "how many", "SELECT 'b'", "en", "edited"))
+    assert sorted(queries.examples.all("shop"), key=lambda one: one.id) == [anas, bens]
+    for owner, connection, question, sql in (
+        (BEN, "shop", "How many?", "SELECT 'a'"),
+        (BEN, "shop", "How many?", "SELECT 'B'"),
+        (BEN, "hr", "How many?", "SELECT 'b'"),
+        (BEN, "shop", "How many then?", "SELECT 'b'"),
+        (ANA.upper(), "shop", "How many?", "SELECT 'a'"),
+    ):
+        queries.examples.forget(owner, connection, question, sql)
+    assert len(queries.examples.all("shop")) == 2
+    queries.examples.forget(BEN, "shop", " HOW many ", "SELECT 'b'")
+    assert queries.examples.all("shop") == [anas]
 
 
 def test_search_looks_in_question_and_sql_and_takes_wildcards_as_text(queries: QueryStore) -> None:
@@ -116,14 +165,15 @@ def test_a_connection_holds_so_many_examples_and_no_more(queries: QueryStore, mo
     assert len(queries.examples.all("shop")) == 3
 
 
-def test_many_writers_of_one_question_leave_one_example(queries: QueryStore) -> None:
+def test_many_writers_of_one_question_leave_one_example_each(queries: QueryStore) -> None:
     errors: list[BaseException] = []
 
     def write(number: int) -> None:
         try:
             questions = [f"question {n}" for n in range(10)]
             chosen = questions if number % 2 else questions[::-1]
-            queries.examples.add_all(f"user:{number}", [example(question, f"SELECT {number}") for question in chosen])
+            owner = f"user:{number // 2}"
+            queries.examples.add_all(owner, [example(question, f"SELECT {number}") for question in chosen])
         except BaseException as error:
             errors.append(error)
 
@@ -134,9 +184,9 @@ def test_many_writers_of_one_question_leave_one_example(queries: QueryStore) -> 
         thread.join()
     assert not errors
     kept = queries.examples.all()
-    assert len(kept) == 10
-    # Each import is one transaction: its rows are all of one writer, or all of another.
-    assert len({one.owner for one in kept}) == 1
+    assert len(kept) == 30
+    # Each import is one transaction: the rows of an owner are all of one writer, or all of another.
+    assert len({(one.owner, one.sql) for one in kept}) == 3
 
 
 def test_terms_of_a_connection_come_with_those_for_all(queries: QueryStore) -> None:

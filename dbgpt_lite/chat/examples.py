@@ -66,7 +66,10 @@ class WordIndex:
 
     def __init__(self, examples: Sequence[Example]) -> None:
         self.examples = examples
-        self._keys = {question_key(example.question): row for row, example in enumerate(examples)}
+        self._keys: dict[str, tuple[int, ...]] = {}
+        for row, example in enumerate(examples):
+            key = question_key(example.question)
+            self._keys[key] = (*self._keys.get(key, ()), row)
         words = [_words(example.question) for example in examples]
         self._rows: dict[str, list[int]] = {}
         for row, found in enumerate(words):
@@ -76,14 +79,14 @@ class WordIndex:
         self._rarest = math.log(1 + len(examples))
         self._sizes = [sum(self._weights[word] for word in found) for found in words]
 
-    def same(self, question: str) -> int | None:
-        """The row of the same question."""
-        return self._keys.get(question_key(question))
+    def same(self, question: str) -> tuple[int, ...]:
+        """The rows of the same question, one of each owner."""
+        return self._keys.get(question_key(question), ())
 
     def shared(self, question: str) -> dict[int, float]:
         """Dice coefficient of the words of the question and of each example that shares some, weighted by idf.
 
-        A word that no example holds weighs as much as the rarest. The row of the same question is always there.
+        A word that no example holds weighs as much as the rarest. The rows of the same question are always there.
         """
         asked = _words(question)
         size = sum(self._weights.get(word, self._rarest) for word in asked)
@@ -92,8 +95,7 @@ class WordIndex:
             for row in self._rows.get(word, ()):
                 both[row] = both.get(row, 0.0) + self._weights[word]
         found = {row: 2 * weight / (size + self._sizes[row]) for row, weight in both.items()}
-        same = self.same(question)
-        return found if same is None else {**found, same: 1.0}
+        return found | dict.fromkeys(self.same(question), 1.0)
 
 
 class Connections(Protocol):
@@ -123,21 +125,19 @@ class ExampleMemory:
         name, checked = self._check(connection, sql)
         return self._queries.examples.add(owner, NewExample(name, question, checked, language_of(question), origin))
 
-    def forget(self, connection: str, question: str, sql: str) -> None:
-        """Remove this very pair, if it is kept; another query for the question stays. Raises NotFound."""
-        name = self._databases.get(connection).name
-        for example in self._queries.examples.all(name):
-            if question_key(example.question) == question_key(question) and example.sql == sql:
-                self._queries.examples.remove(example.id)
+    def forget(self, owner: str, connection: str, question: str, sql: str) -> None:
+        """Remove this very pair, if the owner keeps it; another query for the question stays. Raises NotFound."""
+        self._queries.examples.forget(owner, self._databases.get(connection).name, question, sql)
 
-    def similar(self, connection: str, question: str, count: int = 3) -> tuple[SimilarExample, ...]:
+    def similar(self, connection: str, question: str, count: int = 3, who: str = "") -> tuple[SimilarExample, ...]:
         """At most `count` examples of the connection that fit the question, best first; the same question leads.
 
+        Of several queries for the same question that of `who` is first, then the newest.
         Those whose SQL the schema no longer bears are left out, as are others with the same SQL. Raises NotFound, and
         DatabaseError when the schema cannot be read.
         """
         database = self._databases.get(connection)
-        scored = self._scored(question, self._index(database.name))
+        scored = self._scored(question, self._index(database.name), who)
         found: dict[str, SimilarExample] = {}
         for example, score in scored[:MAX_CHECKED]:
             if len(found) >= count:
@@ -191,20 +191,20 @@ class ExampleMemory:
             self._indexes[connection] = known
         return known[1]
 
-    def _scored(self, question: str, index: WordIndex) -> list[tuple[Example, float]]:
+    def _scored(self, question: str, index: WordIndex, who: str) -> list[tuple[Example, float]]:
         """Examples that reach the needed score, best first; the same question before any other of that score."""
         rule = RULES[language_of(question)]
         examples, shared, same = index.examples, index.shared(question), index.same(question)
         # Behind those that share words come the newest of the rest.
-        rows = sorted(shared, key=lambda row: (row != same, -shared[row], row))[:MAX_COMPARED]
+        rows = sorted(shared, key=lambda row: (row not in same, -shared[row], row))[:MAX_COMPARED]
         rows = list(dict.fromkeys([*rows, *range(min(len(examples), MAX_COMPARED))]))[:MAX_COMPARED]
         near = self._near(question, [examples[row].question for row in rows]) if rows else []
         scores: dict[int, float] = {}
         for row, cosine in zip(rows, near, strict=True):
             both = rule.similarity * max(cosine, 0.0) + rule.words * shared.get(row, 0.0)
-            scores[row] = 1.0 if row == same else min(both / (rule.similarity + rule.words), 1.0)
+            scores[row] = 1.0 if row in same else min(both / (rule.similarity + rule.words), 1.0)
         good = [row for row in rows if scores[row] >= rule.needed]
-        good.sort(key=lambda row: (row != same, -scores[row], row))
+        good.sort(key=lambda row: (row not in same, -scores[row], examples[row].owner != who, row))
         return [(examples[row], scores[row]) for row in good]
 
 

@@ -70,11 +70,21 @@ def read_terms(content: bytes, connection: str) -> list[NewTerm]:
 
 
 def write_examples(examples: Iterable[Example]) -> str:
-    """A file that `read_examples` reads back."""
+    """A file that `read_examples` reads back; `examples` hold a question of a connection once (`one_a_question`)."""
     return _written(
         {"connection": one.connection, "question": one.question, "sql": one.sql, "language": one.language}
         for one in examples
     )
+
+
+def one_a_question(examples: Iterable[Example]) -> list[Example]:
+    """The newest example of each question of a connection, where several people taught one, in the order given."""
+    newest: dict[tuple[str, str], Example] = {}
+    for one in examples:
+        key = one.connection, question_key(one.question)
+        if key not in newest or (one.created, one.id) > (newest[key].created, newest[key].id):
+            newest[key] = one
+    return list(newest.values())
 
 
 def write_terms(terms: Iterable[Term]) -> str:

@@ -25,11 +25,11 @@ class Examples(Protocol):
     """Keeps questions with the queries that answer them."""
 
     def remember(self, owner: str, connection: str, question: str, sql: str, origin: Kept) -> object:
-        """Keep a pair; one of the same question is replaced. Raises UserError."""
+        """Keep a pair; the owner's own of the same question is replaced. Raises UserError."""
         ...
 
-    def forget(self, connection: str, question: str, sql: str) -> None:
-        """Remove this very pair, if it is kept; another query for the question stays."""
+    def forget(self, owner: str, connection: str, question: str, sql: str) -> None:
+        """Remove this very pair, if the owner keeps it; another query for the question stays, as does another's."""
         ...
 
 
@@ -73,13 +73,15 @@ class QueryDesk:
         return after
 
     def accept(self, owner: str, conversation: str, answer: int, yes: bool | None) -> Answer:
-        """Note whether the query was right; None takes it back. A right one is remembered, any other forgotten."""
+        """Note whether the query was right; None takes it back. A right one is remembered, any other forgotten, both
+        for this owner: what others found right stays.
+        """
         question, before = self._own(owner, conversation, answer)
         database = self._databases.get(before.source)
         if yes:
             self._examples.remember(owner, database.name, question, before.sql, "thumbs")
         else:
-            self._examples.forget(database.name, question, before.sql)
+            self._examples.forget(owner, database.name, question, before.sql)
         after = replace(before, rated=yes)
         self._store.replace_answer(owner, conversation, answer, after)
         return after

@@ -41,8 +41,8 @@ class Term(Protocol):
 class Memory(Protocol):
     """Finds what is remembered of a connection that fits a question."""
 
-    def similar(self, connection: str, question: str, count: int = ...) -> Sequence[SimilarExample]:
-        """At most `count` examples, best first."""
+    def similar(self, connection: str, question: str, count: int = ..., who: str = ...) -> Sequence[SimilarExample]:
+        """At most `count` examples, best first; of those that are equally good, the ones of `who`."""
         ...
 
     def terms(self, connection: str, question: str) -> Sequence[Term]:
@@ -69,11 +69,11 @@ class Recalled:
 NOTHING = Recalled()
 
 
-def recall(memory: Memory | None, connection: str, question: str) -> Recalled:
-    """What a memory holds for a question; nothing without a memory."""
+def recall(memory: Memory | None, connection: str, question: str, who: str = "") -> Recalled:
+    """What a memory holds for a question that `who` asks; nothing without a memory."""
     if memory is None:
         return NOTHING
-    examples = memory.similar(connection, question, EXAMPLES)
+    examples = memory.similar(connection, question, EXAMPLES, who)
     return Recalled(tuple(examples[:EXAMPLES]), tuple(memory.terms(connection, question)[:TERMS]))
 
 

@@ -123,7 +123,7 @@ def answer_with_sql(
     schema = database.schema()
     statements = Statements(database, cancel, who, origin)
     finder = ValueFinder(schema, database.dialect, statements.look_up)
-    recalled = recall(memory, database.name, question)
+    recalled = recall(memory, database.name, question, who)
     picker = search or SchemaSearch()
     writer = Writer(prompts, engine, database, question, language, cancel, recalled, previous, picker)
     hunt = _Search(writer, statements, Corrector(schema, database.dialect, finder, question))

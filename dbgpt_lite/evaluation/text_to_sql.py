@@ -22,6 +22,9 @@ from dbgpt_lite.sql.sample_shop import build as build_sample_shop
 ROW_LIMIT = 100_000
 """Rows of a result that are compared; a known query that returns more is reported as one that cannot be asked."""
 
+WHO = "cli"
+"""Whose the statements of an exam are in the audit: it is asked from the command line."""
+
 Verdict = Literal["match", "wrong", "no_query", "refused", "not_asked", "bad_gold"]
 """What came of a question. Of one that the database cannot answer, "refused" is right and "wrong" means that rows came.
 
@@ -156,7 +159,7 @@ def _judge(question: SqlQuestion, database: Database, solve: Solver) -> Judged:
 def _gold(question: SqlQuestion, database: Database) -> tuple[ResultTable, bool, str]:
     """Rows of the known query, behind the fences like any other; whether their order counts; its hardness."""
     shape = shape_of(question.sql, question.dialect or database.dialect)
-    gold = database.run(database.check(question.sql, question.dialect))
+    gold = database.run(database.check(question.sql, question.dialect), who=WHO, origin="exam")
     if gold.truncated:
         raise UserError("app.gold_too_large", limit=len(gold.rows))
     ordered = shape.ordered if question.ordered is None else question.ordered

@@ -1,14 +1,17 @@
 """The way of every statement to its database: first into the audit log, then to the server, then how it ended.
 
-What the app reads for itself (the schema, SHOW GRANTS) and KILL QUERY are nobody's statements and pass it by.
+Reading a schema is one entry, whatever statements it takes: they are SQLAlchemy's and ask for names and types only.
+KILL QUERY passes the log by: it ends a statement that is in it.
 """
 
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from dbgpt_lite.errors import Cancelled, QueryTimeout
-from dbgpt_lite.messages import Origin, ResultTable
+from dbgpt_lite.messages import Origin
+
+T = TypeVar("T")
 
 
 class AuditLog(Protocol):
@@ -36,22 +39,26 @@ class NoAudit:
 
 def recorded(
     audit: AuditLog,
-    send: Callable[[], ResultTable],
+    send: Callable[[], T],
+    count: Callable[[T], int],
     *,
     connection: str,
     statement: str,
     asked: str,
     who: str,
     origin: Origin,
-) -> ResultTable:
-    """What `send` returns, written down before and after. Raises what the log or `send` raises."""
+) -> T:
+    """What `send` returns, written down before and after; `count` tells its rows.
+
+    Raises what the log or `send` raises.
+    """
     entry = audit.begin(connection=connection, statement=statement, asked=asked, owner=who, origin=origin)
     started = time.monotonic()
     outcome, rows = "ok", 0
     try:
-        table = send()
-        rows = len(table.rows)
-        return table
+        result = send()
+        rows = count(result)
+        return result
     except BaseException as error:
         outcome = _outcome(error)
         raise

@@ -4,10 +4,10 @@ the guard (guard.py), a read-only session, a time limit and a cap on rows (sqlit
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -20,6 +20,7 @@ from dbgpt_lite.sql.cells import Limits
 from dbgpt_lite.sql.grants import AccountWarning, read_grants
 from dbgpt_lite.sql.known import KnownSchema
 from dbgpt_lite.sql.mysql import MysqlBackend
+from dbgpt_lite.sql.places import Places
 from dbgpt_lite.sql.rules import EVERY_CONNECTION, Rules, rules_for
 from dbgpt_lite.sql.schema import Schema
 from dbgpt_lite.sql.sqlite import SqliteBackend
@@ -32,10 +33,18 @@ _MYSQL_OPTIONS = frozenset(("charset", "unix_socket", "ssl_ca", "ssl_cert", "ssl
 _SYSTEM_DATABASES = frozenset(("mysql", "information_schema", "performance_schema", "sys"))
 # A refusal for an unknown name may come from a schema that changed since it was read.
 _SCHEMA_SECONDS = 10.0
+# What a page shows may be older than what a query is checked with.
+_PAGE_SECONDS = 60.0
 # How long a server that failed is not asked again. A file is: it answers at once.
 _FAILURE_SECONDS = 30.0
 # More than one statement of values.py can give.
 _VALUE_ROWS = 10_000
+APP = "app"
+"""Whose statements those are that the app needs for itself. No person's or key's owner is called so."""
+# In the audit, for the many statements that read names and types.
+_READ_SCHEMA = "-- names, types, keys and comments of all tables and views"
+
+T = TypeVar("T")
 
 
 class Backend(Protocol):
@@ -70,6 +79,7 @@ class Database:
         self._limits = Limits(rows=row_limit, seconds=timeout_s)
         self._url = _accepted(name, url)
         self._backend = self._make_backend()
+        self._places = Places(name)
         remember_s = 0.0 if self.dialect == "sqlite" else _FAILURE_SECONDS
         self._sample_values = sample_values
         self._known = KnownSchema(name, self._read_schema, remember_s)
@@ -85,6 +95,13 @@ class Database:
         Raises DatabaseError; a server's failure is remembered for 30 s and raised at once meanwhile, save on `refresh`.
         """
         return self._known.get(refresh)
+
+    def recent_schema(self) -> Schema:
+        """The schema for a page to show: read anew when it is older than a minute, or when none could be read.
+
+        Raises DatabaseError.
+        """
+        return self._known.get(refresh=self._known.is_older(_PAGE_SECONDS), retry=True)
 
     def known_schema(self) -> Schema | None:
         """The schema if it was read already; else None, and it is read in the background. Never waits, never raises."""
@@ -112,8 +129,8 @@ class Database:
     def explain(self, sql: str, cancel: threading.Event | None = None, who: str = "") -> None:
         """Let the database itself plan the query without running it, within the time limit.
 
-        `who` is for the audit. Setting `cancel` stops it in the server. Raises QueryRefused, QueryFailed,
-        QueryTimeout, DatabaseError or Cancelled.
+        `who` is for the audit and is limited as in `run`. Setting `cancel` stops it in the server. Raises
+        QueryRefused, QueryFailed, QueryTimeout, DatabaseError, Busy or Cancelled.
         """
         checked = self._checked(sql, self.row_limit)
         prefix = "EXPLAIN QUERY PLAN " if self.dialect == "sqlite" else "EXPLAIN "
@@ -125,16 +142,19 @@ class Database:
     ) -> ResultTable:
         """Run one query in this connection's dialect behind all fences; at most `row_limit` rows come back.
 
-        `who` and `origin` are for the audit: a statement that cannot be written down is not sent. A server that
-        failed before is asked again. Setting `cancel` stops the query in the server. Raises QueryRefused,
-        QueryFailed, QueryTimeout, DatabaseError or Cancelled.
+        `who` and `origin` are for the audit: a statement that cannot be written down is not sent. Of one `who`, ""
+        apart, a few run at once and more are refused. A server that failed before is asked again. Setting `cancel`
+        stops the query in the server. Raises QueryRefused, QueryFailed, QueryTimeout, DatabaseError, Busy or Cancelled.
         """
         checked = self._checked(sql, self.row_limit, retry=True)
         return self._send(checked, self._limits, cancel, asked=sql.strip(), who=who, origin=origin)
 
     def account_warning(self) -> AccountWarning | None:
         """What the account may do beyond reading, and how to make one that may not; None when it only reads."""
-        return read_grants(self._backend.grants(), self._url.database or "")
+        if self.dialect == "sqlite":
+            return None
+        grants = self._recorded(self._backend.grants, len, "SHOW GRANTS")
+        return read_grants(grants, self._url.database or "")
 
     def close(self) -> None:
         """Close the connections."""
@@ -143,16 +163,23 @@ class Database:
     def _send(
         self, checked: str, limits: Limits, cancel: threading.Event | None, *, asked: str, who: str, origin: Origin
     ) -> ResultTable:
-        """The only way to the backend's `query`: through the audit."""
-        return recorded(
-            self._audit,
-            lambda: self._backend.query(checked, limits, cancel or threading.Event()),
-            connection=self.name,
-            statement=checked,
-            asked=asked,
-            who=who,
-            origin=origin,
-        )
+        """The only way to the backend's `query`: with a place for it, and through the audit."""
+        with self._places.taken(who):
+            return recorded(
+                self._audit,
+                lambda: self._backend.query(checked, limits, cancel or threading.Event()),
+                lambda table: len(table.rows),
+                connection=self.name,
+                statement=checked,
+                asked=asked,
+                who=who,
+                origin=origin,
+            )
+
+    def _recorded(self, read: Callable[[], T], count: Callable[[T], int], statement: str) -> T:
+        """What the app reads of the database for itself, through the audit like any other statement."""
+        about = {"connection": self.name, "statement": statement, "asked": statement}
+        return recorded(self._audit, read, count, **about, who=APP, origin="schema")
 
     def _checked(self, sql: str, row_limit: int | None, written_in: str = "", retry: bool = False) -> str:
         try:
@@ -163,14 +190,15 @@ class Database:
         return guard.check(sql, self.schema(refresh=True), self.dialect, row_limit, written_in)
 
     def _read_schema(self) -> Schema:
-        whole = self._backend.schema()
+        whole = self._recorded(self._backend.schema, lambda schema: len(schema.tables), _READ_SCHEMA)
         for rule in self._rules.unused(whole):
             log.warning("the rule %s of connection %r names nothing in it", rule, self.name)
         return with_values(self._rules.apply(whole), self.dialect, self._ask, self._sample_values)
 
     def _ask(self, sql: str, seconds: float) -> ResultTable:
         """A statement of our own, within the session's fences."""
-        return self._backend.query(sql, Limits(rows=_VALUE_ROWS, seconds=seconds), threading.Event())
+        limits = Limits(rows=_VALUE_ROWS, seconds=seconds)
+        return self._send(sql, limits, None, asked=sql, who=APP, origin="schema")
 
     def _make_backend(self) -> Backend:
         if self._url.get_backend_name() == "sqlite":

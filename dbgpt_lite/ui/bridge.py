@@ -53,6 +53,7 @@ ACTIONS = (
     "detach",
     "poll",
     "show_data",
+    "reread_schema",
     "run_sql",
     "save_query",
     "rename_query",

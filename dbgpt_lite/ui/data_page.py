@@ -52,6 +52,7 @@ class DataPage:
         settings, on, chosen = self._services.settings, self._bridge.on, self.connection.value
         shown = [self.top, *self.connection.both, self.schema, self.shelf]
         on("show_data", telling(settings, self._show), chosen, shown)
+        on("reread_schema", telling(settings, self._reread), chosen, self.schema)
         chosen.change(telling(settings, self._chosen), chosen, [self.schema, self.shelf], **QUIET)
         on("run_sql", self._run, chosen, [self.result, self.shelf], concurrency_limit=None)
         for action, handler in (
@@ -77,13 +78,17 @@ class DataPage:
         reader = self._reader(request)
         return self._schema_html(name, reader.language), self._shelf(reader, name)
 
-    def _schema_html(self, name: str, language: Language) -> Markup:
+    def _reread(self, name: str, request: gr.Request) -> Markup:
+        return self._schema_html(name, self._reader(request).language, reread=True)
+
+    def _schema_html(self, name: str, language: Language, reread: bool = False) -> Markup:
         """The tables of a connection, or why it cannot be reached: the page itself stays usable."""
         if not name:
             return error_box(say("no_connections", language))
         try:
             database = self._services.databases.get(name)
-            tree = schema_tree(database.schema(refresh=True), database.name, database.dialect, language)
+            schema = database.schema(refresh=True) if reread else database.recent_schema()
+            tree = schema_tree(schema, database.name, database.dialect, language)
             return account_notice(database.account_warning(), language) + tree
         except UserError as error:
             return error_box(error.render(language))

@@ -32,7 +32,7 @@ def data_head(language: Language) -> Markup:
 
 
 def schema_tree(schema: "Schema", name: str, dialect: str, language: Language) -> Markup:
-    """Tables to unfold; each offers its first rows."""
+    """Tables to unfold; each offers its first rows. They can be read anew."""
     tables = Markup("").join(_table(table, language) for table in schema.tables)
     if not schema.tables:
         tables = Markup('<p class="page-empty">{}</p>').format(say("no_tables", language))
@@ -40,9 +40,14 @@ def schema_tree(schema: "Schema", name: str, dialect: str, language: Language) -
         '<button type="button" class="text-button ask-here" data-ask="database" data-source="{}">'
         "{}<span>{}</span></button>"
     ).format(name, icon("chat"), say("ask_database", language))
+    words = say("reread_schema", language)
+    reread = Markup(
+        '<button type="button" class="icon-button reread" data-action="reread_schema" title="{}" aria-label="{}">{}'
+        "</button>"
+    ).format(words, words, icon("again"))
     summary = say("schema_summary", language, tables=len(schema.tables), dialect=_DIALECTS.get(dialect, dialect))
-    return Markup('<div class="schema-head"><span>{}</span>{}</div><div class="tables">{}</div>').format(
-        summary, ask, tables
+    return Markup('<div class="schema-head"><span>{}</span>{}{}</div><div class="tables">{}</div>').format(
+        summary, reread, ask, tables
     )
 
 

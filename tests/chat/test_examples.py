@@ -25,7 +25,7 @@ from dbgpt_lite.sql.sample_shop import build
 from dbgpt_lite.store import ConversationStore
 
 QUESTIONS = json.loads((Path(__file__).parent / "example_questions.json").read_text(encoding="utf-8"))
-ANA = "user:ana"
+ANA, BEN = "user:ana", "user:ben"
 
 
 @dataclass
@@ -130,6 +130,25 @@ def test_the_same_question_is_always_first(
     assert len(found) <= count
     assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
     assert all(0 < one.score <= 1 for one in found)
+
+
+def test_ones_own_query_for_a_question_goes_before_anothers_and_both_stay(world: World) -> None:
+    question = "How many orders are there?"
+    for owner, sql in ((ANA, "SELECT COUNT(id) FROM orders"), (BEN, "SELECT COUNT(*) FROM orders")):
+        world.memory.remember(owner, "shop", question, sql, "edited")
+        world.memory.remember(owner, "shop", f"{question} please", "SELECT 1 FROM orders", "thumbs")
+
+    def first(who: str) -> str:
+        return world.memory.similar("shop", question, who=who)[0].sql
+
+    assert [first(who) for who in (ANA, BEN, "cli")] == [
+        "SELECT COUNT(id) FROM orders", "SELECT COUNT(*) FROM orders", "SELECT COUNT(*) FROM orders",
+    ]  # fmt: skip
+    world.memory.forget(ANA, "shop", question, "SELECT COUNT(*) FROM orders")
+    assert first(BEN) == "SELECT COUNT(*) FROM orders"
+    world.memory.forget(BEN, "", question, "SELECT COUNT(*) FROM orders")
+    assert first(BEN) == "SELECT COUNT(id) FROM orders"
+    assert len(world.queries.examples.all("shop")) == 3
 
 
 def test_an_example_whose_table_has_gone_is_left_out_and_says_why(world: World, tmp_path: Path) -> None:

@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbgpt_lite.chat import memory_files
-from dbgpt_lite.chat.memory_files import read_examples, read_terms, write_examples, write_terms
+from dbgpt_lite.chat.memory_files import (
+    one_a_question,
+    read_examples,
+    read_terms,
+    write_examples,
+    write_terms,
+)
 from dbgpt_lite.errors import QueryRefused, TooLarge, UserError
 from dbgpt_lite.query_store import Example, NewExample, NewTerm, Term, one_line, question_key
 
@@ -119,3 +125,15 @@ def test_what_is_exported_is_imported_as_it_was(examples: list[Example]) -> None
 def test_a_glossary_is_imported_as_it_was(terms: list[Term]) -> None:
     found = read_terms(write_terms(terms).encode(), "")
     assert found == [NewTerm(one.term, one.meaning, one.sql, one.connection) for one in terms]
+
+
+def test_of_a_question_that_several_people_taught_the_newest_is_written() -> None:
+    def taught(number: int, question: str, connection: str = "shop", day: int = 1) -> Example:
+        when = datetime(2026, 1, day, tzinfo=UTC)
+        return Example(connection, question, f"SELECT {number}", "en", "thumbs", number, f"user:{number}", when)
+
+    examples = [taught(1, "How many?", day=3), taught(2, "How many?", "hr"), taught(3, "how  many", day=2),
+                taught(4, "Which?"), taught(5, "which")]  # fmt: skip
+    kept = one_a_question(examples)
+    assert [one.sql for one in kept] == ["SELECT 1", "SELECT 2", "SELECT 5"]
+    assert len(read_examples(write_examples(kept).encode(), "", check)) == 3

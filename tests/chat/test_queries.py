@@ -21,14 +21,14 @@ EDITED = "SELECT COUNT(*) FROM cities"
 class KeptExamples:
     """Examples with the real interface, in memory."""
 
-    pairs: dict[tuple[str, str], tuple[str, str, str]] = field(default_factory=dict)
+    pairs: dict[tuple[str, str, str], tuple[str, str]] = field(default_factory=dict)
 
     def remember(self, owner: str, connection: str, question: str, sql: str, origin: str) -> None:
-        self.pairs[connection, question] = (sql, origin, owner)
+        self.pairs[owner, connection, question] = (sql, origin)
 
-    def forget(self, connection: str, question: str, sql: str) -> None:
-        if self.pairs.get((connection, question), ("",))[0] == sql:
-            del self.pairs[connection, question]
+    def forget(self, owner: str, connection: str, question: str, sql: str) -> None:
+        if self.pairs.get((owner, connection, question), ("",))[0] == sql:
+            del self.pairs[owner, connection, question]
 
 
 class Place:
@@ -80,7 +80,7 @@ def test_an_edited_query_takes_the_place_of_the_models(place: Place) -> None:
     assert after.table
     assert after.table.rows == ((38,),)
     assert after.attempts == (SqlAttempt("SELECT x", "no column"), SqlAttempt(FIRST, method="edited"))
-    assert place.examples.pairs == {("shop", "How many customers are there?"): (after.sql, "edited", ANA)}
+    assert place.examples.pairs == {(ANA, "shop", "How many customers are there?"): (after.sql, "edited")}
     assert place.store.history(ANA, place.conversation)[1].content == "The answer is 38."
     back = place.rerun(FIRST)
     assert back.sql == FIRST
@@ -115,14 +115,16 @@ def test_stop_is_felt(place: Place) -> None:
 
 
 def test_thumbs(place: Place) -> None:
-    kept = ("shop", "How many customers are there?")
+    kept = (ANA, "shop", "How many customers are there?")
+    bens = (BEN, *kept[1:])
+    place.examples.remember(*bens, FIRST, "thumbs")
     assert place.desk.accept(ANA, place.conversation, place.answer, True).rated is True
-    assert place.examples.pairs == {kept: (FIRST, "thumbs", ANA)}
+    assert place.examples.pairs == {kept: (FIRST, "thumbs"), bens: (FIRST, "thumbs")}
     assert place.desk.accept(ANA, place.conversation, place.answer, None).rated is None
-    assert place.examples.pairs == {}
-    place.examples.remember(BEN, *kept, EDITED, "edited")
+    assert place.examples.pairs == {bens: (FIRST, "thumbs")}
+    place.examples.remember(*kept, EDITED, "edited")
     assert place.desk.accept(ANA, place.conversation, place.answer, False).rated is False
-    assert place.examples.pairs == {kept: (EDITED, "edited", BEN)}
+    assert place.examples.pairs == {kept: (EDITED, "edited"), bens: (FIRST, "thumbs")}
     assert place.stored().rated is False
 
 

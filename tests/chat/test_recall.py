@@ -38,7 +38,7 @@ class ScriptedMemory:
     meanings: Sequence[Meaning] = ()
     asked: list[tuple[str, str]] = field(default_factory=list)
 
-    def similar(self, connection: str, question: str, count: int = 3) -> Sequence[Kept]:
+    def similar(self, connection: str, question: str, count: int = 3, who: str = "") -> Sequence[Kept]:
         self.asked.append((connection, question))
         return self.examples[:count]
 

@@ -84,6 +84,7 @@ def test_every_statement_is_audited_with_who_asked(tmp_path: Path) -> None:
     assert [(one.owner, one.origin, one.outcome) for one in trail.entries()] == [
         ("api:reports", "api", "ok"),
         ("api:reports", "explain", "ok"),
+        ("app", "schema", "ok"),
     ]
     assert [one.asked for one in trail.history("api:reports")] == [GOOD.replace("count", "COUNT")]
     databases.close()

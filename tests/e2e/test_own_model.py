@@ -15,7 +15,7 @@ from tests.llm.tiny_models import make_model, make_tokenizer
 def babbler(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random Llama with a long window: greedy, it babbles until it is stopped."""
     folder = tmp_path_factory.mktemp("models") / "babbler"
-    make_model(folder, max_position_embeddings=65536, num_hidden_layers=8, hidden_size=256)
+    make_model(folder, endless=True, max_position_embeddings=65536, num_hidden_layers=8, hidden_size=256)
     make_tokenizer(folder)
     return folder
 
@@ -54,10 +54,14 @@ def test_stop_midway_keeps_the_words_and_frees_the_place(page: Page) -> None:
 def test_closed_tab_frees_the_place(browser: Browser, app: App, page: Page) -> None:
     other = browser.new_context().new_page()
     other.goto(app.url)
+    # A mode that is chosen before the page has been filled would be chosen anew by it.
+    other.wait_for_selector("html.is-ready", timeout=ANSWER_MS)
     begin(other, "Nobody will read this")
     other.context.close()
     # One answer at a time: that this one begins is what shows that the place was given back.
     begin(page, "But this")
+    page.locator("#stop").click()
+    expect(last_answer(page).locator(".stopped")).to_be_visible(timeout=ANSWER_MS)
 
 
 def test_kill_during_an_answer_leaves_the_rest_and_offers_a_retry(page: Page, app: App) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from dbgpt_lite.audit_trail import AuditEntry, AuditTrail
 from dbgpt_lite.cli import main
 from dbgpt_lite.config import ROOT
 from dbgpt_lite.errors import NotFound
@@ -21,6 +22,7 @@ from dbgpt_lite.messages import Message, Prompt, Sampling
 from dbgpt_lite.prompts import Prompts
 from dbgpt_lite.sql.database import Database
 from dbgpt_lite.sql_solver import sql_solver
+from dbgpt_lite.store import ConversationStore
 from tests.fakes import ScriptedEngine
 from tests.llm.fake_server import FakeServer
 
@@ -169,6 +171,19 @@ def test_no_grammar_reaches_an_engine_that_writes_freely() -> None:
     assert (free.count(prompt.messages), free.count_text("a b"), free.waiting) == (1, 2, 0)
 
 
+@pytest.fixture(autouse=True)
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the audit is."""
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+def audited(data: Path) -> list[AuditEntry]:
+    """What was sent to connections, oldest first."""
+    with closing(ConversationStore(f"sqlite:///{data / 'store.db'}")) as store:
+        return AuditTrail(store.engine).entries(limit=1000)[::-1]
+
+
 def run(*arguments: str) -> int:
     return main(["evaluate", "text-to-sql", *arguments], lambda: 99)
 
@@ -192,7 +207,7 @@ def test_the_command_asks_the_built_in_model(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_the_command_asks_a_server(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     own = tmp_path / "own.jsonl"
     lines = [{"question": one.question, "sql": one.sql, "evidence": "all of them"} for one in (COUNT, CHINESE)]
@@ -205,6 +220,13 @@ def test_the_command_asks_a_server(
         assert run("--dataset", str(own), "--database", "zoo") == 0
         assert "| both (2) | 100.0 % (2) | 100.0 % | 100.0 % | 0 |" in capsys.readouterr().out
         assert server.asked[0]["messages"][-1]["content"] == f"{COUNT.question}\nall of them"
+        sent = audited(data)
+        assert {(one.connection, one.outcome) for one in sent} == {("zoo", "ok")}
+        assert (sent[0].owner, sent[0].origin) == ("app", "schema")
+        assert [(one.owner, one.origin) for one in sent[1:]] == [
+            ("cli", how) for how in ("exam", "explain", "exam")
+        ] * 2
+        assert sent[1].asked == "SELECT COUNT(*) FROM animal"
         server.status, server.text = 500, "broken"
         assert run("--dataset", str(own), "--database", "zoo", "--diffs", str(tmp_path / "diffs.md")) == 0
         assert "| both (2) | 0.0 % (0) | - | - | 0 |" in capsys.readouterr().out

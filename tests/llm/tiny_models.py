@@ -35,8 +35,8 @@ def make_tokenizer(folder: Path, chat_template: str | None = CHATML) -> None:
     fast.save_pretrained(folder)
 
 
-def make_model(folder: Path, **config: Any) -> None:
-    """A random Llama, sharpened so that its answers vary."""
+def make_model(folder: Path, endless: bool = False, **config: Any) -> None:
+    """A random Llama, sharpened so that its answers vary. `endless`: greedy, it never writes a special token."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -45,6 +45,10 @@ def make_model(folder: Path, **config: Any) -> None:
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512}
     tokens = {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 0}
     model = LlamaForCausalLM(LlamaConfig(**{**sizes, **heads, **tokens, "initializer_range": 0.4, **config}))
+    if endless:
+        # Their logits are 0, and among hundreds of random ones some are larger.
+        with torch.no_grad():
+            model.lm_head.weight[:3] = 0
     model.save_pretrained(folder, max_shard_size="200KB")
 
 

@@ -3,7 +3,8 @@
 import ast
 import sqlite3
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -66,6 +67,8 @@ def world(tmp_path: Path) -> Iterator[tuple[Database, Recording, Log]]:
     database = Database("shop", f"sqlite:///{file}", audit=log)
     backend = Recording(file, log)
     database._backend = backend
+    database.schema()
+    log.entries.clear()
     yield database, backend, log
     database.close()
 
@@ -162,8 +165,52 @@ def test_one_place_only_calls_a_drivers_query() -> None:
         for node in ast.walk(function)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "query"
     ]
-    # What the app reads for itself, values to show a model, is no statement of a user.
-    assert sorted(calls) == [("database.py", "_ask"), ("database.py", "_send")]
+    assert calls == [("database.py", "_send")]
+
+
+def test_a_schema_is_one_entry_and_every_statement_that_reads_values_is_one(tmp_path: Path) -> None:
+    file, log = tmp_path / "shop.db", Log()
+    with sqlite3.connect(file) as db:
+        for table in ("city", "land"):
+            db.execute(f"CREATE TABLE {table} (id INTEGER PRIMARY KEY, kind TEXT)")
+            db.executemany(f"INSERT INTO {table}(kind) VALUES (?)", [("big",), ("big",), ("small",)] * 3)
+    database = Database("shop", f"sqlite:///{file}", audit=log, sample_values=5)
+    backend = Recording(file, log)
+    database._backend = backend
+    assert database.schema().tables[0].columns[1].values == ("big", "small")
+    assert {(one["owner"], one["origin"], one["outcome"]) for one in log.entries} == {("app", "schema", "ok")}
+    names, *values = log.entries
+    assert (names["statement"], names["rows"]) == (
+        "-- names, types, keys and comments of all tables and views",
+        2,
+    )
+    assert [one["statement"] for one in values] == backend.reached
+    assert len(values) == 2
+    log.broken = True
+    with pytest.raises(DatabaseError, match="audit"):
+        database.schema(refresh=True)
+    assert len(backend.reached) == 2
+    database.close()
+
+
+def test_what_an_account_may_do_is_asked_in_the_log(connect: Callable[..., Database]) -> None:
+    log = Log()
+    assert connect("reader", audit=log).account_warning() is None
+    (entry,) = log.entries
+    assert (entry["statement"], entry["owner"], entry["origin"]) == ("SHOW GRANTS", "app", "schema")
+
+
+def test_a_page_reads_a_schema_again_only_when_it_is_old(world: tuple[Database, Recording, Log]) -> None:
+    database, _, log = world
+    now = time.monotonic()
+    database._known._clock = lambda: now
+    assert database.schema(refresh=True)
+    for _ in range(20):
+        assert database.recent_schema()
+    assert len(log.entries) == 1
+    now += 61
+    assert database.recent_schema()
+    assert len(log.entries) == 2
 
 
 def test_all_connections_share_the_log(tmp_path: Path) -> None:
@@ -173,5 +220,7 @@ def test_all_connections_share_the_log(tmp_path: Path) -> None:
     databases = Databases({name: f"sqlite:///{tmp_path / name}.db" for name in ("a", "b")}, audit=log)
     for name in databases.names():
         databases.get(name).run("SELECT x FROM t", who=name)
-    assert [(one["connection"], one["owner"]) for one in log.entries] == [("a", "a"), ("b", "b")]
+    asked = [(one["connection"], one["owner"]) for one in log.entries if one["origin"] == "editor"]
+    assert asked == [("a", "a"), ("b", "b")]
+    assert [one["connection"] for one in log.entries if one["origin"] == "schema"] == ["a", "b"]
     databases.close()

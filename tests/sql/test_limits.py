@@ -1,15 +1,19 @@
 """Time, rows and bytes: a query stops at its limit or at Cancel, in the server too, and others go on meanwhile."""
 
+import itertools
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from dbgpt_lite.errors import Cancelled, QueryFailed, QueryTimeout
+from dbgpt_lite.errors import Busy, Cancelled, QueryFailed, QueryTimeout
 from dbgpt_lite.sql.cells import Limits
 from dbgpt_lite.sql.database import Database
+from dbgpt_lite.sql.places import EACH, Places
 
 # Whole queries as a user may write them: they pass the guard.
 CROSS = "SELECT count(*) FROM order_items a, order_items b, order_items c, orders d, orders e WHERE a.id + b.id > c.id"
@@ -151,6 +155,29 @@ def test_every_connection_busy_and_still_cancelled(connect, maria_shop):
 
 
 @pytest.mark.parametrize("system", ["mariadb", "sqlite"])
+def test_one_person_at_the_limit_stops_nobody_else(connect, file, system):
+    """Twenty slow queries of one person: three run, the rest are refused at once, and others are answered."""
+    database, cancel = (connect if system == "mariadb" else file)(timeout_s=LONG), threading.Event()
+    slow = CROSS if system == "mariadb" else SLOW_SQLITE
+    database.schema()
+    started = [_in_background(lambda: database.run(slow, cancel, who="user:ana")) for _ in range(20)]
+    for _ in range(2400):
+        if sum(thread.is_alive() for thread, _ in started) == EACH:
+            break
+        threading.Event().wait(0.025)
+    assert [type(error) for _, raised in started for error in raised] == [Busy] * (20 - EACH)
+    for ask in (database.run, database.explain):
+        with pytest.raises(Busy, match=f"{EACH} of your queries"):
+            ask("SELECT 1", who="user:ana")
+        ask("SELECT 1", who="user:ben")
+    cancel.set()
+    for thread, _ in started:
+        thread.join(60)
+    assert [type(error) for _, raised in started for error in raised].count(Cancelled) == EACH
+    assert database.run("SELECT 1", who="user:ana").rows == ((1,),)
+
+
+@pytest.mark.parametrize("system", ["mariadb", "sqlite"])
 def test_row_cap(connect, file, system):
     database = connect(row_limit=7) if system == "mariadb" else file(row_limit=7)
     for sql in ("SELECT id FROM orders", "SELECT id FROM orders LIMIT 500", "SELECT a.id FROM orders a, orders b"):
@@ -189,3 +216,22 @@ def test_one_row_of_any_size_does_not_fill_the_memory(connect, file, system):
     finally:
         tracemalloc.stop()
     assert database.run("SELECT 1").rows == ((1,),)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["", "ana", "ben"]), st.booleans()), max_size=40), st.integers(1, 4))
+def test_places_are_counted_for_each_person(steps, each):
+    places, held = Places("shop", each), {"": [], "ana": [], "ben": []}
+    for who, takes in steps:
+        if not takes:
+            held[who].pop().__exit__(None, None, None) if held[who] else None
+            continue
+        place = places.taken(who)
+        if who and len(held[who]) == each:
+            with pytest.raises(Busy):
+                place.__enter__()
+        else:
+            place.__enter__()
+            held[who].append(place)
+    for place in itertools.chain(*held.values()):
+        place.__exit__(None, None, None)
+    assert not places._taken
