@@ -1,6 +1,5 @@
 """Command line: serve, ask, sql, space, ingest, memory, glossary, queries, audit, evaluate, quantize, download,
-hash-password,
-new-api-key.
+hash-password, new-api-key.
 
 The same services as the page.
 
