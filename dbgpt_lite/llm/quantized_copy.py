@@ -1,9 +1,9 @@
 """A model folder -> a quantized copy of it, which loads without the original.
 
-Tensor by tensor: one shard of the copy and the tensors read ahead are in memory, never the whole model. Weights are written
-as they were quantized, before anything computes with them: bitsandbytes repacks them for a CPU, and a copy saved after
-that differs. The layout of nf4 and int8 copies is bitsandbytes' own, so transformers reads them too; int4 copies are
-packed like the ChatGLM checkpoints. The copy appears under its name when it is complete and on disk, never before.
+Tensor by tensor: one shard of the copy and the tensors read ahead are in memory, never the whole model. Weights are
+written as they were quantized, before anything computes with them: bitsandbytes repacks them for a CPU, and a copy
+saved after that differs. The layout of nf4 and int8 copies is bitsandbytes' own, so transformers reads them too; int4
+copies are packed like the ChatGLM checkpoints. The copy appears under its name when it is complete, never before.
 """
 
 import json
