@@ -8,7 +8,6 @@ with one scale each, the packing of the ChatGLM checkpoints (int4.py).
 import importlib.util
 import logging
 from collections.abc import Mapping
-from math import ceil
 from typing import Any, Literal
 
 from dbgpt_lite.errors import ModelError
@@ -35,17 +34,6 @@ COMPANIONS: Mapping[str, tuple[str, ...]] = {
     "int4": ("weight_scale",),
     "row8": ("weight_scale",),
 }
-
-
-def matrix_bytes(kind: str, rows: int, columns: int) -> int:
-    """Bytes of a quantized matrix in memory with everything it needs beside its numbers."""
-    count = rows * columns
-    if kind in ("nf4", "fp4"):
-        # A scale of one byte for 64 values, one of four for 256 of those, and the two tables of levels.
-        return ceil(count / 2) + (scales := ceil(count / 64)) + 4 * (ceil(scales / 256) + 16 + 256 + 1)
-    if kind == "int4":
-        return count // 2 + 2 * rows
-    return count + (4 if kind == "int8" else 2) * rows
 
 
 def stored_quantization(config: Mapping[str, Any], name: str = "") -> Stored:

@@ -1,9 +1,9 @@
 """A model folder -> a quantized copy of it, which loads without the original.
 
-Tensor by tensor: never more than one shard of the copy and the tensors read ahead are in memory. Weights are written
-as they were quantized, before anything computes with them: bitsandbytes repacks them for a CPU, and a copy saved after
-that differs. The layout of nf4 and int8 copies is bitsandbytes' own, so transformers reads them too; int4 copies are
-packed like the ChatGLM checkpoints. The copy appears under its name when it is complete and on disk, never before.
+Tensor by tensor: one shard of the copy and the tensors read ahead are in memory, never the whole model. Weights are
+written as they were quantized, before anything computes with them: bitsandbytes repacks them for a CPU, and a copy
+saved after that differs. The layout of nf4 and int8 copies is bitsandbytes' own, so transformers reads them too; int4
+copies are packed like the ChatGLM checkpoints. The copy appears under its name when it is complete, never before.
 """
 
 import json
@@ -25,8 +25,9 @@ from dbgpt_lite.llm.checkpoint import Checkpoint, read_checkpoint, read_json
 from dbgpt_lite.llm.loader import fitted, readable_failures, refuse_foreign
 from dbgpt_lite.llm.loading import LoadState, Meter, Progress, ignore
 from dbgpt_lite.llm.matching import Route, part_shape
-from dbgpt_lite.llm.quantize import Quantization, bitsandbytes_config, matrix_bytes, stored_quantization
+from dbgpt_lite.llm.quantize import Quantization, bitsandbytes_config, stored_quantization
 from dbgpt_lite.llm.shards import read
+from dbgpt_lite.llm.sizes import Numbers, quantized_bytes
 from dbgpt_lite.llm.units import gib
 from dbgpt_lite.model_loading import ONE_AT_A_TIME
 
@@ -141,9 +142,9 @@ def _dtype(config: Mapping[str, Any]) -> str:
     return stored if stored in ("float16", "bfloat16") else "bfloat16"
 
 
-def _refuse_full_disk(source: _Source, folder: Path, quantization: str) -> None:
+def _refuse_full_disk(source: _Source, folder: Path, quantization: Numbers) -> None:
     needed = sum(
-        matrix_bytes(quantization, *source.layers[part.name])
+        quantized_bytes(source.layers[part.name], quantization)
         if part.name in source.layers
         else 2 * prod(part_shape(part, route.place.shape) or ())
         for route in source.routes

@@ -1,7 +1,11 @@
 """Quantized copies: the same answers as quantizing while loading, whole or not there at all, and without any code."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +19,13 @@ from dbgpt_lite.llm.architecture import chat_format
 from dbgpt_lite.llm.checkpoint import read_checkpoint
 from dbgpt_lite.llm.engine import LocalEngine
 from dbgpt_lite.llm.loader import LoadOptions, load
+from dbgpt_lite.llm.manager import ModelManager
+from dbgpt_lite.llm.quantize import stored_quantization
 from dbgpt_lite.llm.quantized_copy import quantize_copy
 from tests.llm.test_filler import logits
+from tests.llm.test_manager import Canned
 
+ROOT = Path(__file__).parent.parent.parent
 GOLDEN = Path(__file__).parent.parent / "fixtures" / "golden"
 
 
@@ -184,15 +192,19 @@ def test_the_space_asked_for_is_the_space_taken(tiny: Path, tmp_path: Path, monk
         quantize_copy(tiny, tmp_path / f"{quantization}-more", quantization)  # type: ignore[arg-type]
 
 
+class Late(threading.Event):
+    """Set once it was looked at some times."""
+
+    looks = 0
+
+    def is_set(self) -> bool:
+        self.looks += 1
+        return self.looks > 30
+
+
 def test_stopping_leaves_nothing(tiny: Path, tmp_path: Path) -> None:
-    cancel = threading.Event()
-
-    def stop_half_way(state: Any) -> None:
-        if state.share > 0.3:
-            cancel.set()
-
     with pytest.raises(Cancelled):
-        quantize_copy(tiny, tmp_path / "models" / "copy", "nf4", stop_half_way, cancel, shard_bytes=20_000)
+        quantize_copy(tiny, tmp_path / "models" / "copy", "nf4", cancel=Late(), shard_bytes=2_000)
     assert list((tmp_path / "models").iterdir()) == []
 
 
@@ -207,10 +219,45 @@ def test_a_write_that_fails_is_said_in_words(tiny: Path, tmp_path: Path, monkeyp
     assert list((tmp_path / "models").iterdir()) == []
 
 
+def test_a_killed_copy_is_in_no_list(tiny: Path, tmp_path: Path) -> None:
+    """kill -9 half way, with a shard already written."""
+    code = (
+        "import os, signal, sys; from pathlib import Path\n"
+        "from dbgpt_lite.llm.quantized_copy import quantize_copy\n"
+        "kill = lambda state: os.kill(os.getpid(), signal.SIGKILL) if state.share > 0.5 else None\n"
+        "quantize_copy(Path(sys.argv[1]), Path(sys.argv[2]), 'int4', kill, shard_bytes=20_000)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tiny, tmp_path / "models" / "copy"], cwd=ROOT, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert list((tmp_path / "models" / ".copy.unfinished").iterdir())
+    assert ModelManager(tmp_path / "models", Canned()).folders() == []
+    quantize_copy(tiny, tmp_path / "models" / "copy", "int4")
+    assert [folder.name for folder in ModelManager(tmp_path / "models", Canned()).folders()] == ["copy"]
+
+
+def test_the_command(tiny: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny, tmp_path / "tiny")
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "dbgpt_lite", "quantize", *arguments]
+        env = os.environ | {"MODELS_DIR": str(tmp_path)}
+        return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+
+    done = run("tiny", "--quantization", "int4")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "tiny-int4: " in done.stdout
+    assert stored_quantization(read_checkpoint(tmp_path / "tiny-int4").config) == "int4"
+    again = run("tiny", "--quantization", "int4")
+    assert (again.returncode, again.stdout) == (1, "")
+    assert "already a folder named tiny-int4" in again.stderr
+    assert run("nothing").returncode == 1
+    assert run("tiny", "--output", "../out").returncode == 1
+    assert {entry.name for entry in tmp_path.iterdir()} == {"tiny", "tiny-int4"}
+
+
 def test_two_at_a_time_and_what_a_killed_one_left(tiny: Path, tmp_path: Path) -> None:
     """A folder is another process's while that process lives; what it left behind is taken over."""
     import fcntl
-    import os
 
     left = tmp_path / ".copy.unfinished"
     left.mkdir()
