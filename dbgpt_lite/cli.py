@@ -1,4 +1,4 @@
-"""Command line: serve, ask, sql, space, ingest, memory, glossary, queries, audit, evaluate, hash-password, new-api-key.
+"""Command line: serve, ask, sql, space, ingest, memory, glossary, queries, audit, plan, evaluate, passwords, keys.
 
 The same services as the page.
 
@@ -17,6 +17,7 @@ from dbgpt_lite import __version__
 from dbgpt_lite.cli_evaluate import add_evaluate
 from dbgpt_lite.cli_knowledge import add_commands, find_space, thrown_in
 from dbgpt_lite.cli_memory import add_memory
+from dbgpt_lite.cli_models import add_models
 from dbgpt_lite.errors import ConfigError, UserError
 from dbgpt_lite.messages import MODES, Answer, ChatRequest, Done, Mode, ResultTable, Sampling, Step, Token
 from dbgpt_lite.texts import text
@@ -68,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     sql.add_argument("--csv", type=Path, help="write the rows to this file")
     add_commands(add, _services)
     add_memory(add, OWNER, _opened)
+    add_models(add)
     add_evaluate(add)
     add("hash-password", _hash_password, "make a value for AUTH_USERS")
     add("new-api-key", _new_api_key, "make an API key and its value for API_KEYS")

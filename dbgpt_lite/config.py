@@ -58,13 +58,16 @@ class Settings(BaseSettings):
         "auto", description="Type of the weights when not quantized."
     )
     llm_device_map: str = Field(
-        "auto", description="Placement: auto, balanced, balanced_low_0, sequential, cpu or cuda:0."
+        "auto",
+        description="Placement: auto, balanced, balanced_low_0, sequential, cpu, cuda:0, or a map in JSON such as "
+        '{"model.embed_tokens": 0, "model.layers": 0, "model.norm": 0, "lm_head": "cpu"}.',
     )
     llm_max_memory: Annotated[dict[str, str], NoDecode] = Field(
         default_factory=dict,
         description="Memory to use per device, separated by spaces, e.g. 0:20GiB cpu:60GiB; empty: what is free.",
     )
     llm_context: int = Field(0, ge=0, description="Context window in tokens; 0: the model's own.")
+    llm_users: int = Field(1, ge=1, description="Conversations at a time whose caches must fit in memory.")
     llm_endpoint: str = Field(
         "",
         description="Base URL of an OpenAI-compatible server (vLLM, llama.cpp, Ollama), e.g. http://127.0.0.1:8000/v1",

@@ -42,6 +42,7 @@ class LoadOptions:
     device_map: str = "auto"
     max_memory: Mapping[str, str] = field(default_factory=dict)
     context: int = 0
+    users: int = 1
     chat_format: str = ""
     constrained: bool = True
 
@@ -53,7 +54,15 @@ def load(folder: Path, options: LoadOptions, progress: Progress = lambda stage, 
     _refuse_foreign(checkpoint)
     devices = usable_devices(options.device_map, options.max_memory)
     dtype = _dtype(checkpoint, options, devices)
-    place = plan(checkpoint, dtype=dtype, quantization=options.quantization, context=options.context, devices=devices)
+    place = plan(
+        checkpoint,
+        dtype=dtype,
+        quantization=options.quantization,
+        context=options.context,
+        devices=devices,
+        strategy=options.device_map,
+        users=options.users,
+    )
     place.check()
     with _readable_failures(folder.name), ONE_AT_A_TIME, _load_progress(progress):
         tokenizer = _tokenizer(folder)

@@ -11,7 +11,9 @@ from dbgpt_lite.errors import Busy, ModelError, UserError
 from dbgpt_lite.llm.checkpoint import Checkpoint, read_checkpoint, read_config
 from dbgpt_lite.llm.engine import Engine
 from dbgpt_lite.llm.families import family
+from dbgpt_lite.llm.forecast import Wishes, forecast
 from dbgpt_lite.llm.loader import LoadOptions, load
+from dbgpt_lite.llm.plan import Plan
 from dbgpt_lite.llm.quantize import Quantization
 from dbgpt_lite.llm.remote import RemoteEngine
 
@@ -82,6 +84,14 @@ class ModelManager:
         folder = self._resolve(name)
         options = replace(self._options, quantization=quantization) if quantization else self._options
         self._start(folder.name, lambda progress: load(folder, options, progress))
+
+    def plan(self, name: str, quantization: str) -> Plan:
+        """Whether a folder would fit what is free now. Loads nothing. Raises ModelError and ConfigError."""
+        options = self._options
+        wishes = Wishes(
+            quantization, options.dtype, options.device_map, options.max_memory, options.context, options.users
+        )
+        return forecast(self._resolve(name), wishes)
 
     def connect(self, endpoint: str, model: str = "", api_key: str = "") -> None:
         """Start using a server in the background. Raises Busy."""
