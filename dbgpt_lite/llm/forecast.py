@@ -73,14 +73,16 @@ def number_type(config: Mapping[str, Any], dtype: str, quantization: str, device
 
 
 def cpu_dtype() -> str:
-    """`best_cpu_dtype` from the processor's own words, where it has them, as importing torch takes seconds."""
-    if "torch" in sys.modules:
-        return best_cpu_dtype()
+    """`best_cpu_dtype`, or what the processor says of itself while torch, which takes seconds, is not imported."""
+    known = None if "torch" in sys.modules else described_dtype()
+    return known or best_cpu_dtype()
+
+
+def described_dtype() -> str | None:
+    """What /proc/cpuinfo says of bfloat16; None where it lists no flags (it does on x86)."""
     try:
         lines = _CPUINFO.read_text(encoding="utf-8").splitlines()
     except OSError:
-        return best_cpu_dtype()
+        return None
     flags = next((set(line.split()) for line in lines if line.startswith("flags")), None)
-    if flags is None:
-        return best_cpu_dtype()
-    return "bfloat16" if flags >= _BF16_FLAGS else "float32"
+    return None if flags is None else "bfloat16" if flags >= _BF16_FLAGS else "float32"

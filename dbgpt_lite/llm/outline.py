@@ -112,11 +112,12 @@ def _picked(config: Config, experts: int) -> int:
 
 
 def _groups(found: Sequence[Parameter]) -> dict[tuple[str, ...], list[Parameter]]:
-    """Parameters by the prefixes that cover them; what is tied joins what it is tied to."""
-    groups: dict[str, list[Parameter]] = {}
+    """Parameters by the prefixes that cover them. What is tied joins its source, with its bias."""
     home = {one.name: module_of(one.name) for one in found}
+    joins = {home[one.name]: home[one.tied] for one in found if one.tied in home}
+    groups: dict[str, list[Parameter]] = {}
     for one in found:
-        groups.setdefault(home[one.tied] if one.tied in home else home[one.name], []).append(one)
+        groups.setdefault(joins.get(home[one.name], home[one.name]), []).append(one)
     return {
         tuple(dict.fromkeys((prefix, *(home[one.name] for one in group)))): group for prefix, group in groups.items()
     }
