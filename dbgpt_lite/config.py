@@ -59,8 +59,8 @@ class Settings(BaseSettings):
     )
     llm_device_map: str = Field(
         "auto",
-        description="Placement: auto, balanced, balanced_low_0, sequential, cpu, cuda:0, or a map in JSON such as "
-        '{"model.embed_tokens": 0, "model.layers": 0, "model.norm": 0, "lm_head": "cpu"}.',
+        description="Placement: auto, balanced, balanced_low_0, sequential, cpu, cuda:0, or a map in JSON of the names "
+        "of layers to devices.",
     )
     llm_max_memory: Annotated[dict[str, str], NoDecode] = Field(
         default_factory=dict,
