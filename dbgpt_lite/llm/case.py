@@ -77,10 +77,11 @@ class Case:
 
     @cached_property
     def keep(self) -> tuple[Device, ...]:
-        """Devices that only keep weights: memory, then disk."""
+        """Devices that only keep weights: memory, then disk, which holds plain tensors and no quantized layers."""
         if self.numbers not in MOVABLE and not self.fixed:
             return ()
-        others = [device for device in self.devices if device not in self.compute and device.kind != "gpu"]
+        kinds = ("cpu", "disk") if self.numbers == "none" else ("cpu",)
+        others = [device for device in self.devices if device not in self.compute and device.kind in kinds]
         return tuple(sorted(others, key=lambda device: device.kind))
 
     def overhead(self, device: Device) -> int:

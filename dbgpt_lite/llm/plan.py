@@ -145,7 +145,9 @@ def plan(
 
 
 def _refuse_unmovable(case: Case) -> None:
-    if case.numbers not in MOVABLE and len({name.partition(":")[0] for name in case.fixed}) > 1:
+    """A map must leave quantized layers where they can be: see `Case.keep`."""
+    kinds = {name.partition(":")[0] for name in case.fixed}
+    if case.numbers != "none" and ("disk" in kinds or (case.numbers not in MOVABLE and len(kinds) > 1)):
         raise ConfigError("llm.map_quantized", quantization=case.numbers)
 
 

@@ -241,9 +241,29 @@ def test_a_map_with_tied_weights_need_not_name_the_head() -> None:
     assert found.device_map["lm_head"] == found.device_map["model.embed_tokens"] == "cuda:0"
 
 
-def test_a_map_cannot_move_what_bitsandbytes_quantized() -> None:
-    with pytest.raises(ConfigError, match="cannot be moved"):
-        planned(SMALL, gpu(2), CPU, strategy='{"": 0, "lm_head": "cpu"}', quantization="nf4")
+@pytest.mark.parametrize(
+    ("quantization", "away", "allowed"),
+    [
+        ("nf4", "cpu", False),
+        ("int8", "disk", False),
+        ("int4", "disk", False),
+        ("int4", "cpu", True),
+        ("none", "disk", True),
+    ],
+)
+def test_a_map_leaves_quantized_layers_where_they_can_be(quantization: str, away: str, allowed: bool) -> None:
+    text = json.dumps({"": 0, "model.layers.2": away})
+    if allowed:
+        assert planned(SMALL, gpu(2), CPU, DISK, strategy=text, quantization=quantization).verdict == "offload"
+        return
+    with pytest.raises(ConfigError, match=f"quantized to {quantization}"):
+        planned(SMALL, gpu(2), CPU, DISK, strategy=text, quantization=quantization)
+
+
+def test_packed_layers_are_offloaded_to_memory_but_not_to_disk() -> None:
+    config = CONFIGS["llama-13b"]
+    assert planned(config, gpu(6), CPU, DISK, quantization="int4").verdict == "offload"
+    assert planned(config, gpu(6), Device("cpu", GIB // 2), DISK, quantization="int4").verdict == "too_large"
 
 
 def test_a_map_that_does_not_fit_says_where() -> None:
