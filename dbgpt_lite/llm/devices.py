@@ -18,13 +18,17 @@ _CGROUP = Path("/sys/fs/cgroup")
 PLACEMENTS = STRATEGIES
 
 
-def usable_devices(device_map: str, max_memory: Mapping[str, str]) -> tuple[Device, ...]:
+def usable_devices(
+    device_map: str, max_memory: Mapping[str, str], freed: Mapping[str, int] | None = None
+) -> tuple[Device, ...]:
     """Devices that a placement may use with their free bytes, capped by `max_memory` ({"0": "20GiB", "cpu": ...}).
+    `freed`: bytes by device that will be free as well.
 
     A strategy may use all of them, at last the disk: weights are read from the checkpoint where it lies. Raises
     ConfigError for an unknown placement or a GPU that is not there.
     """
-    return chosen(device_map, max_memory, all_devices())
+    found = (replace(device, free=device.free + (freed or {}).get(device.name, 0)) for device in all_devices())
+    return chosen(device_map, max_memory, tuple(found))
 
 
 def chosen(device_map: str, max_memory: Mapping[str, str], found: tuple[Device, ...]) -> tuple[Device, ...]:

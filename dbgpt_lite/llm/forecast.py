@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from dbgpt_lite.errors import ConfigError
-from dbgpt_lite.llm.devices import all_devices, best_cpu_dtype, chosen
+from dbgpt_lite.llm.adapter import base_folder
+from dbgpt_lite.llm.devices import all_devices, best_cpu_dtype, chosen, usable_devices
 from dbgpt_lite.llm.outline import read_outline
 from dbgpt_lite.llm.placement import Device
 from dbgpt_lite.llm.plan import Plan, plan
@@ -32,10 +33,16 @@ class Wishes:
     gpus: tuple[str, ...] = ()
 
 
-def forecast(folder: Path, wishes: Wishes) -> Plan:
-    """The plan of a folder, or of one that holds no more than a config.json. Raises ModelError and ConfigError."""
-    checkpoint = read_outline(folder)
-    devices = chosen(wishes.device_map, wishes.max_memory, supposed(wishes.gpus, all_devices()))
+def forecast(folder: Path, wishes: Wishes, freed: Mapping[str, int] | None = None) -> Plan:
+    """The plan of a folder, or of one that holds no more than a config.json; an adapter's is that of its base.
+
+    `freed`: bytes by device that will be free as well. Raises ModelError and ConfigError.
+    """
+    checkpoint = read_outline(base_folder(folder))
+    if wishes.gpus:
+        devices = chosen(wishes.device_map, wishes.max_memory, supposed(wishes.gpus, all_devices()))
+    else:
+        devices = usable_devices(wishes.device_map, wishes.max_memory, freed)
     return plan(
         checkpoint,
         dtype=number_type(checkpoint.config, wishes.dtype, wishes.quantization, devices),

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dbgpt_lite.errors import ConfigError, OutOfMemory, UserError
-from dbgpt_lite.llm.case import MOVABLE, Case, Row, Verdict
+from dbgpt_lite.llm.case import Case, Row, Verdict
 from dbgpt_lite.llm.checkpoint import Checkpoint
 from dbgpt_lite.llm.device_map import fixed_places, single_device
 from dbgpt_lite.llm.families import shape
@@ -136,19 +136,13 @@ def plan(
     case = Case(drawn, dtype, numbers, min(context or own, own), max(1, users), devices, strategy)
     if strategy.lstrip().startswith("{"):
         case = case.changed(strategy="auto", fixed=fixed_places(case.blocks, strategy, devices, drawn.beside))
-        _refuse_unmovable(case)
+        if not case.allowed:
+            raise ConfigError("llm.map_quantized", quantization=case.numbers)
     elif strategy not in STRATEGIES:
         alone = single_device(strategy, devices)
         case = case.changed(strategy="auto", devices=alone, others=devices if len(devices) > 1 else ())
     case = case if context else _own_window(case)
     return _plan(case)
-
-
-def _refuse_unmovable(case: Case) -> None:
-    """A map must leave quantized layers where they can be: see `Case.keep`."""
-    kinds = {name.partition(":")[0] for name in case.fixed}
-    if case.numbers != "none" and ("disk" in kinds or (case.numbers not in MOVABLE and len(kinds) > 1)):
-        raise ConfigError("llm.map_quantized", quantization=case.numbers)
 
 
 def _rate(tokens: float) -> str:

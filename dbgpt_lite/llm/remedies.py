@@ -100,8 +100,8 @@ def _fewer_bits(case: Case) -> Iterator[Case]:
     if case.outline.stored != "none" or case.numbers not in ("none", *offered):
         return
     start = offered.index(case.numbers) + 1 if case.numbers in offered else 0
-    for numbers in offered[start:]:
-        yield case.changed(numbers=numbers)
+    smaller = (case.changed(numbers=numbers) for numbers in offered[start:])
+    yield from (one for one in smaller if one.allowed)
 
 
 def _quantized(case: Case) -> Iterator[Remedy]:

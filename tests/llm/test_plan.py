@@ -146,7 +146,8 @@ def test_one_card_or_two_or_offload() -> None:
     assert {row.device.name for row in slow.rows} == {"cuda:0", "cpu"}
     assert slow.speed is not None
     assert slow.speed.first < 1
-    assert [remedy.kind for remedy in slow.remedies] == ["quantize", "memory"]
+    assert next((remedy.kind, remedy.numbers) for remedy in slow.remedies) == ("quantize", "nf4")
+    assert slow.remedies[-1].kind == "memory"
     assert not planned(config, gpu(24), Device("cpu", GIB)).fits
 
 
