@@ -28,11 +28,11 @@ PIECE = 16 * 2**20
 def worker(job: Mapping[str, Any]) -> dict[str, Any]:
     """Plan, load, answer and unload one folder in this process; everything in bytes, seconds and tokens."""
     import torch
-    from dbgpt_lite.llm.plan import plan
 
     from dbgpt_lite.llm.checkpoint import read_checkpoint
     from dbgpt_lite.llm.devices import usable_devices
     from dbgpt_lite.llm.loader import LoadOptions, load
+    from dbgpt_lite.llm.plan import plan
     from dbgpt_lite.messages import Message, Prompt, Sampling, Usage
 
     torch.set_grad_enabled(False)

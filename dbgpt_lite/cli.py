@@ -1,4 +1,4 @@
-"""Command line: serve, ask, sql, space, ingest, memory, glossary, queries, audit, evaluate, quantize, download,
+"""Command line: serve, ask, sql, space, ingest, memory, glossary, queries, audit, plan, evaluate, quantize, download,
 hash-password, new-api-key.
 
 The same services as the page.
@@ -19,6 +19,7 @@ from dbgpt_lite.cli_download import add_download
 from dbgpt_lite.cli_evaluate import add_evaluate
 from dbgpt_lite.cli_knowledge import add_commands, find_space, thrown_in
 from dbgpt_lite.cli_memory import add_memory
+from dbgpt_lite.cli_models import add_models
 from dbgpt_lite.cli_progress import LoadingLine
 from dbgpt_lite.cli_quantize import add_quantize
 from dbgpt_lite.errors import ConfigError, UserError
@@ -72,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     sql.add_argument("--csv", type=Path, help="write the rows to this file")
     add_commands(add, _services)
     add_memory(add, OWNER, _opened)
+    add_models(add)
     add_evaluate(add)
     add_quantize(add)
     add_download(add)

@@ -40,6 +40,7 @@ LEVELS = {
         "cli_evaluate",
         "cli_knowledge",
         "cli_memory",
+        "cli_models",
         "cli_progress",
         "cli_quantize",
         "cli_download",
@@ -132,7 +133,17 @@ def test_chat_imports_no_third_party() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["config", "cli", "llm.families", "llm.placement", "sql.guard", "knowledge.splitter", "chat.budget", "messages"],
+    [
+        "config",
+        "cli",
+        "llm.families",
+        "llm.placement",
+        "llm.forecast",
+        "sql.guard",
+        "knowledge.splitter",
+        "chat.budget",
+        "messages",
+    ],
 )
 def test_imports_without_torch(module: str) -> None:
     code = (
