@@ -289,6 +289,7 @@ def _load_options(settings: Settings) -> LoadOptions:
         device_map=settings.llm_device_map,
         max_memory=settings.llm_max_memory,
         context=settings.llm_context,
+        chat_format=settings.llm_chat_format,
         constrained=settings.sql_constrained,
     )
 

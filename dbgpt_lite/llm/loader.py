@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from dbgpt_lite.errors import ModelError, OutOfMemory, UserError
+from dbgpt_lite.llm.chat_choice import choose_format
 from dbgpt_lite.llm.chat_template import ChatTemplate, Tokenizer
 from dbgpt_lite.llm.checkpoint import Checkpoint, read_checkpoint
 from dbgpt_lite.llm.devices import PLACEMENTS, accelerate_max_memory, best_cpu_dtype, device_words, usable_devices
 from dbgpt_lite.llm.engine import LocalEngine
+from dbgpt_lite.llm.families import family
 from dbgpt_lite.llm.placement import Device, plan
 from dbgpt_lite.llm.quantize import SCALE, Quantization, bitsandbytes_config, expand_int4
 from dbgpt_lite.messages import EngineInfo
@@ -33,7 +35,7 @@ class LoadOptions:
     """How to load. `dtype`: auto, float32, float16 or bfloat16. `context` 0: the model's own window.
 
     `constrained`: obey the grammar of a prompt that has one.
-    `max_memory`: {"0": "20GiB", "cpu": "60GiB"}. `chat_format`: used when neither tokenizer nor folder says.
+    `max_memory`: {"0": "20GiB", "cpu": "60GiB"}. `chat_format`: used when the folder does not say.
     """
 
     quantization: Quantization = "none"
@@ -60,8 +62,14 @@ def load(folder: Path, options: LoadOptions, progress: Progress = lambda stage, 
     progress("ready", 1.0)
     constrained = options.constrained and tokenizer.is_fast
     info = _info(checkpoint, options, model, place.need.context, constrained)
-    format_name = checkpoint.facts.chat_format or options.chat_format or "plain"
-    return LocalEngine(model, tokenizer, ChatTemplate(tokenizer, format_name), info)
+    return LocalEngine(model, tokenizer, _template(checkpoint, tokenizer, options.chat_format), info)
+
+
+def _template(checkpoint: Checkpoint, tokenizer: Tokenizer, setting: str) -> ChatTemplate:
+    kind = checkpoint.model_type
+    tokens = {str(token) for token in tokenizer.added_tokens_decoder.values()}
+    choice = choose_format(checkpoint.facts, setting, bool(tokenizer.chat_template), tokens, kind)
+    return ChatTemplate(tokenizer, choice.name, family(kind).end_tokens)
 
 
 def _info(checkpoint: Checkpoint, options: LoadOptions, model: Any, context: int, constrained: bool) -> EngineInfo:
@@ -137,7 +145,6 @@ def _plain(checkpoint: Checkpoint, dtype: str, options: LoadOptions) -> Any:
         dtype=getattr(torch, dtype),
         device_map=options.device_map if options.device_map in PLACEMENTS else {"": options.device_map},
         max_memory=accelerate_max_memory(options.max_memory),
-        attn_implementation="sdpa",
         ignore_mismatched_sizes=True,
         output_loading_info=True,
         **({"quantization_config": quantization_config} if quantization_config else {}),
@@ -175,9 +182,7 @@ def _packed(checkpoint: Checkpoint, dtype: str, devices: tuple[Device, ...]) -> 
     for file in checkpoint.files:
         weights |= expand_int4(load_file(file), target)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(
-            config, dtype=target, trust_remote_code=False, attn_implementation="sdpa"
-        )
+        model = AutoModelForCausalLM.from_config(config, dtype=target, trust_remote_code=False)
     _refuse_misfits(checkpoint, model, weights)
     model.load_state_dict(weights, strict=False, assign=True)
     model.tie_weights()

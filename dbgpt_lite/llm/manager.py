@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from dbgpt_lite.errors import Busy, ModelError, UserError
+from dbgpt_lite.llm.chat_choice import FormatChoice, format_of_folder, remember_format
 from dbgpt_lite.llm.checkpoint import Checkpoint, read_checkpoint, read_config
 from dbgpt_lite.llm.engine import Engine
 from dbgpt_lite.llm.families import family
@@ -32,7 +33,10 @@ class ModelStatus:
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """A folder of the models directory. `problem` is None when it looks loadable; `tasks`: what it is for."""
+    """A folder of the models directory. `problem` is None when it looks loadable; `tasks`: what it is for.
+
+    `chat_format`: how conversations are written for it; None when there is nothing to choose.
+    """
 
     name: str
     family: str
@@ -40,6 +44,7 @@ class ModelFolder:
     problem: UserError | None = None
     tasks: tuple[str, ...] = ()
     quantization: str = ""
+    chat_format: FormatChoice | None = None
 
 
 class ModelManager:
@@ -77,10 +82,17 @@ class ModelManager:
         found = (entry for entry in sorted(self._models_dir.iterdir()) if not entry.name.startswith("."))
         return [describe(entry) for entry in found if entry.is_dir()]
 
-    def load(self, name: str, quantization: Quantization | None = None) -> None:
-        """Start loading a folder in the background; `status` tells how it goes. Raises Busy and ModelError."""
+    def load(self, name: str, quantization: Quantization | None = None, chat_format: str = "") -> None:
+        """Start loading a folder in the background; `status` tells how it goes. Raises Busy and ModelError.
+
+        A `chat_format` that someone chose for a folder whose files show none is remembered in the folder.
+        """
         folder = self._resolve(name)
-        options = replace(self._options, quantization=quantization) if quantization else self._options
+        options = replace(
+            self._options,
+            quantization=quantization or self._options.quantization,
+            chat_format=self._chosen_format(folder, chat_format),
+        )
         self._start(folder.name, lambda progress: load(folder, options, progress))
 
     def connect(self, endpoint: str, model: str = "", api_key: str = "") -> None:
@@ -150,6 +162,19 @@ class ModelManager:
             raise ModelError("llm.bad_folder_name", name=name)
         return self._models_dir / name
 
+    def _chosen_format(self, folder: Path, wanted: str) -> str:
+        """The format to load a folder with where its dbgpt.json names none. LLM_CHAT_FORMAT is for LLM_MODEL alone."""
+        set_for = configured_folder(self._configured, self._models_dir) if self._configured else None
+        setting = self._options.chat_format if set_for and set_for.resolve() == folder.resolve() else ""
+        choice = describe(folder).chat_format if wanted else None
+        if choice is None or choice.name == wanted:
+            return setting
+        try:
+            remember_format(folder, wanted)
+        except OSError as error:
+            log.warning("the chat format of %s is not remembered: %s", folder.name, error.strerror)
+        return wanted
+
     def _names(self) -> Sequence[str]:
         return (
             [entry.name for entry in self._models_dir.iterdir() if entry.is_dir()] if self._models_dir.is_dir() else []
@@ -176,8 +201,15 @@ def describe(folder: Path) -> ModelFolder:
         family(checkpoint.model_type).name,
         checkpoint.file_bytes,
         tasks=checkpoint.facts.tasks,
+        chat_format=_open_choice(checkpoint),
         quantization=_stored_quantization(checkpoint),
     )
+
+
+def _open_choice(checkpoint: Checkpoint) -> FormatChoice | None:
+    """The format in use where a person may choose another: nothing in the files shows one."""
+    choice = format_of_folder(checkpoint.folder, checkpoint.facts, checkpoint.model_type)
+    return choice if choice.source in ("folder", "family") else None
 
 
 def _stored_quantization(checkpoint: Checkpoint) -> str:

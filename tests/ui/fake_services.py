@@ -193,7 +193,7 @@ class FakeModels:
             ModelFolder("starter-sql", "llama", 32_000_000, tasks=("sql",)),
         ]
 
-    def load(self, name: str, quantization: str | None = None) -> None:
+    def load(self, name: str, quantization: str | None = None, chat_format: str = "") -> None:
         self._status = ModelStatus("loading", name)
 
     def unload(self) -> None:

@@ -1,0 +1,89 @@
+"""Which chat format a folder's model wants: said by someone, shown by its files, or the guess of its family. No torch.
+
+The first that says anything wins: the folder's dbgpt.json, the setting, the tokenizer's own template, its special
+tokens, the family's row. Only the last is a guess, and the Models page asks there.
+"""
+
+import json
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from dbgpt_lite.errors import ModelError
+from dbgpt_lite.llm.chat_formats import chat_format, format_shown_by
+from dbgpt_lite.llm.checkpoint import TaskFacts
+from dbgpt_lite.llm.families import family
+
+FACTS_FILE = "dbgpt.json"
+
+
+@dataclass(frozen=True, slots=True)
+class FormatChoice:
+    """The chosen format and what chose it. `name` "": the tokenizer's own template."""
+
+    name: str
+    source: Literal["folder", "setting", "template", "tokens", "family"]
+
+    @property
+    def known(self) -> bool:
+        """Whether something said it, so that nobody needs to be asked."""
+        return self.source != "family"
+
+
+def choose_format(
+    facts: TaskFacts, setting: str, template: bool, tokens: Collection[str], model_type: str
+) -> FormatChoice:
+    """The format of a model. `template`: its tokenizer has one; `tokens`: the tokenizer's special and added tokens."""
+    if facts.chat_format:
+        return FormatChoice(facts.chat_format, "folder")
+    if setting:
+        return FormatChoice(setting, "setting")
+    if template:
+        return FormatChoice("", "template")
+    if shown := format_shown_by(tokens):
+        return FormatChoice(shown, "tokens")
+    return FormatChoice(family(model_type).chat_format, "family")
+
+
+def format_of_folder(folder: Path, facts: TaskFacts, model_type: str) -> FormatChoice:
+    """The format of a folder that is not loaded, from its small files."""
+    config = _read(folder / "tokenizer_config.json")
+    names = ("chat_template.jinja", "chat_template.json")
+    template = bool(config.get("chat_template")) or any((folder / name).is_file() for name in names)
+    tokens = () if template or facts.chat_format else _tokens(folder, config)
+    return choose_format(facts, "", template, tokens, model_type)
+
+
+def remember_format(folder: Path, name: str) -> None:
+    """Write the format into the folder's dbgpt.json, whose other entries stay. Whole or not at all.
+
+    Raises ModelError for an unknown format, OSError where the folder cannot be written.
+    """
+    chat_format(name)
+    file, draft = folder / FACTS_FILE, folder / f".{FACTS_FILE}.draft"
+    draft.write_text(json.dumps(_read(file) | {"chat_format": name}, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    os.replace(draft, file)
+
+
+def _tokens(folder: Path, config: dict[str, Any]) -> set[str]:
+    """Special and added tokens; tokenizer.json, which can be large, is read only where the small files list none."""
+    found = {str(entry["content"]) for entry in dict(config.get("added_tokens_decoder") or {}).values()}
+    found |= set(_read(folder / "added_tokens.json"))
+    if not found:
+        found = {str(entry["content"]) for entry in _read(folder / "tokenizer.json").get("added_tokens", ())}
+    return found
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """A JSON object; {} where there is none. Raises ModelError for a file that holds something else."""
+    if not file.is_file():
+        return {}
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        content = None
+    if not isinstance(content, dict):
+        raise ModelError("llm.damaged_file", file=file.name, name=file.parent.name)
+    return content
