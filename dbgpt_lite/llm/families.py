@@ -147,9 +147,7 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "falcon": Family(
         "Falcon",
-        layers_keys=("num_hidden_layers", "n_layer"),
-        heads_keys=("num_attention_heads", "n_head"),
-        kv_heads_keys=("num_kv_heads", "n_head_kv"),
+        kv_heads_keys=("num_kv_heads",),
         hidden_keys=("hidden_size", "n_embed"),
         shared_heads=True,
         whole=("FalconDecoderLayer",),

@@ -51,10 +51,10 @@ VARIANTS: list[dict[str, Any]] = [
     {"model_type": "falcon", **SMALL},
     {"model_type": "falcon", **SMALL, "multi_query": False},
     {"model_type": "falcon", **SMALL, "new_decoder_architecture": True, "num_kv_heads": 2},
-    {"model_type": "falcon", "n_layer": 4, "n_head": 4, "hidden_size": 32, "vocab_size": 64, "alibi": True},
+    {"model_type": "falcon", **SMALL, "alibi": True},
     {"model_type": "gpt_bigcode", "n_embd": 32, "n_layer": 2, "n_head": 4, "vocab_size": 64, "multi_query": False},
     {"model_type": "mistral", **SMALL, "num_key_value_heads": 2, "sliding_window": None},
-    {"model_type": "mistral", **SMALL, "num_key_value_heads": None, "sliding_window": 16},
+    {"model_type": "llama", **SMALL, "num_key_value_heads": None},
     {"model_type": "qwen2", **SMALL, "num_key_value_heads": 2, "sliding_window": 16, "use_sliding_window": False},
     {
         "model_type": "qwen3_moe",
