@@ -5,10 +5,10 @@ tokens, the family's row. Only the last is a guess, and the Models page asks the
 """
 
 import json
-import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, Literal
 
 from dbgpt_lite.errors import ModelError
@@ -62,9 +62,13 @@ def remember_format(folder: Path, name: str) -> None:
     Raises ModelError for an unknown format, OSError where the folder cannot be written.
     """
     chat_format(name)
-    file, draft = folder / FACTS_FILE, folder / f".{FACTS_FILE}.draft"
-    draft.write_text(json.dumps(_read(file) | {"chat_format": name}, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    os.replace(draft, file)
+    file, draft = folder / FACTS_FILE, folder / f".{FACTS_FILE}.{token_hex(4)}"
+    text = json.dumps(_read(file) | {"chat_format": name}, indent=2, ensure_ascii=False)
+    try:
+        draft.write_text(f"{text}\n", encoding="utf-8")
+        draft.replace(file)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _tokens(folder: Path, config: dict[str, Any]) -> set[str]:

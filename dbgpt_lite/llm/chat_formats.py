@@ -16,8 +16,8 @@ class ChatFormat:
     `system`, `user` and `assistant` frame one turn's ``{content}``; `opening` asks for the answer. `stop` ends an
     answer; an entry that the tokenizer holds as one special token ends it as that token. `numbered` counts question and
     answer as one round in ``{n}``, from 1. `default_system` is written when no system message is there. `inside`: the
-    framed system message and an empty line stand at the head of the first user turn. `shown_by`: special tokens that, all together in a
-    tokenizer, show that a model was made for this format.
+    framed system message and an empty line stand at the head of the first user turn. `shown_by`: special tokens that,
+    all together in a tokenizer, show that a model was made for this format.
     """
 
     system: str

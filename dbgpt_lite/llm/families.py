@@ -10,6 +10,8 @@ from typing import Any
 
 from dbgpt_lite.llm.model_shape import Family, ModelShape, read_shape
 
+__all__ = ["FAMILIES", "Family", "ModelShape", "family", "shape"]
+
 _ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 _GATED = (*_ATTENTION, "gate_proj", "up_proj", "down_proj")
 _GLM_LINEAR = (*_ATTENTION, "gate_up_proj", "down_proj")

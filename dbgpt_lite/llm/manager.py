@@ -9,6 +9,7 @@ from typing import Literal
 
 from dbgpt_lite.errors import Busy, ModelError, UserError
 from dbgpt_lite.llm.chat_choice import FormatChoice, format_of_folder, remember_format
+from dbgpt_lite.llm.chat_formats import CHAT_FORMATS
 from dbgpt_lite.llm.checkpoint import Checkpoint, read_checkpoint, read_config
 from dbgpt_lite.llm.engine import Engine
 from dbgpt_lite.llm.families import family
@@ -209,7 +210,7 @@ def describe(folder: Path) -> ModelFolder:
 def _open_choice(checkpoint: Checkpoint) -> FormatChoice | None:
     """The format in use where a person may choose another: nothing in the files shows one."""
     choice = format_of_folder(checkpoint.folder, checkpoint.facts, checkpoint.model_type)
-    return choice if choice.source in ("folder", "family") else None
+    return choice if choice.source in ("folder", "family") and choice.name in CHAT_FORMATS else None
 
 
 def _stored_quantization(checkpoint: Checkpoint) -> str:

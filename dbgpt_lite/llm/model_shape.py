@@ -17,11 +17,11 @@ _SHORTEST_TRAINED_WINDOW = 2048
 class Family:
     """Facts of an architecture: the names of its sizes and parts, and what its checkpoints are like without a template.
 
-    Every `*_keys` is tried in order; the first one that config.json holds wins. `default_context` counts when config.json
-    does not name a window. `absent`: what other keys mean when they are missing. `window_switch`: the sliding window
-    counts only where this key is true; `window_from`: layers before this key's number look at everything; `full_every`:
-    of so many layers the last one does (0: none). `shared_heads`: how falcon and StarCoder say that all heads share
-    one key and value.
+    Every `*_keys` is tried in order; the first one that config.json holds wins. `default_context` counts when it names
+    no window. `absent`: what other keys mean when they are missing. `window_switch`: the sliding window counts only
+    where this key is true; `window_from`: layers before this key's number look at everything; `full_every`: of so many
+    layers the last one does (0: none). `shared_heads`: ``multi_query`` says that all heads share one key and value, as
+    in Falcon and StarCoder.
 
     `whole`: classes of layers that must stay on one device, as accelerate's ``no_split_module_classes``. `lora`: names
     of the linear layers that adapters are trained on. `keep`: modules that are never quantized. `chat_format`: written
@@ -51,8 +51,8 @@ class Family:
 class ModelShape:
     """Sizes read from config.json: window in tokens, layers, heads, width.
 
-    `kv_heads` heads of `head_dim` numbers are what the cache holds of a key or a value. `sliding_layers` of the `layers`
-    look back over `window` tokens only and keep no more than those.
+    `kv_heads` heads of `head_dim` numbers are what the cache holds of a key or a value. `sliding_layers` of the
+    `layers` look back over `window` tokens only and keep no more than those.
     """
 
     context_length: int

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dbgpt_lite.llm.chat_template import BREAK, ChatTemplate, merge_turns, system_into_user, write_format
 from dbgpt_lite.llm.chat_formats import CHAT_FORMATS
+from dbgpt_lite.llm.chat_template import BREAK, ChatTemplate, merge_turns, system_into_user, write_format
 from dbgpt_lite.messages import Message
 from tests.llm.tiny_models import CHATML, make_tokenizer
 
