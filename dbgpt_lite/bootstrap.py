@@ -30,7 +30,7 @@ from dbgpt_lite.knowledge.rerank import CrossEncoderReranker
 from dbgpt_lite.llm.engine import Engine
 from dbgpt_lite.llm.lazy import LazyEngine, lazy_engine
 from dbgpt_lite.llm.loader import LoadOptions, load
-from dbgpt_lite.llm.manager import ModelManager, configured_folder
+from dbgpt_lite.llm.manager import ModelManager, ModelStatus, configured_folder
 from dbgpt_lite.messages import Mode
 from dbgpt_lite.prompts import Prompts
 from dbgpt_lite.query_store import QueryStore
@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 SAMPLE_DATABASE = "shop"
 SAMPLE_SPACE = "Lanternfish Goods 灯鱼商店"
 MAIN_DATABASE = "main"
+Watch = Callable[[ModelStatus], None]
 Questions = Mapping[Language, Mapping[Mode, tuple[str, ...]]]
 
 
@@ -82,8 +83,11 @@ class Services:
         self.samples_ready.clear()
         threading.Thread(target=self._warm, name="warm-up", daemon=True).start()
 
-    def prepare(self, samples: bool = True) -> None:
-        """Make ready in the foreground, for the command line: the model that is set, and the sample documents."""
+    def prepare(self, samples: bool = True, watch: Watch | None = None) -> None:
+        """Make ready in the foreground, for the command line: the model that is set, and the sample documents.
+
+        `watch` is told how the model's load goes.
+        """
         self.connect_model()
         if samples:
             self._index_samples()
@@ -91,7 +95,7 @@ class Services:
             # Auto mode weighs what it knows; a server that is down is told when it is asked.
             with suppress(DatabaseError):
                 self.databases.get(name).schema()
-        status = self.models.wait()
+        status = self.models.wait(watch=watch)
         if status.detail:
             raise status.detail
 
@@ -180,7 +184,7 @@ def build_services(settings: Settings) -> Services:
         audit=queries.audit,
         sample_values=settings.sql_sample_values,
     )
-    models = ModelManager(settings.models_dir, quoter, _load_options(settings), settings.llm_model)
+    models = _models(settings, quoter)
     sql_model = _sql_model(settings)
     prompts = Prompts(ROOT / "prompts")
     memory = ExampleMemory(queries, databases, quoter.near)
@@ -230,6 +234,11 @@ def _schema_search(embedder: Embedder) -> SchemaSearch:
     return SchemaSearch(embedder.embed, lambda texts: embedder.embed(texts, "query"), chinese)
 
 
+def _models(settings: Settings, fallback: Engine) -> ModelManager:
+    idle_s = 60 * settings.llm_idle_unload_min
+    return ModelManager(settings.models_dir, fallback, _load_options(settings), settings.llm_model, idle_s)
+
+
 def _sql_engine(models: ModelManager, sql_model: LazyEngine | None) -> Callable[[], Engine]:
     """Queries are written by the loaded language model, or by the small SQL model while none is loaded."""
 
@@ -241,15 +250,15 @@ def _sql_engine(models: ModelManager, sql_model: LazyEngine | None) -> Callable[
 
 
 @contextmanager
-def sql_writer(settings: Settings) -> Iterator[tuple[Engine, Near]]:
+def sql_writer(settings: Settings, watch: Watch | None = None) -> Iterator[tuple[Engine, Near]]:
     """The engine that writes queries under these settings, loaded, and what compares words by meaning, without the
-    rest of the app. Raises UserError."""
+    rest of the app. `watch` is told how the model's load goes. Raises UserError."""
     quoter = ExtractiveEngine(Embedder(model_path(settings.embedding_model), settings.embedding_device).embed)
-    models = ModelManager(settings.models_dir, quoter, _load_options(settings), settings.llm_model)
+    models = _models(settings, quoter)
     sql_model = _sql_model(settings)
     try:
         _connect_model(settings, models)
-        if problem := models.wait().detail:
+        if problem := models.wait(watch=watch).detail:
             raise problem
         engine = _sql_engine(models, sql_model)()
         if engine is quoter:
@@ -291,6 +300,7 @@ def _load_options(settings: Settings) -> LoadOptions:
         context=settings.llm_context,
         chat_format=settings.llm_chat_format,
         constrained=settings.sql_constrained,
+        cache_dir=settings.data_dir / "model-cache",
     )
 
 

@@ -17,6 +17,7 @@ from dbgpt_lite import __version__
 from dbgpt_lite.cli_evaluate import add_evaluate
 from dbgpt_lite.cli_knowledge import add_commands, find_space, thrown_in
 from dbgpt_lite.cli_memory import add_memory
+from dbgpt_lite.cli_progress import LoadingLine
 from dbgpt_lite.errors import ConfigError, UserError
 from dbgpt_lite.messages import MODES, Answer, ChatRequest, Done, Mode, ResultTable, Sampling, Step, Token
 from dbgpt_lite.texts import text
@@ -130,9 +131,11 @@ def _new_api_key(_options: argparse.Namespace) -> int:
 
 
 def _services(samples: bool = False) -> "Services":
-    services = _opened()
-    services.prepare(samples)
-    return services
+    with ExitStack() as undo:
+        services = undo.enter_context(_opened())
+        services.prepare(samples, LoadingLine())
+        undo.pop_all()
+        return services
 
 
 def _opened() -> "Services":

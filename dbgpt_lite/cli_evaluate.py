@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from dbgpt_lite.cli_knowledge import Add
+from dbgpt_lite.cli_progress import LoadingLine
 from dbgpt_lite.errors import NotFound, UserError
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def _text_to_sql(options: argparse.Namespace) -> int:
     examples = read_questions(EXAMPLES)[: options.examples] if options.examples > 0 else []
     with (
         _databases(options, settings, questions) as databases,
-        sql_writer(_with_model(settings, options.model)) as (engine, near),
+        sql_writer(_with_model(settings, options.model), LoadingLine()) as (engine, near),
     ):
         engine = Unconstrained(engine) if options.free else engine
         how = "constrained" if engine.info.constrained else "free"

@@ -70,6 +70,9 @@ class Settings(BaseSettings):
         "empty: as its folder, its tokenizer or its family says.",
     )
     llm_context: int = Field(0, ge=0, description="Context window in tokens; 0: the model's own.")
+    llm_idle_unload_min: int = Field(
+        0, ge=0, description="Unload the model after so many minutes without a question; the next loads it; 0: never."
+    )
     llm_endpoint: str = Field(
         "",
         description="Base URL of an OpenAI-compatible server (vLLM, llama.cpp, Ollama), e.g. http://127.0.0.1:8000/v1",

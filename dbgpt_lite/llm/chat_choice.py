@@ -1,19 +1,19 @@
 """Which chat format a folder's model wants: said by someone, shown by its files, or the guess of its family. No torch.
 
-The first that says anything wins: the folder's dbgpt.json, the setting, the tokenizer's own template, its special
-tokens, the family's row. Only the last is a guess, and the Models page asks there.
+The first that says anything wins: the folder's dbgpt.json, the setting, an architecture with a format of its own, the
+tokenizer's template, its special tokens, the family's row. Only the last is a guess, and the Models page asks there.
 """
 
 import json
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, Literal
 
 from dbgpt_lite.errors import ModelError
-from dbgpt_lite.llm.chat_formats import chat_format, format_shown_by
-from dbgpt_lite.llm.checkpoint import TaskFacts
+from dbgpt_lite.llm.architecture import chat_format as chat_format_of
+from dbgpt_lite.llm.chat_formats import CHAT_FORMATS, chat_format, format_shown_by
+from dbgpt_lite.llm.checkpoint import TOKENIZER_FILES, Checkpoint, read_facts
 from dbgpt_lite.llm.families import family
 
 FACTS_FILE = "dbgpt.json"
@@ -24,7 +24,7 @@ class FormatChoice:
     """The chosen format and what chose it. `name` "": the tokenizer's own template."""
 
     name: str
-    source: Literal["folder", "setting", "template", "tokens", "family"]
+    source: Literal["folder", "setting", "architecture", "template", "tokens", "family"]
 
     @property
     def known(self) -> bool:
@@ -32,28 +32,44 @@ class FormatChoice:
         return self.source != "family"
 
 
-def choose_format(
-    facts: TaskFacts, setting: str, template: bool, tokens: Collection[str], model_type: str
-) -> FormatChoice:
-    """The format of a model. `template`: its tokenizer has one; `tokens`: the tokenizer's special and added tokens."""
-    if facts.chat_format:
-        return FormatChoice(facts.chat_format, "folder")
+@dataclass(frozen=True, slots=True)
+class FormatClues:
+    """What a model's files show: a format that its architecture `implied`, whether the tokenizer has a template, and
+    its special and added tokens."""
+
+    implied: str = ""
+    template: bool = False
+    tokens: frozenset[str] = frozenset()
+
+
+def choose_format(told: str, setting: str, clues: FormatClues, model_type: str) -> FormatChoice:
+    """The format of a model. `told`: what its dbgpt.json names."""
+    if told:
+        return FormatChoice(told, "folder")
     if setting:
         return FormatChoice(setting, "setting")
-    if template:
+    if clues.implied:
+        return FormatChoice(clues.implied, "architecture")
+    if clues.template:
         return FormatChoice("", "template")
-    if shown := format_shown_by(tokens):
+    if shown := format_shown_by(clues.tokens):
         return FormatChoice(shown, "tokens")
     return FormatChoice(family(model_type).chat_format, "family")
 
 
-def format_of_folder(folder: Path, facts: TaskFacts, model_type: str) -> FormatChoice:
-    """The format of a folder that is not loaded, from its small files."""
-    config = _read(folder / "tokenizer_config.json")
-    names = ("chat_template.jinja", "chat_template.json")
-    template = bool(config.get("chat_template")) or any((folder / name).is_file() for name in names)
-    tokens = () if template or facts.chat_format else _tokens(folder, config)
-    return choose_format(facts, "", template, tokens, model_type)
+def format_of_folder(folder: Path, checkpoint: Checkpoint) -> FormatChoice:
+    """The format of a folder that is not loaded, from its small files. `checkpoint`: the folder's own, or the base that
+    its adapter is for; what the adapter's folder holds comes first."""
+    facts = read_facts(folder) if (folder / FACTS_FILE).is_file() else checkpoint.facts
+    own = any((folder / name).is_file() for name in TOKENIZER_FILES)
+    clues = _clues(folder if own else checkpoint.folder, chat_format_of(checkpoint))
+    return choose_format(facts.chat_format, "", clues, checkpoint.model_type)
+
+
+def open_choice(folder: Path, checkpoint: Checkpoint) -> FormatChoice | None:
+    """The format in use where a person may choose another: nothing in the files shows one."""
+    choice = format_of_folder(folder, checkpoint)
+    return choice if choice.source in ("folder", "family") and choice.name in CHAT_FORMATS else None
 
 
 def remember_format(folder: Path, name: str) -> None:
@@ -69,6 +85,13 @@ def remember_format(folder: Path, name: str) -> None:
         draft.replace(file)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _clues(folder: Path, implied: str) -> FormatClues:
+    config = _read(folder / "tokenizer_config.json")
+    names = ("chat_template.jinja", "chat_template.json")
+    template = bool(config.get("chat_template")) or any((folder / name).is_file() for name in names)
+    return FormatClues(implied, template, frozenset(() if implied or template else _tokens(folder, config)))
 
 
 def _tokens(folder: Path, config: dict[str, Any]) -> set[str]:

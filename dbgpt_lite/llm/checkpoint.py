@@ -84,7 +84,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         if kind == "safetensors":
             tensors += read_header(file)
         elif not zipfile.is_zipfile(file):
-            raise ModelError("llm.damaged_file", file=file.name, name=folder.name)
+            raise _no_zip(file)
     _refuse_missing(folder, kind, tensors)
     size = sum(file.stat().st_size for file in files)
     return Checkpoint(folder, config, read_facts(folder), kind, files, tuple(tensors), size)
@@ -96,7 +96,7 @@ def read_config(folder: Path) -> Mapping[str, Any]:
         raise ModelError("llm.no_folder", name=folder.name)
     if not (folder / "config.json").is_file():
         raise ModelError("llm.no_config", name=folder.name)
-    config = _json(folder / "config.json")
+    config = read_json(folder / "config.json")
     if not config.get("model_type"):
         raise ModelError("llm.no_model_type", name=folder.name)
     return config
@@ -106,7 +106,7 @@ def read_facts(folder: Path) -> TaskFacts:
     """The folder's ``dbgpt.json``; without one, the defaults. Raises ModelError for one that cannot be read."""
     if not (folder / "dbgpt.json").is_file():
         return TaskFacts()
-    given = _json(folder / "dbgpt.json")
+    given = read_json(folder / "dbgpt.json")
     default = TaskFacts()
     languages = tuple(language for language in LANGUAGES if language in given.get("languages", LANGUAGES))
     return TaskFacts(
@@ -116,6 +116,12 @@ def read_facts(folder: Path) -> TaskFacts:
         sql_dialect=str(given.get("sql_dialect", "")),
         chat_format=str(given.get("chat_format", "")),
     )
+
+
+def read_tokenizer_config(folder: Path) -> Mapping[str, Any]:
+    """The folder's tokenizer_config.json, empty without one. Raises ModelError for one that cannot be read."""
+    file = folder / "tokenizer_config.json"
+    return read_json(file) if file.is_file() else {}
 
 
 def read_header(file: Path) -> list[TensorInfo]:
@@ -140,6 +146,13 @@ def read_header(file: Path) -> list[TensorInfo]:
     return tensors
 
 
+def _no_zip(file: Path) -> ModelError:
+    """What is wrong with a ``.bin`` file that is no zip archive: it is older than those, or damaged."""
+    with file.open("rb") as stream:
+        old = stream.read(15)[2:] == b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+    return ModelError("llm.legacy_bin" if old else "llm.damaged_file", file=file.name, name=file.parent.name)
+
+
 def _weight_files(folder: Path) -> tuple[WeightFormat, tuple[Path, ...]]:
     stems = {"safetensors": "model.safetensors", "bin": "pytorch_model.bin"}
     for kind in get_args(WeightFormat):
@@ -154,7 +167,7 @@ def _weight_files(folder: Path) -> tuple[WeightFormat, tuple[Path, ...]]:
 def _shards(index: Path) -> tuple[Path, ...]:
     """Files that an index names. A name that leaves the folder is refused."""
     folder = index.parent
-    names = sorted({str(name) for name in _weight_map(index).values()})
+    names = sorted({str(name) for name in weight_map(index).values()})
     if any(Path(name).name != name for name in names):
         raise ModelError("llm.damaged_file", file=index.name, name=folder.name)
     missing = [name for name in names if not (folder / name).is_file()]
@@ -168,19 +181,21 @@ def _refuse_missing(folder: Path, kind: WeightFormat, tensors: list[TensorInfo])
     index = folder / "model.safetensors.index.json"
     if kind != "safetensors" or not index.is_file():
         return
-    missing = sorted(set(_weight_map(index)) - {tensor.name for tensor in tensors})
+    missing = sorted(set(weight_map(index)) - {tensor.name for tensor in tensors})
     if missing:
         raise ModelError("llm.missing_tensors", names=", ".join(missing[:5]), count=len(missing), name=folder.name)
 
 
-def _weight_map(index: Path) -> dict[str, str]:
-    entries = _json(index).get("weight_map")
+def weight_map(index: Path) -> dict[str, str]:
+    """Which file holds which tensor. Raises ModelError for an unreadable index."""
+    entries = read_json(index).get("weight_map")
     if not isinstance(entries, dict):
         raise ModelError("llm.damaged_file", file=index.name, name=index.parent.name)
     return entries
 
 
-def _json(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises ModelError for anything else."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):

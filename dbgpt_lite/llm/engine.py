@@ -7,6 +7,7 @@ the model, so a stop frees the place at once even while a long prompt is read.
 import gc
 import logging
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
@@ -76,6 +77,7 @@ class LocalEngine:
         self._grammars = Grammars(tokenizer, self._end)
         self._slot = Slot()
         self._closed = threading.Event()
+        self._used = time.monotonic()
 
     @property
     def info(self) -> EngineInfo:
@@ -92,8 +94,19 @@ class LocalEngine:
         """Whether a request computes now."""
         return self._slot.busy
 
+    @property
+    def idle_s(self) -> float:
+        """Seconds since the last request ended or was prepared; 0 while one computes."""
+        return 0.0 if self.busy else time.monotonic() - self._used
+
+    @property
+    def memory(self) -> dict[str, int]:
+        """Bytes of the weights on each device."""
+        return self._runner.memory() if self._runner else {}
+
     def count(self, messages: Sequence[Message]) -> int:
         """Tokens of the prompt these messages make."""
+        self._used = time.monotonic()
         return len(self._template.encode(messages))
 
     def count_text(self, text: str) -> int:
@@ -195,7 +208,10 @@ class LocalEngine:
         with self._slot.hold(cancel, self._closed):
             self._refuse_closed()
             self._runner.watch(cancel, self._closed)
-            yield
+            try:
+                yield
+            finally:
+                self._used = time.monotonic()
 
     @contextmanager
     def _memory_guard(self) -> Iterator[None]:

@@ -50,6 +50,14 @@ class Runner:
         """Raise Cancelled from the next matrix product on once one of these is set."""
         self._events = events
 
+    def memory(self) -> dict[str, int]:
+        """Bytes of the weights on each device, shared ones once; what is kept elsewhere meanwhile does not count."""
+        found: dict[str, int] = {}
+        for tensor in {t.data_ptr(): t for t in (*self._model.parameters(), *self._model.buffers())}.values():
+            if tensor.device.type != "meta":
+                found[str(tensor.device)] = found.get(str(tensor.device), 0) + tensor.nbytes
+        return found
+
     def forget(self) -> None:
         """Drop the cache and give its memory back."""
         self._cache, self._known = new_cache(self._model.config), []

@@ -1,33 +1,39 @@
-"""A model folder -> a model that answers: check, plan, load, check again.
+"""A model folder -> a model that answers: check everything, plan, then read.
 
-Local folders only, and never the code inside them: trust_remote_code is False, and an architecture that transformers
-does not know is refused. ``.bin`` files are read with weights_only (needs torch 2.6 or newer).
+Local folders only, and never the code inside them: trust_remote_code is False, and an architecture that neither
+transformers nor this app knows is refused. ``.bin`` files are read with weights_only (needs torch 2.6 or newer).
 """
 
 import gc
 import logging
-from collections.abc import Callable, Iterator, Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dbgpt_lite.errors import ModelError, OutOfMemory, UserError
-from dbgpt_lite.llm.chat_choice import choose_format
+from dbgpt_lite.errors import Cancelled, ModelError, OutOfMemory, UserError
+from dbgpt_lite.llm import architecture, pretrained
+from dbgpt_lite.llm.adapter import Adapter, base_folder, read_adapter
+from dbgpt_lite.llm.assemble import Assembly, assemble
+from dbgpt_lite.llm.chat_choice import FormatClues, choose_format
 from dbgpt_lite.llm.chat_template import ChatTemplate, Tokenizer
-from dbgpt_lite.llm.checkpoint import Checkpoint, read_checkpoint
-from dbgpt_lite.llm.devices import PLACEMENTS, accelerate_max_memory, best_cpu_dtype, device_words, usable_devices
+from dbgpt_lite.llm.checkpoint import TOKENIZER_FILES, Checkpoint, TaskFacts, read_checkpoint, read_facts
+from dbgpt_lite.llm.devices import best_cpu_dtype, device_words, usable_devices
 from dbgpt_lite.llm.engine import LocalEngine
 from dbgpt_lite.llm.families import family
-from dbgpt_lite.llm.placement import Device, plan
-from dbgpt_lite.llm.quantize import SCALE, Quantization, bitsandbytes_config, expand_int4
+from dbgpt_lite.llm.loading import LoadState, Progress, ignore
+from dbgpt_lite.llm.matching import Match, match, wanted_of
+from dbgpt_lite.llm.placement import Device
+from dbgpt_lite.llm.plan import Plan, plan
+from dbgpt_lite.llm.quantize import Quantization, prepare_bitsandbytes, stored_quantization
+from dbgpt_lite.llm.renaming import architecture as own_architecture
+from dbgpt_lite.llm.shards import stored_tensors
 from dbgpt_lite.messages import EngineInfo
 from dbgpt_lite.model_loading import ONE_AT_A_TIME
 
 log = logging.getLogger(__name__)
-
-# (what happens now: "checking" | "loading" | "ready", share done from 0 to 1)
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,7 @@ class LoadOptions:
 
     `constrained`: obey the grammar of a prompt that has one.
     `max_memory`: {"0": "20GiB", "cpu": "60GiB"}. `chat_format`: used when the folder does not say.
+    `cache_dir`: where weights go that a plan keeps on disk; None: the system's place for temporary files.
     """
 
     quantization: Quantization = "none"
@@ -45,46 +52,165 @@ class LoadOptions:
     context: int = 0
     chat_format: str = ""
     constrained: bool = True
+    cache_dir: Path | None = None
 
 
-def load(folder: Path, options: LoadOptions, progress: Progress = lambda stage, share: None) -> LocalEngine:
+def load(
+    folder: Path, options: LoadOptions, progress: Progress = ignore, cancel: threading.Event | None = None
+) -> LocalEngine:
     """Load a folder. Raises ModelError, or OutOfMemory before loading when it cannot fit; both say what to do."""
-    progress("checking", 0.0)
-    checkpoint = read_checkpoint(folder)
-    _refuse_foreign(checkpoint)
-    devices = usable_devices(options.device_map, options.max_memory)
+    return prepare(folder, options, progress).load(progress, cancel)
+
+
+def prepare(
+    folder: Path,
+    options: LoadOptions,
+    progress: Progress = ignore,
+    freed: Mapping[str, int] | None = None,
+) -> "Prepared":
+    """Everything that can be checked before a weight is read: files, names, shapes, memory, tokenizer.
+
+    `freed`: bytes by device that will be free before the load. Raises ModelError and OutOfMemory.
+    """
+    progress(LoadState("checking"))
+    with _readable_failures(folder.name), ONE_AT_A_TIME:
+        base = base_folder(folder)
+        adapter = read_adapter(folder)
+        checkpoint = read_checkpoint(base)
+        _refuse_foreign(checkpoint)
+        stored = stored_quantization(checkpoint.config, base.name)
+        if options.quantization in ("int8", "nf4") or stored in ("int8", "nf4", "fp4"):
+            prepare_bitsandbytes(options.quantization)
+        dtype, place = _plan(checkpoint, options, freed or {})
+        tokenizer = _tokenizer(folder, checkpoint)
+        model, fit = _fit(checkpoint, dtype, stored, adapter)
+    return Prepared(folder, checkpoint, adapter, options, dtype, place, tokenizer, model, fit, stored, bool(freed))
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A folder that passed all checks. `fit` is None when transformers rebuilds its tensors itself."""
+
+    folder: Path
+    checkpoint: Checkpoint
+    adapter: Adapter | None
+    options: LoadOptions
+    dtype: str
+    place: Plan
+    tokenizer: Tokenizer
+    model: Any
+    fit: Match | None
+    stored: str
+    planned_ahead: bool
+
+    def load(self, progress: Progress = ignore, cancel: threading.Event | None = None) -> LocalEngine:
+        """Read the weights; once. Raises ModelError, OutOfMemory and Cancelled."""
+        place = self.place
+        with _readable_failures(self.folder.name), ONE_AT_A_TIME:
+            if self.planned_ahead:
+                _, place = _plan(self.checkpoint, self.options, {})
+            progress(LoadState("loading"))
+            model = self._read(place, progress, cancel or threading.Event())
+        progress(LoadState("ready", 1.0))
+        return self._engine(model, place)
+
+    def _read(self, place: Plan, progress: Progress, cancel: threading.Event) -> Any:
+        import torch
+
+        dtype, cache = getattr(torch, self.dtype), self.options.cache_dir
+        device_map = place.device_map
+        quantization: Quantization = "none" if self.stored else self.options.quantization
+        if self.fit is None:
+            return pretrained.from_pretrained(
+                self.checkpoint.folder,
+                self.model.config,
+                safetensors=self.checkpoint.format == "safetensors",
+                dtype=dtype,
+                quantization=quantization,
+                device_map=device_map,
+                cache=cache,
+                progress=progress,
+                cancel=cancel,
+            )
+        how = Assembly(dtype, device_map, quantization, self.stored, self.adapter, cache)
+        return assemble(self.model, self.fit.routes, how, progress, cancel)
+
+    def _engine(self, model: Any, place: Plan) -> LocalEngine:
+        _take_generation_config(model, self.checkpoint)
+        facts = read_facts(self.folder) if (self.folder / "dbgpt.json").is_file() else self.checkpoint.facts
+        constrained = self.options.constrained and self.tokenizer.is_fast
+        info = EngineInfo(
+            name=self.folder.name,
+            kind="local",
+            context_length=place.need.context,
+            device=", ".join(sorted({device_words(device) for device in _places(model)})),
+            quantization=self.stored or self.options.quantization,
+            languages=facts.languages,
+            sql_prompt=facts.sql_prompt,
+            sql_dialect=facts.sql_dialect,
+            constrained=constrained,
+        )
+        return LocalEngine(model, self.tokenizer, self._template(facts), info)
+
+    def _template(self, facts: TaskFacts) -> ChatTemplate:
+        kind, tokenizer = self.checkpoint.model_type, self.tokenizer
+        clues = FormatClues(
+            implied=architecture.chat_format(self.checkpoint),
+            template=bool(tokenizer.chat_template),
+            tokens=frozenset(str(token) for token in tokenizer.added_tokens_decoder.values()),
+        )
+        choice = choose_format(facts.chat_format, self.options.chat_format, clues, kind)
+        return ChatTemplate(tokenizer, choice.name, family(kind).end_tokens)
+
+
+def _plan(checkpoint: Checkpoint, options: LoadOptions, freed: Mapping[str, int]) -> tuple[str, Plan]:
+    """The type to compute in, and a plan that fits. Raises OutOfMemory."""
+    devices = usable_devices(options.device_map, options.max_memory, freed)
     dtype = _dtype(checkpoint, options, devices)
-    place = plan(checkpoint, dtype=dtype, quantization=options.quantization, context=options.context, devices=devices)
-    place.check()
-    with _readable_failures(folder.name), ONE_AT_A_TIME, _load_progress(progress):
-        tokenizer = _tokenizer(folder)
-        model = _packed(checkpoint, dtype, devices) if checkpoint.packed_int4 else _plain(checkpoint, dtype, options)
-    progress("ready", 1.0)
-    constrained = options.constrained and tokenizer.is_fast
-    info = _info(checkpoint, options, model, place.need.context, constrained)
-    return LocalEngine(model, tokenizer, _template(checkpoint, tokenizer, options.chat_format), info)
-
-
-def _template(checkpoint: Checkpoint, tokenizer: Tokenizer, setting: str) -> ChatTemplate:
-    kind = checkpoint.model_type
-    tokens = {str(token) for token in tokenizer.added_tokens_decoder.values()}
-    choice = choose_format(checkpoint.facts, setting, bool(tokenizer.chat_template), tokens, kind)
-    return ChatTemplate(tokenizer, choice.name, family(kind).end_tokens)
-
-
-def _info(checkpoint: Checkpoint, options: LoadOptions, model: Any, context: int, constrained: bool) -> EngineInfo:
-    facts = checkpoint.facts
-    return EngineInfo(
-        name=checkpoint.folder.name,
-        kind="local",
-        context_length=context,
-        device=", ".join(sorted({device_words(str(device)) for device in _places(model)})),
-        quantization="int4" if checkpoint.packed_int4 else options.quantization,
-        languages=facts.languages,
-        sql_prompt=facts.sql_prompt,
-        sql_dialect=facts.sql_dialect,
-        constrained=constrained,
+    place = plan(
+        checkpoint,
+        dtype=dtype,
+        quantization=options.quantization,
+        context=options.context,
+        devices=devices,
+        strategy=options.device_map,
     )
+    place.check()
+    return dtype, place
+
+
+def _tokenizer(folder: Path, checkpoint: Checkpoint) -> Tokenizer:
+    """The folder's own tokenizer; an adapter may do without one."""
+    from dataclasses import replace
+
+    own = any((folder / name).is_file() for name in TOKENIZER_FILES)
+    return architecture.tokenizer(replace(checkpoint, folder=folder) if own else checkpoint)
+
+
+def _fit(checkpoint: Checkpoint, dtype: str, stored: str, adapter: Adapter | None) -> tuple[Any, Match | None]:
+    """The empty model and how the files fill it; None when transformers has to rebuild them."""
+    import torch
+
+    model = architecture.empty_model(architecture.transformers_config(checkpoint), getattr(torch, dtype))
+    model.name_or_path = checkpoint.folder.name
+    fit = match(checkpoint.config, stored_tensors(checkpoint), wanted_of(model), bool(stored))
+    rebuilt = bool(fit.missing and fit.unknown) and pretrained.rebuilds(checkpoint.model_type)
+    if adapter and (rebuilt or stored):
+        raise ModelError("llm.adapter_base", name=adapter.folder.name, base=checkpoint.folder.name)
+    if rebuilt:
+        return model, None
+    fit.check(checkpoint.folder.name)
+    if adapter:
+        adapter.check(fit.routes)
+    return model, fit
+
+
+def _take_generation_config(model: Any, checkpoint: Checkpoint) -> None:
+    """generation_config.json lists the tokens that end an answer."""
+    from transformers import GenerationConfig
+
+    if (checkpoint.folder / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig.from_pretrained(checkpoint.folder, local_files_only=True)
 
 
 def _places(model: Any) -> set[str]:
@@ -93,17 +219,14 @@ def _places(model: Any) -> set[str]:
 
 
 def _refuse_foreign(checkpoint: Checkpoint) -> None:
-    """Refuse what would need the folder's own code, and weights quantized in ways this app does not read."""
+    """Refuse what would need the folder's own code."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as known
 
     name, kind = checkpoint.folder.name, checkpoint.model_type
-    if kind not in known:
+    if kind not in known and own_architecture(checkpoint.config) is None:
         raise ModelError(
             "llm.needs_code" if "auto_map" in checkpoint.config else "llm.unknown_family", name=name, family=kind
         )
-    method = (checkpoint.config.get("quantization_config") or {}).get("quant_method", "bitsandbytes")
-    if method != "bitsandbytes":
-        raise ModelError("llm.unknown_quantization", name=name, method=method)
 
 
 def _dtype(checkpoint: Checkpoint, options: LoadOptions, devices: tuple[Device, ...]) -> str:
@@ -116,103 +239,6 @@ def _dtype(checkpoint: Checkpoint, options: LoadOptions, devices: tuple[Device, 
     return stored if stored in ("float16", "bfloat16") else "bfloat16"
 
 
-def _tokenizer(folder: Path) -> Tokenizer:
-    from transformers import AutoTokenizer
-
-    tokenizer: Tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    return tokenizer
-
-
-def _config(folder: Path) -> Any:
-    from transformers import AutoConfig
-
-    return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-
-
-def _plain(checkpoint: Checkpoint, dtype: str, options: LoadOptions) -> Any:
-    """from_pretrained through accelerate's placement; every weight must come from the checkpoint."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    quantization_config = bitsandbytes_config(options.quantization)
-    model, report = AutoModelForCausalLM.from_pretrained(
-        checkpoint.folder,
-        config=_config(checkpoint.folder),
-        trust_remote_code=False,
-        local_files_only=True,
-        use_safetensors=checkpoint.format == "safetensors",
-        weights_only=True,
-        dtype=getattr(torch, dtype),
-        device_map=options.device_map if options.device_map in PLACEMENTS else {"": options.device_map},
-        max_memory=accelerate_max_memory(options.max_memory),
-        ignore_mismatched_sizes=True,
-        output_loading_info=True,
-        **({"quantization_config": quantization_config} if quantization_config else {}),
-    )
-    _refuse_incomplete(checkpoint, report["missing_keys"], report["mismatched_keys"])
-    return model.eval()
-
-
-def _refuse_incomplete(checkpoint: Checkpoint, missing: Any, mismatched: Any) -> None:
-    """transformers fills a missing tensor with random numbers and only warns; such a model talks nonsense."""
-    name = checkpoint.folder.name
-    if missing:
-        raise ModelError("llm.missing_tensors", names=_some(missing), count=len(missing), name=name)
-    if mismatched:
-        names = {entry[0] if isinstance(entry, tuple) else entry for entry in mismatched}
-        raise ModelError("llm.wrong_shapes", names=_some(names), count=len(names), name=name)
-
-
-def _some(names: Any) -> str:
-    return ", ".join(sorted(str(name) for name in names)[:5])
-
-
-def _packed(checkpoint: Checkpoint, dtype: str, devices: tuple[Device, ...]) -> Any:
-    """Expand a packed checkpoint and give its tensors to a model made on the meta device: no second copy."""
-    import torch
-    from safetensors.torch import load_file
-    from transformers import AutoModelForCausalLM
-
-    if checkpoint.format != "safetensors":
-        raise ModelError("llm.packed_bin", name=checkpoint.folder.name)
-    config = _config(checkpoint.folder)
-    del config.quantization_bit
-    target = getattr(torch, dtype)
-    weights: dict[str, torch.Tensor] = {}
-    for file in checkpoint.files:
-        weights |= expand_int4(load_file(file), target)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=target, trust_remote_code=False)
-    _refuse_misfits(checkpoint, model, weights)
-    model.load_state_dict(weights, strict=False, assign=True)
-    model.tie_weights()
-    _restore_buffers(model, target)
-    return model.to(devices[0].name).eval()
-
-
-def _refuse_misfits(checkpoint: Checkpoint, model: Any, weights: Mapping[str, Any]) -> None:
-    wanted = model.state_dict()
-    tied = set(getattr(model, "all_tied_weights_keys", None) or {}) if model.config.tie_word_embeddings else set()
-    missing = set(wanted) - set(weights) - tied
-    wrong = {name for name in set(wanted) & set(weights) if wanted[name].shape != weights[name].shape}
-    _refuse_incomplete(checkpoint, missing, wrong)
-    unknown = {name for name in weights if name not in wanted or name.endswith(SCALE)}
-    if unknown:
-        raise ModelError("llm.unknown_tensors", names=_some(unknown), count=len(unknown), name=checkpoint.folder.name)
-
-
-def _restore_buffers(model: Any, dtype: Any) -> None:
-    """Buffers that no checkpoint holds (rotary frequencies) were made on the meta device: make them again."""
-    import torch
-
-    for module in model.modules():
-        if any(buffer.is_meta for buffer in module.buffers(recurse=False)):
-            with torch.device("cpu"):
-                fresh = type(module)(module.config)
-            for name, buffer in fresh.named_buffers(recurse=False):
-                module.register_buffer(name, buffer, persistent=False)
-
-
 @contextmanager
 def _readable_failures(name: str) -> Iterator[None]:
     """Errors of the libraries below, as the text a user can act on; the library's own words go to the log."""
@@ -220,7 +246,7 @@ def _readable_failures(name: str) -> Iterator[None]:
 
     try:
         yield
-    except UserError:
+    except (UserError, Cancelled):
         raise
     except (torch.OutOfMemoryError, MemoryError) as error:
         log.warning("loading %s ran out of memory: %s", name, error)
@@ -238,36 +264,3 @@ def _first_line(error: BaseException) -> str:
     """The first line of a library's message, without the host's paths."""
     line = next(iter(str(error).splitlines()), "") or type(error).__name__
     return " ".join(Path(word).name if word.startswith("/") else word for word in line.split())[:200]
-
-
-@contextmanager
-def _load_progress(progress: Progress) -> Iterator[None]:
-    """Turn transformers' progress bars into calls of `progress`; nothing is printed."""
-    from transformers.utils import logging as transformers_logging
-
-    def hook(factory: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        bar = factory(*args, **(kwargs | {"disable": True}))
-        return _Counted(args[0], bar, progress) if args and hasattr(args[0], "__len__") else bar
-
-    progress("loading", 0.0)
-    previous = transformers_logging.set_tqdm_hook(hook)
-    try:
-        yield
-    finally:
-        transformers_logging.set_tqdm_hook(previous)
-
-
-class _Counted:
-    """Iterates like a progress bar and reports the share done; everything else is the bar's."""
-
-    def __init__(self, items: Any, bar: Any, progress: Progress) -> None:
-        self._items, self._bar, self._progress = items, bar, progress
-
-    def __iter__(self) -> Iterator[Any]:
-        total = len(self._items)
-        for done, item in enumerate(self._items, 1):
-            yield item
-            self._progress("loading", done / total)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._bar, name)

@@ -1,41 +1,58 @@
-"""Which model answers now: loading in the background, unloading, and the built-in assistant whenever none is loaded."""
+"""Which model answers now: loading in the background, unloading, and the built-in assistant whenever none is loaded.
+
+A load that fails or is cancelled leaves what was there before: everything that can be checked is checked while the
+old model still answers, and one that had to go for its memory is loaded again.
+"""
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from dbgpt_lite.errors import Busy, ModelError, UserError
-from dbgpt_lite.llm.chat_choice import FormatChoice, format_of_folder, remember_format
-from dbgpt_lite.llm.chat_formats import CHAT_FORMATS
+from dbgpt_lite.errors import Busy, Cancelled, ModelError, UserError
+from dbgpt_lite.llm.adapter import base_folder, base_name, is_adapter, refuse_unsupported
+from dbgpt_lite.llm.chat_choice import FormatChoice, open_choice, remember_format
 from dbgpt_lite.llm.checkpoint import Checkpoint, read_checkpoint, read_config
-from dbgpt_lite.llm.engine import Engine
+from dbgpt_lite.llm.engine import Engine, LocalEngine
 from dbgpt_lite.llm.families import family
-from dbgpt_lite.llm.loader import LoadOptions, load
+from dbgpt_lite.llm.lazy import LazyEngine
+from dbgpt_lite.llm.loader import LoadOptions, prepare
+from dbgpt_lite.llm.loading import LoadState, Progress
 from dbgpt_lite.llm.quantize import Quantization
 from dbgpt_lite.llm.remote import RemoteEngine
+from dbgpt_lite.messages import EngineInfo
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[str, float], None]
+_WATCH_S = 0.2
+Load = Callable[[Progress, threading.Event], Engine]
 
 
 @dataclass(frozen=True, slots=True)
 class ModelStatus:
-    """What the model is doing. `progress` from 0 to 1 while loading; `detail` says why the last load failed."""
+    """What the model is doing. asleep: unloaded because nobody asked, loaded again by the next question.
 
-    state: Literal["builtin", "loading", "ready", "failed"]
+    While loading: `progress` from 0 to 1, and `done` of `total` bytes at `rate` bytes a second where they are counted.
+    `detail` says why the last load failed, `kept` which model answers all the same.
+    """
+
+    state: Literal["builtin", "loading", "ready", "failed", "asleep"]
     name: str = ""
     detail: UserError | None = None
     progress: float = 0.0
+    done: int = 0
+    total: int = 0
+    rate: float = 0.0
+    kept: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
     """A folder of the models directory. `problem` is None when it looks loadable; `tasks`: what it is for.
 
+    `adapter_for`: the folder of the base model, when this one holds a LoRA adapter.
     `chat_format`: how conversations are written for it; None when there is nothing to choose.
     """
 
@@ -46,25 +63,49 @@ class ModelFolder:
     tasks: tuple[str, ...] = ()
     quantization: str = ""
     chat_format: FormatChoice | None = None
+    adapter_for: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Recipe:
+    """How to make an engine. `check` does all that can fail without much memory, given the bytes by device that will
+    be free besides, and returns the rest of the work."""
+
+    name: str
+    check: Callable[[Progress, Mapping[str, int]], Load]
 
 
 class ModelManager:
-    """Holds the engine that answers. `fallback` answers while none is loaded, and after a load failed.
+    """Holds the engine that answers. `fallback` answers while none is loaded, and after a load failed for good.
 
     `configured` is the administrator's LLM_MODEL: the one folder outside `models_dir` that may be loaded.
+    `idle_unload_s`: unload after so many seconds without a request; 0: never.
     """
 
     def __init__(
-        self, models_dir: Path, fallback: Engine, options: LoadOptions | None = None, configured: str = ""
+        self,
+        models_dir: Path,
+        fallback: Engine,
+        options: LoadOptions | None = None,
+        configured: str = "",
+        idle_unload_s: float = 0,
     ) -> None:
         self._models_dir = models_dir
         self._fallback = fallback
         self._options = options or LoadOptions()
         self._configured = configured
         self._engine: Engine = fallback
+        self._recipe: _Recipe | None = None
         self._status = ModelStatus("builtin")
         self._lock = threading.Lock()
+        self._changing = threading.Lock()
         self._worker: threading.Thread | None = None
+        self._cancel = threading.Event()
+        self._closing = threading.Event()
+        self._idle_unload_s = idle_unload_s
+        self._idle_watch = threading.Thread(target=self._watch_idle, name="model-idle", daemon=True)
+        if idle_unload_s:
+            self._idle_watch.start()
 
     @property
     def engine(self) -> Engine:
@@ -94,66 +135,181 @@ class ModelManager:
             quantization=quantization or self._options.quantization,
             chat_format=self._chosen_format(folder, chat_format),
         )
-        self._start(folder.name, lambda progress: load(folder, options, progress))
+        self._start(_Recipe(folder.name, lambda progress, freed: prepare(folder, options, progress, freed).load))
 
     def connect(self, endpoint: str, model: str = "", api_key: str = "") -> None:
         """Start using a server in the background. Raises Busy."""
         context = self._options.context
-        self._start(model or "remote", lambda _: RemoteEngine(endpoint, model, api_key, context))
+
+        def check(progress: Progress, freed: Mapping[str, int]) -> Load:
+            engine = RemoteEngine(endpoint, model, api_key, context)
+            return lambda progress, cancel: engine
+
+        self._start(_Recipe(model or "remote", check))
+
+    def cancel(self) -> None:
+        """Stop the load under way; what was there before comes back."""
+        self._cancel.set()
 
     def unload(self) -> None:
         """Back to the fallback; the model's memory is freed. Raises Busy while one loads."""
         with self._lock:
             self._refuse_busy()
             self._status = ModelStatus("builtin")
-            old, self._engine = self._engine, self._fallback
+            old = self._drop()
         self._free(old)
 
-    def wait(self, timeout_s: float | None = None) -> ModelStatus:
-        """Wait until the load under way is over."""
-        if self._worker is not None:
+    def wait(self, timeout_s: float | None = None, watch: Callable[[ModelStatus], None] | None = None) -> ModelStatus:
+        """Wait until the load under way is over. `watch` is told the status several times a second meanwhile."""
+        if self._worker is not None and watch is None:
             self._worker.join(timeout_s)
+        while watch is not None and self._worker is not None and self._worker.is_alive():
+            self._worker.join(_WATCH_S)
+            watch(self._status)
         return self._status
 
     def close(self) -> None:
-        """Free the model; for the end of the app."""
-        old, self._engine = self._engine, self._fallback
+        """Stop a load and free the model; for the end of the app."""
+        self._closing.set()
+        self._cancel.set()
+        for thread in (self._worker, self._idle_watch):
+            if thread is not None and thread.is_alive():
+                thread.join()
+        with self._lock:
+            old = self._drop()
         self._free(old)
 
-    def _start(self, name: str, make: Callable[[Progress], Engine]) -> None:
+    def _start(self, recipe: _Recipe) -> None:
         with self._lock:
             self._refuse_busy()
-            self._status = ModelStatus("loading", name)
-            self._worker = threading.Thread(target=self._run, args=(name, make), name="model-load", daemon=True)
+            self._begin(recipe)
+            self._worker = threading.Thread(target=self._run, args=(recipe,), name="model-load", daemon=True)
             self._worker.start()
 
-    def _run(self, name: str, make: Callable[[Progress], Engine]) -> None:
-        """The old model goes first: both at once would need the memory of both."""
-        old, self._engine = self._engine, self._fallback
-        self._free(old)
-        try:
-            engine = make(lambda stage, share: self._report(name, share))
-        except UserError as error:
-            self._status = ModelStatus("failed", name, error)
-        except Exception as error:
-            log.exception("loading %s failed", name)
-            self._status = ModelStatus(
-                "failed", name, ModelError("llm.load_failed", name=name, reason=type(error).__name__)
-            )
-        else:
-            self._engine = engine
-            self._status = ModelStatus("ready", engine.info.name, progress=1.0)
+    def _begin(self, recipe: _Recipe) -> None:
+        self._cancel = threading.Event()
+        self._status = ModelStatus("loading", recipe.name)
 
-    def _report(self, name: str, share: float) -> None:
-        self._status = ModelStatus("loading", name, progress=share)
+    def _run(self, recipe: _Recipe) -> None:
+        """Check beside the old model, then without it: both at once would need the memory of both."""
+        with self._changing:
+            old, old_recipe = self._engine, self._recipe
+            ready, problem = self._checked(recipe, old)
+            if ready is None:
+                self._settle(recipe, problem, self._name_of(old), "asleep" if isinstance(old, LazyEngine) else "ready")
+                return
+            self._free(self._drop())
+            problem = self._finish(recipe, ready)
+            if problem is None:
+                return
+            del ready
+            kept = self._bring_back(old_recipe, old)
+            self._settle(recipe, problem, kept, "asleep" if isinstance(old, LazyEngine) else "ready")
+
+    def _checked(self, recipe: _Recipe, old: Engine) -> tuple[Load | None, Exception | None]:
+        freed = old.memory if isinstance(old, LocalEngine) else {}
+        try:
+            ready = recipe.check(lambda state: self._report(recipe.name, state), freed)
+            return (None, Cancelled()) if self._cancel.is_set() else (ready, None)
+        except Exception as error:
+            return None, _bare(error, recipe.name)
+
+    def _finish(self, recipe: _Recipe, ready: Load) -> Exception | None:
+        """Load and take over; what went wrong, if anything did."""
+        try:
+            engine = ready(lambda state: self._report(recipe.name, state), self._cancel)
+        except Exception as error:
+            return _bare(error, recipe.name)
+        with self._lock:
+            self._engine, self._recipe = engine, recipe
+            self._status = ModelStatus("ready", engine.info.name, progress=1.0)
+        return None
+
+    def _bring_back(self, recipe: _Recipe | None, old: Engine) -> str:
+        """Load again what had to go; its name, "" when there was nothing or it fails as well."""
+        if recipe is None or self._closing.is_set():
+            return ""
+        if isinstance(old, LazyEngine):
+            self._engine, self._recipe = self._sleeper(old.info, recipe), recipe
+            return recipe.name
+        with self._lock:
+            self._begin(recipe)
+        ready, problem = self._checked(recipe, self._fallback)
+        if ready is not None:
+            problem = self._finish(recipe, ready)
+        if problem is not None:
+            log.warning("%s could not be loaded again: %s", recipe.name, problem)
+            return ""
+        return self._engine.info.name
+
+    def _settle(self, recipe: _Recipe, problem: Exception | None, kept: str, state: Literal["ready", "asleep"]) -> None:
+        """Say how a load ended that brought no new model."""
+        if isinstance(problem, UserError):
+            self._status = ModelStatus("failed", recipe.name, problem, kept=kept)
+        else:
+            self._status = ModelStatus(state, kept, progress=1.0) if kept else ModelStatus("builtin")
+
+    def _report(self, name: str, state: LoadState) -> None:
+        self._status = ModelStatus(
+            "loading", name, progress=state.share, done=state.done, total=state.total, rate=state.rate
+        )
+
+    def _watch_idle(self) -> None:
+        """Unload what nobody asked for a while. The next question loads it again."""
+        while not self._closing.wait(min(5.0, self._idle_unload_s / 4)):
+            engine = self._engine
+            if isinstance(engine, LocalEngine) and engine.idle_s >= self._idle_unload_s:
+                self._fall_asleep(engine)
+
+    def _fall_asleep(self, engine: LocalEngine) -> None:
+        with self._changing:
+            with self._lock:
+                awake = self._status.state == "loading" or self._engine is not engine or self._closing.is_set()
+                if awake or engine.waiting or engine.idle_s < self._idle_unload_s:
+                    return
+                if self._recipe is None:
+                    return
+                self._engine = self._sleeper(engine.info, self._recipe)
+                self._status = ModelStatus("asleep", engine.info.name)
+            engine.close()
+
+    def _sleeper(self, info: EngineInfo, recipe: _Recipe) -> LazyEngine:
+        return LazyEngine(info, lambda: self._wake(recipe))
+
+    def _wake(self, recipe: _Recipe) -> Engine:
+        """Load again for a question. Raises ModelError when that fails; the fallback answers from then on."""
+        with self._changing:
+            with self._lock:
+                if self._recipe is not recipe or self._closing.is_set():
+                    raise ModelError("llm.closed", name=recipe.name)
+                self._begin(recipe)
+            ready, problem = self._checked(recipe, self._fallback)
+            problem = self._finish(recipe, ready) if ready else problem
+            if problem is None:
+                return self._engine
+            if isinstance(problem, UserError):
+                self._drop()
+                self._settle(recipe, problem, "", "ready")
+                raise problem
+            self._settle(recipe, problem, recipe.name, "asleep")
+            raise ModelError("llm.load_stopped", name=recipe.name)
 
     def _refuse_busy(self) -> None:
         if self._status.state == "loading":
             raise Busy("llm.loading_already")
 
+    def _drop(self) -> Engine:
+        """The fallback takes over; returns the engine that answered."""
+        old, self._engine, self._recipe = self._engine, self._fallback, None
+        return old
+
     def _free(self, engine: Engine) -> None:
-        if engine is not self._fallback:
+        """A sleeping engine holds nothing, and who waits for it to wake holds its lock."""
+        if engine is not self._fallback and not isinstance(engine, LazyEngine):
             engine.close()
+
+    def _name_of(self, engine: Engine) -> str:
+        return "" if engine is self._fallback else engine.info.name
 
     def _resolve(self, name: str) -> Path:
         """The folder a name means: the configured LLM_MODEL, or a folder right inside the models directory."""
@@ -193,24 +349,34 @@ def configured_folder(setting: str, models_dir: Path) -> Path:
 
 def describe(folder: Path) -> ModelFolder:
     """One folder as the Models page lists it."""
+    adapter_for = base_name(folder) if is_adapter(folder) else ""
     try:
-        checkpoint = read_checkpoint(folder)
+        base = base_folder(folder)
+        checkpoint = read_checkpoint(base)
+        if is_adapter(folder):
+            refuse_unsupported(folder)
     except UserError as error:
-        return ModelFolder(folder.name, _family_name(folder), 0, error)
+        return ModelFolder(folder.name, _family_name(folder), 0, error, adapter_for=adapter_for)
+    own = 0 if base == folder else sum(file.stat().st_size for file in folder.glob("adapter_model.*"))
     return ModelFolder(
         folder.name,
         family(checkpoint.model_type).name,
-        checkpoint.file_bytes,
+        checkpoint.file_bytes + own,
         tasks=checkpoint.facts.tasks,
-        chat_format=_open_choice(checkpoint),
+        chat_format=open_choice(folder, checkpoint),
         quantization=_stored_quantization(checkpoint),
+        adapter_for=adapter_for if base != folder else "",
     )
 
 
-def _open_choice(checkpoint: Checkpoint) -> FormatChoice | None:
-    """The format in use where a person may choose another: nothing in the files shows one."""
-    choice = format_of_folder(checkpoint.folder, checkpoint.facts, checkpoint.model_type)
-    return choice if choice.source in ("folder", "family") and choice.name in CHAT_FORMATS else None
+def _bare(error: Exception, name: str) -> Exception:
+    """The error without its traceback, whose frames would keep the half-loaded model in memory."""
+    if isinstance(error, UserError):
+        return type(error)(error.key, **error.facts)
+    if isinstance(error, Cancelled):
+        return Cancelled()
+    log.exception("loading %s failed", name)
+    return ModelError("llm.load_failed", name=name, reason=type(error).__name__)
 
 
 def _stored_quantization(checkpoint: Checkpoint) -> str:

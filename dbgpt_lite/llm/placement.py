@@ -1,177 +1,202 @@
-"""Will it fit? Pure arithmetic from a checkpoint's headers, before anything is loaded.
+"""Which device holds what: strategies over whole blocks. Pure; knows no model, only sizes.
 
-All sizes are bytes; GiB appears only in the texts. The weights' sizes are exact for safetensors and NF4/int8 as
-bitsandbytes stores them; the working room is an allowance (activations, allocator, CUDA context).
+A block is what stays together: a decoder layer with its residual, an embedding, the output head with what it is tied
+to. Blocks keep the order in which the model computes them, so a token crosses from device to device once.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Literal
 
-from dbgpt_lite.errors import ConfigError, OutOfMemory
-from dbgpt_lite.llm.checkpoint import TYPE_BYTES, Checkpoint, TensorInfo
-from dbgpt_lite.llm.families import ModelShape, shape
-
-GIB = 1024**3
-DTYPE_BYTES: Mapping[str, int] = {"float32": 4, "float16": 2, "bfloat16": 2}
-_UNITS = {
-    "KB": 10**3,
-    "MB": 10**6,
-    "GB": 10**9,
-    "TB": 10**12,
-    "KIB": 2**10,
-    "MIB": 2**20,
-    "GIB": GIB,
-    "TIB": 2**40,
-    "B": 1,
-}
-# 4 bits a value, one 8-bit scale for 64 values, one 32-bit scale for 256 of those.
-_NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
-_WORKING_ROOM = {"cpu": 64 * 2**20, "gpu": 768 * 2**20}
-_ACTIVATION_TOKENS = 512
-_SHORTEST_WINDOW = 2048
+STRATEGIES = ("auto", "balanced", "balanced_low_0", "sequential")
+DISK_FREE = 2**62
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A place for weights: "cuda:0", "cpu". `free` is what this app may use of it."""
+    """A place for weights: "cuda:0", "cpu", "disk". `free` is what this app may use of it.
+
+    `model`: a GPU's name as its driver says it. `bandwidth`: bytes a second, 0 when not known. `started`: this
+    process has used the GPU before, so its context is no longer part of what is free.
+    """
 
     name: str
     free: int
+    model: str = ""
+    bandwidth: float = field(default=0.0, compare=False)
+    started: bool = False
 
     @property
-    def kind(self) -> Literal["cpu", "gpu"]:
-        """Which allowance for working room applies."""
-        return "cpu" if self.name == "cpu" else "gpu"
+    def kind(self) -> Literal["cpu", "gpu", "disk"]:
+        """What sort of place it is."""
+        return self.name if self.name in ("cpu", "disk") else "gpu"  # type: ignore[return-value]
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
-    """What a model takes: its weights, the key/value cache of one full window, and room to work."""
+class Block:
+    """Bytes that stay together: `weights`, `cache` of the keys and values, and `working` room of its own.
 
-    weights: int
-    kv_per_token: int
-    context: int
-    working: int
-
-    @property
-    def total(self) -> int:
-        """All of it."""
-        return self.weights + self.kv_per_token * self.context + self.working
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Whether a model fits these devices, and the remedies that would help, as text names of section llm."""
-
-    name: str
-    need: Need
-    devices: tuple[Device, ...]
-    fits: bool
-    remedies: tuple[str, ...] = ()
-    context_that_fits: int = 0
-
-    @property
-    def available(self) -> int:
-        """Free bytes over all devices."""
-        return sum(device.free for device in self.devices)
-
-    def check(self) -> None:
-        """Raise OutOfMemory with the numbers and what to change, unless it fits."""
-        if self.fits:
-            return
-        facts = {
-            "name": self.name,
-            "weights": gib(self.need.weights),
-            "cache": gib(self.need.kv_per_token * self.need.context),
-            "context": self.need.context,
-            "total": gib(self.need.total),
-            "free": gib(self.available),
-            "devices": ", ".join(f"{device.name} {gib(device.free)} GiB" for device in self.devices),
-            "context_that_fits": self.context_that_fits,
-        }
-        raise OutOfMemory(f"llm.too_large_{self.remedies[0]}", **facts)
-
-
-def plan(checkpoint: Checkpoint, *, dtype: str, quantization: str, context: int, devices: tuple[Device, ...]) -> Plan:
-    """Compare what the model needs with what the devices have. Weights may be spread over all of them.
-
-    `context` 0: the model's own window, or the largest one that fits when that is at least 2,048 tokens.
-    bitsandbytes keeps quantized layers on GPUs, so with GPUs the memory beside them does not count.
+    `names`: the prefixes of a device map that cover it. `parameters`: full names; those in `tied` share their memory.
+    `read`: bytes of its weights that one token reads.
     """
-    sizes = shape(checkpoint.config)
-    gpus = tuple(device for device in devices if device.kind == "gpu")
-    used = gpus if gpus and quantization != "none" else devices
-    working = max(_WORKING_ROOM[device.kind] for device in used) + _activations(sizes, dtype)
-    weights, per_token = weight_bytes(checkpoint, dtype, quantization), kv_bytes_per_token(sizes, dtype)
-    window = min(context or sizes.context_length, sizes.context_length)
-    need = Need(weights, per_token, window, working)
-    name, free = checkpoint.folder.name, sum(device.free for device in used)
-    if need.total <= free:
-        return Plan(name, need, used, True)
-    room = max(0, free - weights - working) // per_token if per_token else 0
-    if not context and room >= min(window, _SHORTEST_WINDOW):
-        return Plan(name, replace(need, context=room // 256 * 256), used, True)
-    return Plan(name, need, used, False, _remedies(checkpoint, quantization, room), room)
+
+    names: tuple[str, ...]
+    weights: int
+    cache: int = 0
+    working: int = 0
+    read: int = 0
+    parameters: tuple[str, ...] = ()
+    tied: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """All of it, where the block computes."""
+        return self.weights + self.cache + self.working
+
+    @property
+    def beside(self) -> int:
+        """What stays where the block computes when its weights are kept elsewhere."""
+        return self.cache + self.working
 
 
-def _remedies(checkpoint: Checkpoint, quantization: str, room: int) -> tuple[str, ...]:
-    """What helps, best first: a shorter window when only the cache is too large, then fewer bits, then more memory."""
-    found = ["context"] if room >= 512 else []
-    if quantization != "nf4" and not checkpoint.packed_int4:
-        found.append("quantize")
-    return (*found, "memory")
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """Free bytes for blocks: on the devices that compute, and on those that only keep weights (their order counts).
+
+    The first device that computes streams in what is kept elsewhere, one block at a time.
+    """
+
+    compute: tuple[int, ...]
+    keep: tuple[int, ...] = ()
 
 
-def weight_bytes(checkpoint: Checkpoint, dtype: str, quantization: str) -> int:
-    """Bytes of all weights once loaded. ``.bin`` files only tell their own size, taken as two bytes a value."""
-    if not checkpoint.tensors:
-        factor = {"nf4": _NF4_BYTES / 2, "int8": 0.5}.get(quantization, DTYPE_BYTES[dtype] / 2)
-        return int(checkpoint.file_bytes * factor)
-    scales = {tensor.name for tensor in checkpoint.tensors if tensor.name.endswith("_scale")}
-    counted = (tensor for tensor in checkpoint.tensors if not (checkpoint.packed_int4 and tensor.name in scales))
-    return int(sum(_tensor_bytes(tensor, dtype, quantization, f"{tensor.name}_scale" in scales) for tensor in counted))
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """For each block the place of its device in ``compute + keep``."""
+
+    places: tuple[int, ...]
+    offloads: bool = False
 
 
-def _tensor_bytes(tensor: TensorInfo, dtype: str, quantization: str, packed: bool) -> float:
-    if packed:
-        return tensor.count * 2 * DTYPE_BYTES[dtype]
-    if tensor.dtype not in ("F64", "F32", "F16", "BF16"):
-        return tensor.count * TYPE_BYTES.get(tensor.dtype, 4)
-    if quantization != "none" and _is_linear(tensor):
-        rows = tensor.shape[0]
-        return tensor.count * _NF4_BYTES if quantization == "nf4" else tensor.count + 4 * rows
-    return tensor.count * DTYPE_BYTES[dtype]
+def place(blocks: Sequence[Block], rooms: Rooms, strategy: str) -> Placement | None:
+    """Put every block somewhere by a strategy, None when there is no room.
+
+    auto and balanced: as even a load on the GPUs as whole blocks allow. balanced_low_0: the first GPU takes only what
+    the others cannot. sequential: one full GPU after the other. Whatever the GPUs cannot hold goes to the devices that
+    keep, in their order.
+    """
+    found = _resident([block.size for block in blocks], rooms.compute, strategy)
+    if found is not None:
+        return Placement(tuple(found))
+    return _offloaded(blocks, rooms)
 
 
-def _is_linear(tensor: TensorInfo) -> bool:
-    """bitsandbytes converts linear layers but for the output head; embeddings keep their type."""
-    words = tensor.name.split(".")
-    kept = ("lm_head", "embed_out", "embed_tokens", "wte", "wpe", "word_embeddings", "embed_in", "embed_positions")
-    return len(tensor.shape) == 2 and words[-1] == "weight" and not set(words) & set(kept)
+def fill(sizes: Sequence[int], rooms: Sequence[int]) -> list[int] | None:
+    """One room after the other, each as full as whole blocks make it; None when they do not hold all.
+
+    No other placement in order takes fewer rooms, so None means that none exists.
+    """
+    places: list[int] = []
+    room, left = 0, rooms[0] if rooms else 0
+    for size in sizes:
+        while size > left:
+            room += 1
+            if room >= len(rooms):
+                return None
+            left = rooms[room]
+        left -= size
+        places.append(room)
+    return places
 
 
-def kv_bytes_per_token(sizes: ModelShape, dtype: str) -> int:
-    """Keys and values of one token over all layers."""
-    return 2 * sizes.layers * sizes.kv_heads * sizes.head_dim * DTYPE_BYTES[dtype]
+def even(sizes: Sequence[int], rooms: Sequence[int]) -> list[int] | None:
+    """Loads that differ by one block at most, if the rooms allow; else the smallest largest load; None when too small.
+
+    A sequence of numbers can always be cut into k runs whose sums differ by at most the largest number (Barany and
+    Grinberg, "Block partitions of sequences", 2015); such cuts are searched over the possible smallest sums.
+    """
+    if not sizes:
+        return []
+    if fill(sizes, rooms) is None:
+        return None
+    sums = [0, *accumulate(sizes)]
+    most, mean = max(sizes), sums[-1] / len(rooms)
+    lows = {end - start for end in sums for start in sums if mean - most <= end - start <= mean} | {0}
+    for low in sorted(lows, reverse=True):
+        if cuts := _cuts(sums, rooms, low, low + most):
+            return [room for room, (start, end) in enumerate(cuts) for _ in range(start, end)]
+    return _smallest_largest(sizes, rooms)
 
 
-def _activations(sizes: ModelShape, dtype: str) -> int:
-    """Room for one chunk's hidden states and feed-forward products."""
-    return _ACTIVATION_TOKENS * sizes.hidden * 12 * DTYPE_BYTES[dtype]
+def _cuts(sums: Sequence[int], rooms: Sequence[int], low: int, high: int) -> list[tuple[int, int]]:
+    """Runs of blocks (start, end), one a room, each with a sum from `low` to `high` and within its room; or none."""
+    last = len(sums) - 1
+    reached: list[dict[int, int]] = [{0: 0}]
+    for room in rooms:
+        ends: dict[int, int] = {}
+        for start in reached[-1]:
+            for end in range(start, last + 1):
+                if sums[end] - sums[start] > min(high, room):
+                    break
+                if sums[end] - sums[start] >= low:
+                    ends.setdefault(end, start)
+        reached.append(ends)
+    if last not in reached[-1]:
+        return []
+    cuts: list[tuple[int, int]] = []
+    end = last
+    for ends in reversed(reached[1:]):
+        cuts.append((ends[end], end))
+        end = ends[end]
+    return cuts[::-1]
 
 
-def gib(size: int) -> str:
-    """Bytes in GiB with three digits: 0.0625, 1.23, 12.3, 640."""
-    value = size / GIB
-    return f"{value:.3g}" if value < 999 else f"{value:.0f}"
+def _smallest_largest(sizes: Sequence[int], rooms: Sequence[int]) -> list[int] | None:
+    """The placement whose fullest room is as empty as possible, by halving the load that is allowed."""
+    low, high = 0, sum(sizes)
+    while low < high:
+        middle = (low + high) // 2
+        if fill(sizes, [min(room, middle) for room in rooms]) is None:
+            low = middle + 1
+        else:
+            high = middle
+    return fill(sizes, [min(room, high) for room in rooms])
 
 
-def parse_size(text: str) -> int:
-    """ "20GiB", "800MB" or "0.5GB" in bytes. Raises ConfigError for anything else."""
-    cleaned = text.strip().upper()
-    unit = next((unit for unit in sorted(_UNITS, key=len, reverse=True) if cleaned.endswith(unit)), "")
-    try:
-        return int(float(cleaned.removesuffix(unit)) * _UNITS[unit])
-    except (ValueError, KeyError, OverflowError):
-        raise ConfigError("llm.bad_size", value=text) from None
+def _resident(sizes: Sequence[int], rooms: Sequence[int], strategy: str) -> list[int] | None:
+    if strategy == "sequential" or len(rooms) == 1:
+        return fill(sizes, rooms)
+    if strategy == "balanced_low_0":
+        return _low_first(sizes, rooms)
+    return even(sizes, rooms)
+
+
+def _low_first(sizes: Sequence[int], rooms: Sequence[int]) -> list[int] | None:
+    """As few leading blocks in the first room as leave a rest that fits the others, evenly."""
+    for count in range(len(sizes) + 1):
+        if sum(sizes[:count]) > rooms[0]:
+            return None
+        if (rest := even(sizes[count:], rooms[1:])) is not None:
+            return [0] * count + [room + 1 for room in rest]
+    return None
+
+
+def _offloaded(blocks: Sequence[Block], rooms: Rooms) -> Placement | None:
+    """As many leading blocks as fit where they compute; the others are kept elsewhere and streamed in one by one.
+
+    The first device needs room for the largest of those, and for the cache and working room of all of them.
+    """
+    if not rooms.keep or not rooms.compute:
+        return None
+    for count in range(len(blocks) - 1, -1, -1):
+        away = blocks[count:]
+        beside = sum(block.beside for block in away) + max(block.weights for block in away)
+        first = rooms.compute[0] - beside
+        if first < 0:
+            continue
+        near = fill([block.size for block in blocks[:count]], (first, *rooms.compute[1:]))
+        far = fill([block.weights for block in away], rooms.keep)
+        if near is not None and far is not None:
+            return Placement((*near, *(place + len(rooms.compute) for place in far)), offloads=True)
+    return None

@@ -1,7 +1,8 @@
-"""Fewer bits a weight: bitsandbytes while loading, and checkpoints that are stored packed to 4 bits.
+"""Fewer bits a weight: the choices while loading, and what a checkpoint says of how it is stored itself. No torch.
 
 none: as stored, or as LLM_DTYPE says. int8: LLM.int8 (Dettmers et al., NeurIPS 2022). nf4: 4-bit NormalFloat with
-double quantization, computing in bfloat16 (Dettmers et al., "QLoRA", NeurIPS 2023).
+double quantization, computing in bfloat16 (Dettmers et al., "QLoRA", NeurIPS 2023). int4: rows of signed 4-bit numbers
+with one scale each, the packing of the ChatGLM checkpoints (int4.py).
 """
 
 import importlib.util
@@ -14,21 +15,67 @@ from dbgpt_lite.errors import ModelError
 if TYPE_CHECKING:
     import torch
 
-Quantization = Literal["none", "int8", "nf4"]
+Quantization = Literal["none", "int8", "nf4", "int4"]
+Stored = Literal["", "nf4", "fp4", "int8", "int4", "row8"]
 SCALE = "_scale"
+# What a checkpoint holds of a quantized layer beside its "weight".
+COMPANIONS: Mapping[str, tuple[str, ...]] = {
+    "nf4": (
+        "weight.absmax",
+        "weight.quant_map",
+        "weight.nested_absmax",
+        "weight.nested_quant_map",
+        "weight.quant_state.bitsandbytes__nf4",
+    ),
+    "fp4": (
+        "weight.absmax",
+        "weight.quant_map",
+        "weight.nested_absmax",
+        "weight.nested_quant_map",
+        "weight.quant_state.bitsandbytes__fp4",
+    ),
+    "int8": ("SCB", "weight_format"),
+    "int4": ("weight_scale",),
+    "row8": ("weight_scale",),
+}
+# Bytes a value of a quantized matrix beside its scales: for nf4 and fp4 one 8-bit scale for 64 values and one 32-bit
+# scale for 256 of those come on top; for int8 four bytes a row; for int4 and row8 two bytes a row.
+VALUE_BYTES: Mapping[str, float] = {"nf4": 0.5, "fp4": 0.5, "int8": 1, "int4": 0.5, "row8": 1}
+
+
+def stored_quantization(config: Mapping[str, Any], name: str = "") -> Stored:
+    """How the weights beside this config.json are quantized, "" when they are not.
+
+    Raises ModelError for ways that this app does not read; `name` is the folder's, for the message.
+    """
+    given = config.get("quantization_config")
+    bits = config.get("quantization_bit") or 0
+    if isinstance(given, Mapping):
+        method = given.get("quant_method", "bitsandbytes")
+        if method == "bitsandbytes" and _flag(given, "load_in_8bit"):
+            return "int8"
+        kind = given.get("bnb_4bit_quant_type", "fp4")
+        if method == "bitsandbytes" and _flag(given, "load_in_4bit") and kind in ("nf4", "fp4"):
+            return "nf4" if kind == "nf4" else "fp4"
+        raise ModelError("llm.unknown_quantization", name=name, method=method)
+    if bits not in (0, 4, 8):
+        raise ModelError("llm.unknown_quantization", name=name, method=f"quantization_bit {bits}")
+    return {0: "", 4: "int4", 8: "row8"}[bits]  # type: ignore[return-value]
+
+
+def _flag(given: Mapping[str, Any], name: str) -> bool:
+    """transformers writes it with and without an underscore, depending on its version."""
+    return bool(given.get(name) or given.get(f"_{name}"))
 
 
 def bitsandbytes_config(quantization: Quantization) -> Any:
-    """transformers' quantization_config, None for "none". Raises ModelError when bitsandbytes is not installed."""
-    if quantization == "none":
+    """transformers' quantization_config, None for what it does not do. Raises ModelError without bitsandbytes."""
+    if quantization in ("none", "int4"):
         return None
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise ModelError("llm.no_bitsandbytes", quantization=quantization)
+    prepare_bitsandbytes(quantization)
     import torch
     from transformers import BitsAndBytesConfig
 
-    # It prints a line for every matrix product on a CPU.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     if quantization == "int8":
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(
@@ -39,22 +86,18 @@ def bitsandbytes_config(quantization: Quantization) -> Any:
     )
 
 
-def unpack_int4(packed: "torch.Tensor", scale: "torch.Tensor", dtype: "torch.dtype") -> "torch.Tensor":
-    """int8 (rows, columns/2) and a scale (rows,) -> (rows, columns) of `dtype`.
-
-    The layout of the ChatGLM int4 checkpoints: the high four bits hold the even column, the low four the odd one,
-    both signed; value = number x scale.
-    """
-    import torch
-
-    high = packed >> 4
-    low = (packed << 4) >> 4
-    both = torch.stack((high, low), dim=-1).flatten(1)
-    return (both.float() * scale.float()[:, None]).to(dtype)
+def prepare_bitsandbytes(quantization: str) -> None:
+    """Call before the library is used. Raises ModelError that says how to install it."""
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelError("llm.no_bitsandbytes", quantization=quantization)
+    # It prints a line for every matrix product on a CPU.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def expand_int4(stored: Mapping[str, "torch.Tensor"], dtype: "torch.dtype") -> "dict[str, torch.Tensor]":
     """Every ``X.weight`` with its ``X.weight_scale`` expanded, the other tensors cast. Raises ModelError."""
+    from dbgpt_lite.llm.int4 import unpack_int4
+
     weights: dict[str, torch.Tensor] = {}
     for name, tensor in stored.items():
         if name.endswith(SCALE) and name.removesuffix(SCALE) in stored:

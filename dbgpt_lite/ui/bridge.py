@@ -60,6 +60,7 @@ ACTIONS = (
     "show_models",
     "load_model",
     "unload_model",
+    "cancel_load",
     "model_status",
     "show_settings",
 )

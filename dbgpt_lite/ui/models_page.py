@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from dbgpt_lite.llm.chat_formats import CHAT_FORMATS
 from dbgpt_lite.messages import EngineInfo
-from dbgpt_lite.texts import Language
+from dbgpt_lite.texts import Language, text
 from dbgpt_lite.ui.bridge import Bridge, fact, telling
 from dbgpt_lite.ui.i18n import say
 from dbgpt_lite.ui.icons import icon
@@ -41,6 +41,7 @@ class ModelsPage:
         on("show_models", telling(settings, self._show), None, [self._badge, self.now, self.folders])
         on("load_model", telling(settings, self._load), None, [self._badge, self.now])
         on("unload_model", telling(settings, self._unload), None, [self._badge, self.now, self.folders])
+        on("cancel_load", telling(settings, self._cancel_load), None, [self._badge, self.now])
         on("model_status", telling(settings, self._status), None, [self._badge, self.now])
 
     def badge(self, language: Language) -> Markup:
@@ -64,6 +65,10 @@ class ModelsPage:
         self._services.models.load(fact(event, "name"), wanted, fact(event, "chat_format"))
         return self._status(request)
 
+    def _cancel_load(self, request: gr.Request) -> tuple[Markup, Markup]:
+        self._services.models.cancel()
+        return self._status(request)
+
     def _unload(self, request: gr.Request) -> tuple[Any, ...]:
         self._services.models.unload()
         return self._show(request)
@@ -76,6 +81,7 @@ def current_model(status: "ModelStatus", info: EngineInfo, language: Language) -
     facts = [
         say("built_in_facts", language) if builtin else "",
         say("remote_facts", language) if info.kind == "remote" else "",
+        say("asleep_facts", language) if status.state == "asleep" else "",
         info.device if info.kind == "local" else "",
         info.quantization,
         say("context_window", language, count=f"{info.context_length:,}")
@@ -100,8 +106,16 @@ def current_model(status: "ModelStatus", info: EngineInfo, language: Language) -
         " · ".join(part for part in facts if part),
         unload,
         _loading(status, language),
-        error_box(status.detail.render(language)) if status.detail else "",
+        error_box(_problem(status, language)) if status.detail else "",
     )
+
+
+def _problem(status: "ModelStatus", language: Language) -> str:
+    """Why the last load failed, and what answers all the same."""
+    words = [status.detail.render(language)] if status.detail else []
+    if status.kept:
+        words.append(say("model_kept", language, name=status.kept))
+    return " ".join(words)
 
 
 def folder_list(folders: Sequence["ModelFolder"], quantization: str, language: Language) -> Markup:
@@ -121,7 +135,9 @@ def folder_list(folders: Sequence["ModelFolder"], quantization: str, language: L
 
 
 def _folder(folder: "ModelFolder", options: Markup, language: Language) -> Markup:
-    facts = " · ".join(part for part in (folder.family, size(folder.size_bytes), folder.quantization) if part)
+    adapter = say("adapter_for", language, name=folder.adapter_for) if folder.adapter_for else ""
+    known = (adapter, folder.family, size(folder.size_bytes), folder.quantization)
+    facts = " · ".join(part for part in known if part)
     action: Markup = Markup("")
     if "sql" in folder.tasks and "chat" not in folder.tasks:
         action = Markup('<em class="tag">{}</em>').format(say("sql_only", language))
@@ -158,6 +174,16 @@ def _loading(status: "ModelStatus", language: Language) -> Markup:
     if status.state != "loading":
         return Markup("")
     percent = round(status.progress * 100)
+    words = [say("loading_model", language, name=status.name, percent=percent)]
+    if status.total:
+        words.append(loaded_bytes(status, language))
     return Markup(
-        '<div class="loading" role="status"><span>{}</span><i class="bar"><i style="width:{}%"></i></i></div>'
-    ).format(say("loading_model", language, name=status.name, percent=percent), percent)
+        '<div class="loading" role="status"><span>{}</span><i class="bar"><i style="width:{}%"></i></i>'
+        '<button type="button" class="button plain" data-action="cancel_load">{}</button></div>'
+    ).format(" · ".join(words), percent, say("cancel", language))
+
+
+def loaded_bytes(status: "ModelStatus", language: Language) -> str:
+    """How much of a model has been read: 3.2 of 12.9 GiB, 1.8 GiB/s."""
+    done, total, rate = (f"{count / 2**30:.1f}" for count in (status.done, status.total, status.rate))
+    return text("app.loaded_bytes", language, done=done, total=total, rate=rate)

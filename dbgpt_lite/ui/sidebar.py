@@ -102,6 +102,7 @@ def model_badge(status: Status, kind: str, language: Language, ready: bool = Tru
     words = {
         "loading": say("loading", language, percent=round(status.progress * 100)),
         "failed": say("load_failed", language),
+        "asleep": say("asleep", language),
         "ready": say("remote", language) if kind == "remote" else "",
     }
     state = words.get(status.state, "") or ("" if ready else say("preparing", language))

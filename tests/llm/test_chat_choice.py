@@ -8,38 +8,32 @@ from typing import Any
 import pytest
 
 from dbgpt_lite.errors import ModelError
-from dbgpt_lite.llm.chat_choice import FormatChoice, choose_format, format_of_folder, remember_format
-from dbgpt_lite.llm.checkpoint import TaskFacts, read_facts
+from dbgpt_lite.llm.chat_choice import FormatChoice, FormatClues, choose_format, format_of_folder, remember_format
+from dbgpt_lite.llm.checkpoint import TaskFacts, read_checkpoint, read_facts
 from dbgpt_lite.llm.loader import LoadOptions
 from dbgpt_lite.llm.manager import ModelManager
 from tests.llm.test_manager import Canned
 from tests.llm.tiny_models import make_tokenizer
 
 Copy = Callable[..., Path]
-CHATML_TOKENS = ("<|im_start|>", "<|im_end|>")
+TOKENS = frozenset(("<|im_start|>", "<|im_end|>"))
+ALL = FormatClues("chatglm2", True, TOKENS)
 # Everything says something; each case takes away what won before.
-ORDER: list[tuple[dict[str, Any], FormatChoice]] = [
-    ({}, FormatChoice("vicuna", "folder")),
-    ({"facts": TaskFacts()}, FormatChoice("alpaca", "setting")),
-    ({"setting": ""}, FormatChoice("", "template")),
-    ({"template": False}, FormatChoice("chatml", "tokens")),
-    ({"tokens": ()}, FormatChoice("gemma", "family")),
-    ({"model_type": "never-heard-of"}, FormatChoice("plain", "family")),
+ORDER: list[tuple[str, str, FormatClues, str, FormatChoice]] = [
+    ("vicuna", "alpaca", ALL, "gemma", FormatChoice("vicuna", "folder")),
+    ("", "alpaca", ALL, "gemma", FormatChoice("alpaca", "setting")),
+    ("", "", ALL, "gemma", FormatChoice("chatglm2", "architecture")),
+    ("", "", FormatClues("", True, TOKENS), "gemma", FormatChoice("", "template")),
+    ("", "", FormatClues("", False, TOKENS), "gemma", FormatChoice("chatml", "tokens")),
+    ("", "", FormatClues(), "gemma", FormatChoice("gemma", "family")),
+    ("", "", FormatClues(), "never-heard-of", FormatChoice("plain", "family")),
 ]
 
 
-def test_order() -> None:
-    told: dict[str, Any] = {
-        "facts": TaskFacts(chat_format="vicuna"),
-        "setting": "alpaca",
-        "template": True,
-        "tokens": CHATML_TOKENS,
-        "model_type": "gemma",
-    }
-    for taken, expected in ORDER:
-        told |= taken
-        assert choose_format(**told) == expected
-        assert expected.known == (expected.source != "family")
+@pytest.mark.parametrize(("told", "setting", "clues", "model_type", "expected"), ORDER)
+def test_order(told: str, setting: str, clues: FormatClues, model_type: str, expected: FormatChoice) -> None:
+    assert choose_format(told, setting, clues, model_type) == expected
+    assert expected.known == (expected.source != "family")
 
 
 def files(folder: Path) -> list[str]:
@@ -61,25 +55,25 @@ def test_a_folders_template_is_seen_without_loading(copy_of: Copy, place: str) -
     else:
         file = folder / "tokenizer_config.json"
         file.write_text(json.dumps(json.loads(file.read_text()) | {"chat_template": "{{ messages }}"}))
-    assert format_of_folder(folder, TaskFacts(), "llama") == FormatChoice("", "template")
+    assert format_of_folder(folder, read_checkpoint(folder)) == FormatChoice("", "template")
 
 
 def test_a_folders_special_tokens_are_seen_without_loading(copy_of: Copy) -> None:
     folder = bare(copy_of())
-    assert format_of_folder(folder, TaskFacts(), "llama") == FormatChoice("chatml", "tokens")
+    assert format_of_folder(folder, read_checkpoint(folder)) == FormatChoice("chatml", "tokens")
     added = {str(n): {"content": mark} for n, mark in enumerate(("<start_of_turn>", "<end_of_turn>"))}
     (folder / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": added}))
-    assert format_of_folder(folder, TaskFacts(), "llama") == FormatChoice("gemma", "tokens")
+    assert format_of_folder(folder, read_checkpoint(folder)) == FormatChoice("gemma", "tokens")
     (folder / "tokenizer_config.json").unlink()
     (folder / "tokenizer.json").write_text('{"added_tokens": []}')
-    assert format_of_folder(folder, TaskFacts(), "llama") == FormatChoice("guanaco", "family")
+    assert format_of_folder(folder, read_checkpoint(folder)) == FormatChoice("guanaco", "family")
 
 
 def test_a_damaged_tokenizer_config_is_named(copy_of: Copy) -> None:
     folder = copy_of()
     (folder / "tokenizer_config.json").write_text("[")
     with pytest.raises(ModelError, match=r"tokenizer_config\.json"):
-        format_of_folder(folder, TaskFacts(), "llama")
+        format_of_folder(folder, read_checkpoint(folder))
 
 
 def test_a_choice_is_remembered_beside_what_was_there(tmp_path: Path) -> None:
@@ -97,6 +91,17 @@ def test_what_is_no_format_or_no_facts_is_not_written_over(tmp_path: Path) -> No
     with pytest.raises(ModelError, match=r"dbgpt\.json"):
         remember_format(tmp_path, "vicuna")
     assert (tmp_path / "dbgpt.json").read_text() == "not json"
+
+
+def test_an_adapters_folder_comes_before_its_base(copy_of: Copy) -> None:
+    base = bare(copy_of("base"))
+    adapter = base.parent / "adapter"
+    adapter.mkdir()
+    checkpoint = read_checkpoint(base)
+    assert format_of_folder(adapter, checkpoint) == FormatChoice("chatml", "tokens")
+    remember_format(adapter, "guanaco")
+    assert format_of_folder(adapter, checkpoint) == FormatChoice("guanaco", "folder")
+    assert format_of_folder(base, checkpoint) == FormatChoice("chatml", "tokens")
 
 
 @pytest.fixture

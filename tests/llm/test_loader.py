@@ -135,7 +135,7 @@ def test_too_large_is_refused_before_loading(tiny: Path) -> None:
     options = LoadOptions(dtype="float32", max_memory={"cpu": "1MB"})
     seen: list[str] = []
     with pytest.raises(OutOfMemory, match=r"needs 0\.0\d+ GiB.*cpu 0\.000931 GiB"):
-        load(tiny, options, lambda stage, _: seen.append(stage))
+        load(tiny, options, lambda state: seen.append(state.stage))
     assert seen == ["checking"]
 
 

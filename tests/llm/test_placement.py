@@ -1,138 +1,151 @@
-"""Sizes and fits, by arithmetic, on checkpoints of a few hundred bytes."""
+"""Strategies over blocks of random sizes, and beside accelerate's own."""
 
-import json
-import struct
-from collections.abc import Mapping
-from math import prod
-from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from dbgpt_lite.errors import ConfigError, OutOfMemory
 from dbgpt_lite.llm.checkpoint import read_checkpoint
-from dbgpt_lite.llm.devices import usable_devices
-from dbgpt_lite.llm.families import shape
-from dbgpt_lite.llm.placement import GIB, Device, gib, kv_bytes_per_token, parse_size, plan, weight_bytes
-from dbgpt_lite.llm.quantize import Quantization, bitsandbytes_config
+from dbgpt_lite.llm.outline import outline
+from dbgpt_lite.llm.placement import STRATEGIES, Block, Placement, Rooms, even, fill, place
 
-CONFIG = {
-    "model_type": "llama",
-    "hidden_size": 8,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "num_hidden_layers": 3,
-    "max_position_embeddings": 4096,
-}
-TENSORS = {
-    "model.embed_tokens.weight": (16, 8),
-    "model.layers.0.mlp.up_proj.weight": (64, 8),
-    "model.norm.weight": (8,),
-}
+SIZES = st.integers(0, 40)
+BLOCKS = st.lists(
+    st.builds(lambda weights, cache, working: Block((), weights, cache, working), SIZES, SIZES, SIZES), max_size=14
+)
+ROOMS = st.builds(
+    Rooms,
+    st.lists(st.integers(0, 400), min_size=1, max_size=4).map(tuple),
+    st.lists(st.integers(0, 400), max_size=2).map(tuple),
+)
 
 
-def write_safetensors(file: Path, tensors: Mapping[str, tuple[int, ...]], bytes_each: int = 2) -> None:
-    """A safetensors file of zeros in BF16, written by hand."""
-    header: dict[str, Any] = {}
-    end = 0
-    for name, sizes in tensors.items():
-        start, end = end, end + bytes_each * prod(sizes)
-        header[name] = {"dtype": "BF16", "shape": sizes, "data_offsets": [start, end]}
-    raw = json.dumps(header).encode()
-    file.write_bytes(struct.pack("<Q", len(raw)) + raw + bytes(end))
+def held(blocks: list[Block], rooms: Rooms, found: Placement) -> list[int]:
+    """Bytes on every device, with the largest block that is streamed in."""
+    count = len(rooms.compute)
+    loads = [0] * (count + len(rooms.keep))
+    for block, device in zip(blocks, found.places, strict=True):
+        loads[device] += block.size if device < count else block.weights
+        if device >= count:
+            loads[0] += block.beside
+    away = [block.weights for block, device in zip(blocks, found.places, strict=True) if device >= count]
+    loads[0] += max(away, default=0)
+    return loads
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
-    (tmp_path / "tokenizer.json").write_text("{}")
-    write_safetensors(tmp_path / "model.safetensors", TENSORS)
-    return tmp_path
+@given(BLOCKS, ROOMS, st.sampled_from(STRATEGIES))
+@settings(max_examples=400, deadline=None)
+def test_every_block_has_one_device_and_none_is_too_full(blocks: list[Block], rooms: Rooms, strategy: str) -> None:
+    found = place(blocks, rooms, strategy)
+    if found is None:
+        assert fill([block.size for block in blocks], rooms.compute) is None
+        return
+    assert len(found.places) == len(blocks)
+    assert all(load <= room for load, room in zip(held(blocks, rooms, found), (*rooms.compute, *rooms.keep)))
+    assert list(found.places) == sorted(found.places)
+    assert found.offloads == any(device >= len(rooms.compute) for device in found.places)
+    # Nothing is offloaded that could have stayed.
+    assert found.offloads == (fill([block.size for block in blocks], rooms.compute) is None)
 
 
-def test_weight_bytes(folder: Path) -> None:
-    checkpoint = read_checkpoint(folder)
-    assert checkpoint.file_bytes < 2000
-    assert weight_bytes(checkpoint, "bfloat16", "none") == (16 * 8 + 64 * 8 + 8) * 2
-    assert weight_bytes(checkpoint, "float32", "none") == (16 * 8 + 64 * 8 + 8) * 4
-    assert weight_bytes(checkpoint, "bfloat16", "int8") == 16 * 8 * 2 + 64 * 8 + 64 * 4 + 8 * 2
-    nf4 = 64 * 8 * (0.5 + 1 / 64 + 4 / 16384)
-    assert weight_bytes(checkpoint, "bfloat16", "nf4") == int(16 * 8 * 2 + nf4 + 8 * 2)
+def every_way(sizes: list[int], rooms: list[int]) -> list[list[int]]:
+    """All loads that whole blocks in order can give."""
+    if not rooms:
+        return [] if sizes else [[]]
+    found = []
+    for count in range(len(sizes) + 1):
+        if sum(sizes[:count]) <= rooms[0]:
+            found += [[sum(sizes[:count]), *rest] for rest in every_way(sizes[count:], rooms[1:])]
+    return found
 
 
-def test_estimate_equals_what_transformers_allocates(tiny: Path) -> None:
+def loads_of(sizes: list[int], places: list[int], count: int) -> list[int]:
+    return [sum(size for size, place_ in zip(sizes, places, strict=True) if place_ == room) for room in range(count)]
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=9), st.integers(1, 4))
+@settings(max_examples=300, deadline=None)
+def test_even_loads_differ_by_one_block_at_most(sizes: list[int], count: int) -> None:
+    found = even(sizes, [10**6] * count)
+    assert found is not None
+    loads = loads_of(sizes, found, count)
+    assert max(loads) - min(loads) <= max(sizes)
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=7), st.lists(st.integers(0, 90), min_size=1, max_size=3))
+@settings(max_examples=300, deadline=None)
+def test_even_fits_whenever_anything_does(sizes: list[int], rooms: list[int]) -> None:
+    found, ways = even(sizes, rooms), every_way(sizes, rooms)
+    assert (found is None) == (not ways)
+    if found is not None:
+        loads = loads_of(sizes, found, len(rooms))
+        least = min(max(way) for way in ways)
+        assert max(loads) - min(loads) <= max(sizes) or max(loads) == least
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=9), st.lists(st.integers(0, 90), min_size=2, max_size=4))
+@settings(max_examples=200, deadline=None)
+def test_the_first_gpu_takes_only_what_the_others_cannot(sizes: list[int], rooms: list[int]) -> None:
+    blocks = [Block((), size) for size in sizes]
+    found = place(blocks, Rooms(tuple(rooms)), "balanced_low_0")
+    if found is None:
+        return
+    kept = found.places.count(0)
+    if kept:
+        assert fill(sizes[kept - 1 :], rooms[1:]) is None
+
+
+def test_strategies_by_example() -> None:
+    blocks = [Block((), 10)] * 8
+    assert place(blocks, Rooms((60, 60)), "sequential") == Placement((0,) * 6 + (1,) * 2)
+    assert place(blocks, Rooms((60, 60)), "balanced") == Placement((0,) * 4 + (1,) * 4)
+    assert place(blocks, Rooms((60, 60)), "auto") == Placement((0,) * 4 + (1,) * 4)
+    assert place(blocks, Rooms((60, 60)), "balanced_low_0") == Placement((0,) * 2 + (1,) * 6)
+
+
+def test_what_is_kept_elsewhere_is_streamed_through_the_first() -> None:
+    """Two of five stay: 2 x 12 and 10 to stream in, 3 x 2 of cache for those kept elsewhere; then memory, then disk."""
+    blocks = [Block((), 10, cache=2)] * 5
+    assert place(blocks, Rooms((40,), (20, 1000)), "auto") == Placement((0, 0, 1, 1, 2), offloads=True)
+    assert place(blocks, Rooms((39,), (20, 1000)), "auto") == Placement((0, 1, 1, 2, 2), offloads=True)
+    assert place(blocks, Rooms((19,), (20, 1000)), "auto") is None
+
+
+@pytest.mark.parametrize("limit", [200_000, 340_000, 450_000])
+def test_sequential_is_what_accelerate_does(tiny: Any, limit: int) -> None:
+    """accelerate always keeps its largest layer's room free on the first device, so it is given that much more."""
+    from accelerate import infer_auto_device_map
     from transformers import AutoModelForCausalLM
 
-    checkpoint = read_checkpoint(tiny)
-    for quantization in get_args(Quantization):
-        config = bitsandbytes_config(quantization)
-        model = AutoModelForCausalLM.from_pretrained(tiny, dtype="bfloat16", quantization_config=config)
-        measured = model.get_memory_footprint()
-        assert weight_bytes(checkpoint, "bfloat16", quantization) == pytest.approx(measured, rel=0.06)
+    blocks = [
+        Block(block.names, block.weights) for block in outline(read_checkpoint(tiny)).blocks("float32", "none", 1, 1)
+    ]
+    model = AutoModelForCausalLM.from_pretrained(tiny, dtype="float32")
+    memory = {0: limit + max(block.weights for block in blocks), 1: 10**9}
+    wanted = infer_auto_device_map(model, memory, no_split_module_classes=["LlamaDecoderLayer"], clean_result=False)
+    found = place(blocks, Rooms((limit, 10**9)), "sequential")
+    assert found is not None
+    ours = {name: device for block, device in zip(blocks, found.places, strict=True) for name in block.names}
+    assert set(ours.values()) == {0, 1}
+    assert ours == {name: wanted[name] for name in ours}
 
 
-def test_kv_bytes() -> None:
-    assert kv_bytes_per_token(shape(CONFIG), "bfloat16") == 2 * 3 * 1 * 4 * 2
+def test_balanced_is_no_less_even_than_accelerate(tiny: Any) -> None:
+    from accelerate import infer_auto_device_map
+    from accelerate.utils import get_balanced_memory
+    from transformers import AutoModelForCausalLM
 
-
-def test_fits_or_says_what_to_change(folder: Path) -> None:
-    checkpoint = read_checkpoint(folder)
-    cpu = Device("cpu", GIB)
-    assert plan(checkpoint, dtype="bfloat16", quantization="none", context=0, devices=(cpu,)).fits
-    small = plan(checkpoint, dtype="bfloat16", quantization="none", context=0, devices=(Device("cpu", 1000),))
-    assert not small.fits
-    assert small.remedies == ("quantize", "memory")
-    with pytest.raises(OutOfMemory, match=r"needs 0\.06\d+ GiB.*LLM_QUANTIZATION=int8 or nf4"):
-        small.check()
-    with pytest.raises(OutOfMemory, match="smaller model"):
-        plan(checkpoint, dtype="bfloat16", quantization="nf4", context=0, devices=(Device("cpu", 1000),)).check()
-
-
-def test_window_shrinks_to_what_fits_unless_it_was_asked_for(folder: Path) -> None:
-    checkpoint = read_checkpoint(folder)
-    whole = plan(checkpoint, dtype="bfloat16", quantization="none", context=0, devices=(Device("cpu", GIB),))
-    tight = (Device("cpu", whole.need.total - 1000 * whole.need.kv_per_token),)
-    shrunk = plan(checkpoint, dtype="bfloat16", quantization="none", context=0, devices=tight)
-    assert shrunk.fits
-    assert shrunk.need.context == 3072
-    with pytest.raises(OutOfMemory, match="set LLM_CONTEXT=3096"):
-        plan(checkpoint, dtype="bfloat16", quantization="none", context=4096, devices=tight).check()
-
-
-def test_quantized_weights_stay_on_gpus(folder: Path) -> None:
-    devices = (Device("cuda:0", 1000), Device("cpu", GIB))
-    checkpoint = read_checkpoint(folder)
-    assert plan(checkpoint, dtype="bfloat16", quantization="none", context=0, devices=devices).fits
-    assert not plan(checkpoint, dtype="bfloat16", quantization="nf4", context=0, devices=devices).fits
-
-
-def test_packed_weights_count_expanded() -> None:
-    root = Path(__file__).parents[2] / "models" / "starter-sql"
-    assert weight_bytes(read_checkpoint(root), "bfloat16", "none") == pytest.approx(2 * 44.8e6, rel=0.01)
-
-
-@pytest.mark.parametrize(
-    ("text", "size"), [("20GiB", 20 * GIB), ("800MB", 800_000_000), ("0.5gb", 500_000_000), ("1024 B", 1024)]
-)
-def test_sizes(text: str, size: int) -> None:
-    assert parse_size(text) == size
-
-
-@pytest.mark.parametrize("text", ["", "much", "20", "GiB", "1e999GiB"])
-def test_bad_sizes(text: str) -> None:
-    with pytest.raises(ConfigError, match="20GiB"):
-        parse_size(text)
-
-
-def test_gib() -> None:
-    assert gib(GIB // 2) == "0.5"
-    assert gib(64 * GIB) == "64"
-
-
-def test_max_memory_caps_a_device() -> None:
-    assert usable_devices("cpu", {"cpu": "100MB"}) == (Device("cpu", 100_000_000),)
-
-
-def test_unknown_device_is_named() -> None:
-    with pytest.raises(ConfigError, match="cuda:77"):
-        usable_devices("cuda:77", {})
+    blocks = [
+        Block(block.names, block.weights) for block in outline(read_checkpoint(tiny)).blocks("float32", "none", 1, 1)
+    ]
+    model = AutoModelForCausalLM.from_pretrained(tiny, dtype="float32")
+    whole = ["LlamaDecoderLayer"]
+    memory = get_balanced_memory(model, {0: 10**9, 1: 10**9, 2: 10**9}, no_split_module_classes=whole)
+    theirs = infer_auto_device_map(model, memory, no_split_module_classes=whole, clean_result=False)
+    found = place(blocks, Rooms((10**9,) * 3), "balanced")
+    assert found is not None
+    sizes = [block.weights for block in blocks]
+    ours = loads_of(sizes, list(found.places), 3)
+    other = loads_of(sizes, [theirs[block.names[0]] for block in blocks], 3)
+    assert max(ours) - min(ours) <= max(other) - min(other)

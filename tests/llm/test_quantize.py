@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dbgpt_lite.errors import ModelError
-from dbgpt_lite.llm.quantize import bitsandbytes_config, expand_int4, unpack_int4
+from dbgpt_lite.llm.quantize import bitsandbytes_config, expand_int4
 from tests.llm.tiny_models import pack_int4
 
 
@@ -16,6 +16,8 @@ from tests.llm.tiny_models import pack_int4
 @given(st.integers(1, 5), st.integers(1, 6), st.data())
 def test_unpacking_undoes_packing(rows: int, halves: int, data: Any) -> None:
     import torch
+
+    from dbgpt_lite.llm.int4 import unpack_int4
 
     count = rows * halves * 2
     numbers = torch.tensor(data.draw(st.lists(st.integers(-8, 7), min_size=count, max_size=count)))
@@ -27,6 +29,8 @@ def test_unpacking_undoes_packing(rows: int, halves: int, data: Any) -> None:
 
 def test_layout_high_bits_hold_the_even_column() -> None:
     import torch
+
+    from dbgpt_lite.llm.int4 import unpack_int4
 
     packed = torch.tensor([[0x1F, -0x80]], dtype=torch.int8)
     assert unpack_int4(packed, torch.tensor([2.0]), torch.float32).tolist() == [[2.0, -2.0, -16.0, 0.0]]

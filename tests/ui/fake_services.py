@@ -196,6 +196,9 @@ class FakeModels:
     def load(self, name: str, quantization: str | None = None, chat_format: str = "") -> None:
         self._status = ModelStatus("loading", name)
 
+    def cancel(self) -> None:
+        self._status = ModelStatus("builtin")
+
     def unload(self) -> None:
         self._status = ModelStatus("builtin")
         self.engine.info = EngineInfo("built-in assistant", "builtin", 4096)

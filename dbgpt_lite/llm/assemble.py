@@ -1,0 +1,149 @@
+"""Stored tensors -> parameters on their devices -> a model that answers."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dbgpt_lite.errors import ModelError
+from dbgpt_lite.llm.adapter import Adapter
+from dbgpt_lite.llm.filler import Filler
+from dbgpt_lite.llm.loading import Meter, Progress
+from dbgpt_lite.llm.matching import Route
+from dbgpt_lite.llm.offload_store import OffloadStore
+from dbgpt_lite.llm.quantize import Quantization
+from dbgpt_lite.llm.shards import read
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """How to fill a model: `device_map` says where (a device for every prefix), `stored` how the files are quantized,
+    `cache` where weights go that must lie on disk and do not lie there as they are needed."""
+
+    dtype: "torch.dtype"
+    device_map: Mapping[str, str] = field(default_factory=lambda: {"": "cpu"})
+    quantization: Quantization = "none"
+    stored: str = ""
+    adapter: Adapter | None = None
+    cache: Path | None = None
+
+
+def assemble(model: Any, routes: Sequence[Route], how: Assembly, progress: Progress, cancel: threading.Event) -> Any:
+    """Fill a model that was made on the meta device, and spread it over its devices.
+
+    Raises ModelError for files that do not fit after all, and Cancelled.
+    """
+    if (how.stored or how.quantization != "none") and "disk" in how.device_map.values():
+        raise ModelError("llm.quantized_on_disk", name=model.name_or_path)
+    filler = Filler(model, how.dtype, how.quantization, how.stored)
+    store = OffloadStore(how.cache, how.dtype)
+    try:
+        _fill(
+            filler, [route for route in routes if not _stays(route, how, store, filler)], how, store, progress, cancel
+        )
+        filler.finish()
+        model.tie_weights()
+        _restore_buffers(model, how)
+        return _dispatch(model, how.device_map, store)
+    except BaseException:
+        store.remove()
+        raise
+
+
+def device_of(name: str, device_map: Mapping[str, str]) -> str:
+    """The device of a parameter: that of its longest prefix in the map. Raises ModelError for one without."""
+    words = name.split(".")
+    prefixes = (".".join(words[:end]) for end in range(len(words), -1, -1))
+    device = next((device_map[prefix] for prefix in prefixes if prefix in device_map), None)
+    if device is None:
+        raise ModelError("llm.no_device", tensor=name)
+    return device
+
+
+def _stays(route: Route, how: Assembly, store: OffloadStore, filler: Filler) -> bool:
+    """Whether a tensor needs no reading now: it belongs on disk and lies there as it is needed."""
+    import torch
+
+    if any(device_of(part.name, how.device_map) != "disk" for part in route.parts):
+        return False
+    names = (route.place.name, *(part.name for part in route.parts))
+    if (how.adapter and how.adapter.changes(names)) or not store.take_in_place(route):
+        return False
+    filler.put(route.parts[0].name, torch.empty(route.place.shape, dtype=how.dtype, device="meta"), "meta")
+    return True
+
+
+def _fill(
+    filler: Filler,
+    routes: Sequence[Route],
+    how: Assembly,
+    store: OffloadStore,
+    progress: Progress,
+    cancel: threading.Event,
+) -> None:
+    places = [route.place for route in routes]
+    meter = Meter(sum(place.bytes for place in places), progress)
+    on_gpu = any(device.startswith("cuda") for device in how.device_map.values())
+    with closing(read(places, cancel, pinned=on_gpu)) as tensors:
+        for route, (place, tensor) in zip(routes, tensors, strict=True):
+            merged = how.adapter.apply(place.name, tensor) if how.adapter else tensor
+            for part in route.parts:
+                value = part.take(merged)
+                if how.adapter and part.name != place.name:
+                    value = how.adapter.apply(part.name, value)
+                device = device_of(part.name, how.device_map)
+                if device == "disk":
+                    store.write(part.name, value)
+                    value, device = value.to("meta"), "meta"
+                filler.put(part.name, value, device)
+            meter.add(place.bytes)
+
+
+def _restore_buffers(model: Any, how: Assembly) -> None:
+    """Buffers that no checkpoint holds (rotary frequencies, masks) were made on the meta device: take them from a
+    second model whose parameters are on the meta device and whose buffers are not."""
+    import torch
+    from accelerate import init_empty_weights
+
+    empty = {name for name, buffer in model.named_buffers() if buffer.is_meta} - set(model.state_dict())
+    if not empty:
+        return
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(how.dtype)
+    try:
+        with init_empty_weights(include_buffers=False):
+            twin = type(model)(model.config)
+    finally:
+        torch.set_default_dtype(usual)
+    for name, buffer in twin.named_buffers():
+        if name in empty:
+            owner, _, own = name.rpartition(".")
+            device = device_of(name, how.device_map)
+            model.get_submodule(owner)._buffers[own] = buffer.to("cpu" if device == "disk" else device)
+
+
+def _dispatch(model: Any, device_map: Mapping[str, str], store: OffloadStore) -> Any:
+    """Let accelerate carry the activations between devices, and the weights of what is offloaded to where it computes."""
+    devices = set(device_map.values())
+    if len(devices) == 1 and devices != {"disk"}:
+        return model
+    from accelerate import dispatch_model
+
+    store.share(getattr(model, "all_tied_weights_keys", None) or {})
+    gpus = [device for device in device_map.values() if device not in ("cpu", "disk")]
+    dispatched = dispatch_model(
+        model,
+        device_map=dict(device_map),
+        main_device=gpus[0] if gpus else "cpu",
+        offload_dir=str(store.folder) if store.folder else None,
+        offload_index=store.index or None,
+        skip_keys=getattr(model, "_skip_keys_device_placement", None),
+        force_hooks=True,
+    )
+    store.remove_with(dispatched)
+    return dispatched

@@ -1,0 +1,176 @@
+"""One case worked out: a model in given numbers, window and users, on given devices. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+from dbgpt_lite.llm.outline import Outline
+from dbgpt_lite.llm.placement import Block, Device, Placement, Rooms, even, fill, place
+from dbgpt_lite.llm.sizes import CACHE_SPARE, CPU_CHUNK, CUDA_CONTEXT, CUDA_WORKSPACE, GPU_CHUNK, Numbers, working_bytes
+
+Verdict = Literal["fits", "offload", "too_large"]
+# bitsandbytes' layers cannot be moved between devices once they are quantized.
+MOVABLE = ("none", "int4", "row8")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One device in bytes: what it holds, and what it has free. `read`: bytes of its weights that a token reads.
+
+    `working`: room for a chunk of a prompt, spare cache, and a layer streamed in; `overhead`: what CUDA takes.
+    """
+
+    device: Device
+    weights: int = 0
+    cache: int = 0
+    working: int = 0
+    overhead: int = 0
+    layers: int = 0
+    read: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.cache + self.working + self.overhead
+
+    @property
+    def over(self) -> int:
+        """Bytes that the device lacks."""
+        return max(0, self.total - self.device.free)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is asked. `fixed`: the device of each block when a map gives it; else `strategy` decides.
+
+    `numbers` are those in memory: a checkpoint that is stored quantized has its own. `others`: all devices there are,
+    when `devices` was narrowed to one.
+    """
+
+    outline: Outline
+    dtype: str
+    numbers: Numbers
+    context: int
+    users: int
+    devices: tuple[Device, ...]
+    strategy: str = "auto"
+    fixed: tuple[str, ...] = ()
+    others: tuple[Device, ...] = ()
+
+    def changed(self, **changes: object) -> "Case":
+        """The same case with other facts."""
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """The model in pieces; each layer's cache with the spare room it grows by."""
+        return self.outline.blocks(self.dtype, self.numbers, self.context, self.users)
+
+    @cached_property
+    def compute(self) -> tuple[Device, ...]:
+        """Devices that compute: the GPUs, else the CPU."""
+        gpus = tuple(device for device in self.devices if device.kind == "gpu")
+        if self.fixed:
+            gpus = tuple(device for device in gpus if device.name in self.fixed)
+        return gpus or tuple(device for device in self.devices if device.kind == "cpu") or self.devices[:1]
+
+    @cached_property
+    def keep(self) -> tuple[Device, ...]:
+        """Devices that only keep weights: memory, then disk."""
+        if self.numbers not in MOVABLE and not self.fixed:
+            return ()
+        others = [device for device in self.devices if device not in self.compute and device.kind != "gpu"]
+        return tuple(sorted(others, key=lambda device: device.kind))
+
+    def overhead(self, device: Device) -> int:
+        """What CUDA takes of a GPU beside the tensors."""
+        if device.kind != "gpu":
+            return 0
+        return CUDA_WORKSPACE + (0 if device.started else CUDA_CONTEXT)
+
+    def working(self, device: Device) -> int:
+        """Room to read a chunk of a prompt, or to quantize the largest matrix, which happens before."""
+        chunk = GPU_CHUNK if device.kind == "gpu" else CPU_CHUNK
+        reading = working_bytes(self.outline.geometry, self.dtype, self.context, self.users, chunk)
+        quantizing = self.numbers != "none" and self.outline.stored == "none"
+        return max(reading, self.outline.largest_matrix(self.dtype) if quantizing else 0)
+
+    @cached_property
+    def placement(self) -> Placement | None:
+        """Where every block goes, None when there is no room."""
+        if self.fixed:
+            names = [device.name for device in (*self.compute, *self.keep)]
+            return Placement(tuple(names.index(name) for name in self.fixed), self._fixed_offloads)
+        if not self.compute or self.compute[0].kind == "disk":
+            return None
+        rooms = Rooms(
+            tuple(max(0, device.free - self.overhead(device) - self.working(device)) for device in self.compute),
+            tuple(device.free for device in self.keep),
+        )
+        return place(self._padded, rooms, self.strategy)
+
+    @property
+    def _padded(self) -> list[Block]:
+        return [replace(block, working=block.working + _spare(block)) for block in self.blocks]
+
+    @property
+    def _fixed_offloads(self) -> bool:
+        return any(name not in {device.name for device in self.compute} for name in self.fixed)
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether it fits, and how."""
+        if self.placement is None or any(row.over for row in self.rows):
+            return "too_large"
+        return "offload" if self.placement.offloads else "fits"
+
+    @cached_property
+    def places(self) -> tuple[int, ...]:
+        """The device of each block, even where there is not room for it: then as evenly as the strategy wants."""
+        if self.placement is not None:
+            return self.placement.places
+        free = [2**62] * len(self.compute)
+        sizes = [block.size for block in self._padded]
+        return tuple((fill if self.strategy == "sequential" else even)(sizes, free) or ())
+
+    @cached_property
+    def rows(self) -> tuple[Row, ...]:
+        """Every device that is used, in bytes."""
+        devices = (*self.compute, *self.keep)
+        rows = [Row(device) for device in devices]
+        streamed = 0
+        for place_, block in zip(self.places, self.blocks, strict=True):
+            row = rows[place_]
+            is_layer = bool(block.cache)
+            rows[place_] = replace(
+                row, weights=row.weights + block.weights, layers=row.layers + is_layer, read=row.read + block.read
+            )
+            home = place_
+            if place_ >= len(self.compute):
+                home, streamed = 0, max(streamed, block.weights)
+            row = rows[home]
+            working = row.working + block.working + _spare(block)
+            rows[home] = replace(row, cache=row.cache + block.cache, working=working)
+        used = [index for index, row in enumerate(rows) if row.weights or row.cache]
+        for index in used:
+            if index < len(self.compute):
+                device = rows[index].device
+                working = rows[index].working + self.working(device) + (streamed if index == 0 else 0)
+                rows[index] = replace(rows[index], working=working, overhead=self.overhead(device))
+        return tuple(rows[index] for index in used)
+
+    @property
+    def device_map(self) -> Mapping[str, str]:
+        """Device by prefix, complete over all parameters; modules without parameters are where it computes."""
+        devices = (*self.compute, *self.keep)
+        made = {
+            name: devices[index].name
+            for index, block in zip(self.places, self.blocks, strict=True)
+            for name in block.names
+        }
+        return made | dict.fromkeys(self.outline.beside, self.compute[0].name)
+
+
+def _spare(block: Block) -> int:
+    return int(block.cache * CACHE_SPARE)

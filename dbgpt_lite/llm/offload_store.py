@@ -1,0 +1,95 @@
+"""Weights that stay on disk while a model answers: in the checkpoint's own files where they lie there as the model
+needs them, else in a folder that goes when the model goes."""
+
+import os
+import secrets
+import shutil
+import tempfile
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dbgpt_lite.llm.matching import Route
+
+if TYPE_CHECKING:
+    import torch
+
+
+class OffloadStore:
+    """The index of what is on disk, as accelerate reads it. `cache`: where to write; None: the system's own place."""
+
+    def __init__(self, cache: Path | None, dtype: "torch.dtype") -> None:
+        self._cache = cache
+        self._dtype = dtype
+        self._folder: Path | None = None
+        self.index: dict[str, dict[str, Any]] = {}
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder that was written to, if any was."""
+        return self._folder
+
+    def take_in_place(self, route: Route) -> bool:
+        """Whether a stored tensor can be read from the checkpoint itself; it is in the index then."""
+        place = route.place
+        if place.file.suffix != ".safetensors" or len(route.parts) != 1 or route.parts[0].rows:
+            return False
+        entry = {"safetensors_file": str(place.file), "weight_name": place.name}
+        if place.dtype in ("F64", "F32", "F16", "BF16"):
+            entry["dtype"] = str(self._dtype).removeprefix("torch.")
+        self.index[route.parts[0].name] = entry
+        return True
+
+    def write(self, name: str, tensor: "torch.Tensor") -> None:
+        """Keep a tensor in the folder, in the type to compute in."""
+        from accelerate.utils import offload_weight
+
+        if self._folder is None:
+            self._folder = _new_folder(self._cache)
+        value = tensor.to(self._dtype) if tensor.is_floating_point() else tensor
+        offload_weight(value.contiguous(), name, str(self._folder), self.index)
+
+    def share(self, tied: Mapping[str, str]) -> None:
+        """Give names that share a tensor the same entry."""
+        for name, source in tied.items():
+            entry = self.index.get(source) or self.index.get(name)
+            if entry is None:
+                continue
+            if "safetensors_file" not in entry and self._folder:
+                entry = self._copy(name if name not in self.index else source, entry)
+            self.index.setdefault(name, entry)
+            self.index.setdefault(source, entry)
+
+    def _copy(self, name: str, entry: dict[str, Any]) -> dict[str, Any]:
+        """accelerate finds a written tensor by its name alone."""
+        held = next(other for other, known in self.index.items() if known is entry)
+        if self._folder and not (self._folder / f"{name}.dat").exists():
+            os.link(self._folder / f"{held}.dat", self._folder / f"{name}.dat")
+        return entry
+
+    def remove_with(self, owner: object) -> None:
+        """Delete the folder once `owner` is gone, at the latest when the process ends."""
+        if self._folder:
+            weakref.finalize(owner, shutil.rmtree, self._folder, ignore_errors=True)
+
+    def remove(self) -> None:
+        """Delete the folder now."""
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _new_folder(cache: Path | None) -> Path:
+    """A folder named after this process; those of processes that are gone are removed."""
+    import psutil
+
+    if cache is None:
+        return Path(tempfile.mkdtemp(prefix="dbgpt-offload-"))
+    cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for old in cache.glob("offload-*-*"):
+        number = old.name.split("-")[1]
+        if number.isdigit() and not psutil.pid_exists(int(number)):
+            shutil.rmtree(old, ignore_errors=True)
+    folder = cache / f"offload-{os.getpid()}-{secrets.token_hex(4)}"
+    folder.mkdir(mode=0o700)
+    return folder

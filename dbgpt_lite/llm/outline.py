@@ -1,0 +1,198 @@
+"""A model's parameters grouped into what stays together, from its config.json or, slower, from its empty model."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dbgpt_lite.errors import ModelError
+from dbgpt_lite.llm.checkpoint import Checkpoint, TaskFacts, read_checkpoint, read_config
+from dbgpt_lite.llm.layouts import layout, settled
+from dbgpt_lite.llm.placement import Block
+from dbgpt_lite.llm.shapes import Config, Parameter, parameters
+from dbgpt_lite.llm.sizes import (
+    DTYPE_BYTES,
+    Geometry,
+    Numbers,
+    cache_bytes,
+    geometry,
+    logits_bytes,
+    stored_numbers,
+    tensor_bytes,
+)
+
+# The path of a decoder layer ends with the first number in a parameter's name.
+_LAYER = re.compile(r"(.+?)\.(\d+)(?:\.|$)")
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """A model before it is loaded. `beside`: modules without parameters that need a device too (rotary positions)."""
+
+    name: str
+    config: Config
+    parameters: tuple[Parameter, ...]
+    geometry: Geometry
+    stored: Numbers
+    beside: tuple[str, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """Number of values."""
+        return sum(one.count for one in self.parameters)
+
+    def blocks(self, dtype: str, numbers: Numbers, context: int, users: int) -> tuple[Block, ...]:
+        """The model in pieces that stay whole, in the order they compute; tied weights are one piece."""
+        layers = _text_layers(self.parameters, self.geometry.layers)
+        made: list[Block] = []
+        for names, group in _groups(self.parameters).items():
+            layer = layers.get(names[0])
+            cache = 0 if layer is None else cache_bytes(self.geometry, layer, dtype, context, users)
+            logits = logits_bytes(self.geometry, users) if any(one.kind == "head" for one in group) else 0
+            weights = sum(tensor_bytes(one, dtype, numbers) for one in group)
+            read = sum(self._read(one, dtype, numbers) for one in group)
+            own, tied = ([one.name for one in group if bool(one.tied) == yes] for yes in (False, True))
+            made.append(Block(names, weights, cache, logits, read, tuple(own), tuple(tied)))
+        return tuple(made)
+
+    def largest_matrix(self, dtype: str) -> int:
+        """Bytes of the largest matrix before it is quantized."""
+        linear = (one.count for one in self.parameters if one.kind == "linear")
+        return max(linear, default=0) * DTYPE_BYTES[dtype]
+
+    def _read(self, one: Parameter, dtype: str, numbers: Numbers) -> int:
+        """Bytes of a parameter that one token reads."""
+        if one.tied:
+            return tensor_bytes(Parameter(one.name, one.shape), dtype, numbers)
+        whole = tensor_bytes(one, dtype, numbers)
+        if one.kind == "embedding":
+            return whole // one.shape[0]
+        return whole * _picked(self.config, one.shape[0]) // one.shape[0] if one.kind == "experts" else whole
+
+
+def _picked(config: Config, experts: int) -> int:
+    given = config.get("num_experts_per_tok")
+    return min(given, experts) if isinstance(given, int) else min(2, experts)
+
+
+def _groups(found: Sequence[Parameter]) -> dict[tuple[str, ...], list[Parameter]]:
+    """Parameters by the prefixes that cover them; what is tied joins what it is tied to."""
+    groups: dict[str, list[Parameter]] = {}
+    home = {one.name: module_of(one.name) for one in found}
+    for one in found:
+        groups.setdefault(home[one.tied] if one.tied in home else home[one.name], []).append(one)
+    return {
+        tuple(dict.fromkeys((prefix, *(home[one.name] for one in group)))): group for prefix, group in groups.items()
+    }
+
+
+def module_of(name: str) -> str:
+    """The prefix under which a parameter is placed: its decoder layer, else its module."""
+    layer = _LAYER.match(name)
+    return f"{layer[1]}.{layer[2]}" if layer else name.rpartition(".")[0] or name
+
+
+def _text_layers(found: Sequence[Parameter], count: int) -> dict[str, int]:
+    """Number of each decoder layer by its prefix. Other towers (vision) have lists of layers too: the last one of the
+    right length counts."""
+    lists: dict[str, dict[str, int]] = {}
+    for one in found:
+        if layer := _LAYER.match(one.name):
+            lists.setdefault(layer[1], {})[f"{layer[1]}.{layer[2]}"] = int(layer[2])
+    fitting = [layers for layers in lists.values() if len(layers) == count]
+    return fitting[-1] if fitting else {}
+
+
+def outline(checkpoint: Checkpoint) -> Outline:
+    """A checkpoint's outline: by its family's row, else from transformers' empty model, which takes seconds.
+
+    Raises ModelError for an architecture that transformers does not know either.
+    """
+    config = checkpoint.config
+    name, stored, row = checkpoint.folder.name, stored_numbers(config), layout(config)
+    if row is None:
+        return Outline(name, config, *_by_transformers(checkpoint), stored)
+    full = settled(config)
+    sizes = geometry(config)
+    if not (sizes.layers and sizes.hidden and sizes.heads and sizes.vocabulary):
+        raise ModelError("llm.config_without_sizes", name=name)
+    return Outline(name, config, parameters(row, full), sizes, stored, (row.rotary,) if row.rotary else ())
+
+
+def _by_transformers(checkpoint: Checkpoint) -> tuple[tuple[Parameter, ...], Geometry]:
+    import torch
+
+    from dbgpt_lite.llm.architecture import empty_model, transformers_config
+
+    try:
+        config = transformers_config(checkpoint)
+        model = empty_model(config, torch.bfloat16)
+    except (ValueError, KeyError, ImportError) as error:
+        raise ModelError(
+            "llm.unknown_family", name=checkpoint.folder.name, family=checkpoint.model_type or "?"
+        ) from error
+    text: Mapping[str, Any] = config.get_text_config().to_dict()
+    return _parameters_of(model), geometry({**text, "model_type": checkpoint.model_type})
+
+
+def _parameters_of(model: Any) -> tuple[Parameter, ...]:
+    import torch
+
+    kinds: dict[str, Any] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear):
+            kinds[f"{name}.weight"] = "linear"
+        elif isinstance(module, torch.nn.Embedding):
+            kinds[f"{name}.weight"] = "embedding"
+    output = model.get_output_embeddings()
+    head = next((f"{name}.weight" for name, module in model.named_modules() if module is output), "")
+    tied: Mapping[str, str] = getattr(model, "all_tied_weights_keys", None) or {}
+    found = [
+        Parameter(name, tuple(value.shape), "head" if name == head else kinds.get(name, "plain"))
+        for name, value in model.named_parameters()
+    ]
+    shapes = {one.name: one.shape for one in found}
+    return (
+        *found,
+        *(Parameter(name, shapes[source], "head" if name == head else "plain", source)
+          for name, source in tied.items() if source in shapes and name not in shapes),
+    )  # fmt: skip
+
+
+def read_outline(folder: Path) -> Checkpoint:
+    """A folder as far as it is there: the whole checkpoint, else its config.json and what an index says of its bytes.
+
+    `folder` may also be a config.json file. Raises ModelError without a readable one.
+    """
+    if folder.is_file():
+        config = _config_file(folder)
+        return Checkpoint(folder.parent / folder.stem, config, TaskFacts(), "safetensors", (), (), 0)
+    config = read_config(folder)
+    try:
+        return read_checkpoint(folder)
+    except ModelError:
+        size, kind = _indexed(folder)
+        return Checkpoint(folder, config, TaskFacts(), kind, (), (), size)
+
+
+def _config_file(file: Path) -> Mapping[str, Any]:
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        config = None
+    if not isinstance(config, dict) or not config.get("model_type"):
+        raise ModelError("llm.damaged_file", file=file.name, name=file.parent.name)
+    return config
+
+
+def _indexed(folder: Path) -> tuple[int, Any]:
+    """Bytes and format that an index names; 0 without one."""
+    for kind, stem in (("safetensors", "model.safetensors"), ("bin", "pytorch_model.bin")):
+        try:
+            index = json.loads((folder / f"{stem}.index.json").read_text(encoding="utf-8"))
+            return int(index["metadata"]["total_size"]), kind
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return 0, "safetensors"

@@ -1,0 +1,149 @@
+"""Will it fit, and where? Worked out from config.json before anything is loaded; no torch for families with a row.
+
+All sizes are bytes; GiB appears only in the texts.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dbgpt_lite.errors import ConfigError, OutOfMemory
+from dbgpt_lite.llm.case import MOVABLE, Case, Row, Verdict
+from dbgpt_lite.llm.checkpoint import Checkpoint
+from dbgpt_lite.llm.device_map import fixed_places, single_device
+from dbgpt_lite.llm.families import shape
+from dbgpt_lite.llm.outline import outline
+from dbgpt_lite.llm.placement import STRATEGIES, Device
+from dbgpt_lite.llm.remedies import Remedy, largest_context, remedies
+from dbgpt_lite.llm.sizes import Numbers
+from dbgpt_lite.llm.speed import Speed, speed
+from dbgpt_lite.llm.units import gib
+
+# A window that the model's own is cut down to when nobody asked for one; below that, chats break off too early.
+SHORTEST_WINDOW = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a model takes: its weights, the key/value caches of `users` full windows, and room to work."""
+
+    weights: int
+    cache: int
+    working: int
+    context: int
+    users: int = 1
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.cache + self.working
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Whether and how a model fits these devices.
+
+    `device_map` is complete over all parameters by prefix ("model.layers.0"): "cuda:0", "cpu" or "disk"; empty when it
+    does not fit. `remedies` would make it fit, or fast, best first. `speed` is None for devices of unknown bandwidth.
+    """
+
+    name: str
+    need: Need
+    rows: tuple[Row, ...]
+    verdict: Verdict
+    numbers: Numbers
+    device_map: Mapping[str, str]
+    remedies: tuple[Remedy, ...] = ()
+    speed: Speed | None = None
+
+    @property
+    def fits(self) -> bool:
+        """Whether it can be loaded, however slow."""
+        return self.verdict != "too_large"
+
+    @property
+    def available(self) -> int:
+        """Free bytes over the devices it would use."""
+        return sum(row.device.free for row in self.rows)
+
+    def check(self) -> None:
+        """Raise OutOfMemory with the numbers and what to change, unless it fits."""
+        if self.fits:
+            return
+        raise OutOfMemory(
+            "llm.too_large",
+            name=self.name,
+            weights=gib(self.need.weights),
+            cache=gib(self.need.cache),
+            context=self.need.context,
+            users=self.need.users,
+            total=gib(self.need.total),
+            free=gib(self.available),
+            devices=", ".join(f"{row.device.name} {gib(row.device.free)} GiB" for row in self.rows),
+            remedy=self.remedies[0].text,
+        )
+
+
+def plan(
+    checkpoint: Checkpoint,
+    *,
+    dtype: str,
+    quantization: str,
+    context: int,
+    devices: tuple[Device, ...],
+    strategy: str = "auto",
+    users: int = 1,
+) -> Plan:
+    """Place a model on devices. `strategy`: auto, balanced, balanced_low_0, sequential, a device, or a map in JSON.
+
+    `context` 0: the model's own window, or the largest one from 2,048 tokens that fits without offloading. Weights
+    that are stored quantized stay so. bitsandbytes keeps quantized layers where they were made, so with GPUs the
+    memory beside them does not count for int8 and nf4. Raises ConfigError for a map that does not match the model.
+    """
+    drawn = outline(checkpoint)
+    numbers: Numbers = drawn.stored if drawn.stored != "none" else quantization  # type: ignore[assignment]
+    own = shape(checkpoint.config).context_length
+    case = Case(drawn, dtype, numbers, min(context or own, own), max(1, users), devices, strategy)
+    if strategy.lstrip().startswith("{"):
+        case = case.changed(strategy="auto", fixed=fixed_places(case.blocks, strategy, devices, drawn.beside))
+        _refuse_unmovable(case)
+    elif strategy not in STRATEGIES:
+        alone = single_device(strategy, devices)
+        case = case.changed(strategy="auto", devices=alone, others=devices if len(devices) > 1 else ())
+    case = case if context else _own_window(case)
+    return _plan(case)
+
+
+def _refuse_unmovable(case: Case) -> None:
+    if case.numbers not in MOVABLE and len({name.partition(":")[0] for name in case.fixed}) > 1:
+        raise ConfigError("llm.map_quantized", quantization=case.numbers)
+
+
+def _own_window(case: Case) -> Case:
+    """The model's own window, or a shorter one when that keeps every layer where it computes."""
+    if case.verdict == "fits":
+        return case
+    room = largest_context(case, min(case.context, SHORTEST_WINDOW))
+    if not room and case.verdict == "too_large":
+        room = largest_context(case, min(case.context, SHORTEST_WINDOW), offload=True)
+    return case.changed(context=room) if room else case
+
+
+def _plan(case: Case) -> Plan:
+    rows, verdict = case.rows, case.verdict
+    need = Need(
+        sum(row.weights for row in rows),
+        sum(row.cache for row in rows),
+        sum(row.working + row.overhead for row in rows),
+        case.context,
+        case.users,
+    )
+    return Plan(
+        case.outline.name,
+        need,
+        rows,
+        verdict,
+        case.numbers,
+        case.device_map if verdict != "too_large" else {},
+        remedies(case) if verdict != "fits" else (),
+        speed(case),
+    )

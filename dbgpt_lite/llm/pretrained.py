@@ -1,0 +1,103 @@
+"""Loading through transformers' from_pretrained: for checkpoints whose tensors it rebuilds itself, such as experts
+that are stored one by one and computed together."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dbgpt_lite.errors import Cancelled, ModelError
+from dbgpt_lite.llm.loading import LoadState, Progress
+from dbgpt_lite.llm.quantize import Quantization, bitsandbytes_config
+
+
+def rebuilds(model_type: str) -> bool:
+    """Whether transformers renames or joins tensors of this architecture while it loads them."""
+    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+
+    return bool(get_checkpoint_conversion_mapping(model_type))
+
+
+def from_pretrained(
+    folder: Path,
+    config: Any,
+    *,
+    safetensors: bool,
+    dtype: Any,
+    quantization: Quantization,
+    device_map: Mapping[str, str],
+    cache: Path | None,
+    progress: Progress,
+    cancel: threading.Event,
+) -> Any:
+    """The model on its devices. Every weight must come from the checkpoint. Raises ModelError and Cancelled."""
+    from transformers import AutoModelForCausalLM
+
+    given = bitsandbytes_config(quantization)
+    if quantization != "none" and given is None:
+        raise ModelError("llm.cannot_quantize", name=folder.name, quantization=quantization)
+    with _load_progress(progress, cancel):
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            trust_remote_code=False,
+            local_files_only=True,
+            use_safetensors=safetensors,
+            weights_only=True,
+            dtype=dtype,
+            device_map=dict(device_map),
+            offload_folder=str(cache) if cache else None,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **({"quantization_config": given} if given else {}),
+        )
+    _refuse_incomplete(folder.name, report["missing_keys"], report["mismatched_keys"])
+    return model.eval()
+
+
+def _refuse_incomplete(name: str, missing: Any, mismatched: Any) -> None:
+    """transformers fills a missing tensor with random numbers and only warns; such a model talks nonsense."""
+    if missing:
+        raise ModelError("llm.missing_tensors", names=_some(missing), count=len(missing), name=name)
+    if mismatched:
+        names = {entry[0] if isinstance(entry, tuple) else entry for entry in mismatched}
+        raise ModelError("llm.wrong_shapes", names=_some(names), count=len(names), name=name)
+
+
+def _some(names: Any) -> str:
+    return ", ".join(sorted(str(name) for name in names)[:5])
+
+
+@contextmanager
+def _load_progress(progress: Progress, cancel: threading.Event) -> Iterator[None]:
+    """Turn transformers' progress bars into calls of `progress`; nothing is printed."""
+    from transformers.utils import logging as transformers_logging
+
+    def hook(factory: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        bar = factory(*args, **(kwargs | {"disable": True}))
+        return _Counted(args[0], bar, progress, cancel) if args and hasattr(args[0], "__len__") else bar
+
+    previous = transformers_logging.set_tqdm_hook(hook)
+    try:
+        yield
+    finally:
+        transformers_logging.set_tqdm_hook(previous)
+
+
+class _Counted:
+    """Iterates like a progress bar and reports the share done; everything else is the bar's."""
+
+    def __init__(self, items: Any, bar: Any, progress: Progress, cancel: threading.Event) -> None:
+        self._items, self._bar, self._progress, self._cancel = items, bar, progress, cancel
+
+    def __iter__(self) -> Iterator[Any]:
+        total = len(self._items)
+        for done, item in enumerate(self._items, 1):
+            if self._cancel.is_set():
+                raise Cancelled
+            yield item
+            self._progress(LoadState("loading", done / total))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._bar, name)
