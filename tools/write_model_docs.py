@@ -143,7 +143,10 @@ MODELS = (
 
 def families() -> list[str]:
     """Every architecture of the table."""
-    lines = ["| `model_type` | family | format without a template | adapters are trained on |", "| --- | --- | --- | --- |"]
+    lines = [
+        "| `model_type` | family | format without a template | adapters are trained on |",
+        "| --- | --- | --- | --- |",
+    ]
     for kind, row in FAMILIES.items():
         lines.append(f"| `{kind}` | {row.name} | `{row.chat_format}` | {', '.join(row.lora)} |")
     return lines

@@ -14,7 +14,7 @@ from dbgpt_lite.errors import ModelError
 from dbgpt_lite.llm.architecture import chat_format as chat_format_of
 from dbgpt_lite.llm.chat_formats import CHAT_FORMATS, chat_format, format_shown_by
 from dbgpt_lite.llm.checkpoint import TOKENIZER_FILES, Checkpoint, read_facts
-from dbgpt_lite.llm.families import family
+from dbgpt_lite.llm.families import Family, family
 
 FACTS_FILE = "dbgpt.json"
 
@@ -42,7 +42,7 @@ class FormatClues:
     tokens: frozenset[str] = frozenset()
 
 
-def choose_format(told: str, setting: str, clues: FormatClues, model_type: str) -> FormatChoice:
+def choose_format(told: str, setting: str, clues: FormatClues, row: Family) -> FormatChoice:
     """The format of a model. `told`: what its dbgpt.json names."""
     if told:
         return FormatChoice(told, "folder")
@@ -54,7 +54,7 @@ def choose_format(told: str, setting: str, clues: FormatClues, model_type: str) 
         return FormatChoice("", "template")
     if shown := format_shown_by(clues.tokens):
         return FormatChoice(shown, "tokens")
-    return FormatChoice(family(model_type).chat_format, "family")
+    return FormatChoice(row.chat_format, "family")
 
 
 def format_of_folder(folder: Path, checkpoint: Checkpoint) -> FormatChoice:
@@ -63,7 +63,7 @@ def format_of_folder(folder: Path, checkpoint: Checkpoint) -> FormatChoice:
     facts = read_facts(folder) if (folder / FACTS_FILE).is_file() else checkpoint.facts
     own = any((folder / name).is_file() for name in TOKENIZER_FILES)
     clues = _clues(folder if own else checkpoint.folder, chat_format_of(checkpoint))
-    return choose_format(facts.chat_format, "", clues, checkpoint.model_type)
+    return choose_format(facts.chat_format, "", clues, family(checkpoint.config))
 
 
 def open_choice(folder: Path, checkpoint: Checkpoint) -> FormatChoice | None:

@@ -15,7 +15,8 @@ class ChatFormat:
 
     `system`, `user` and `assistant` frame one turn's ``{content}``; `opening` asks for the answer. `stop` ends an
     answer; an entry that the tokenizer holds as one special token ends it as that token. `numbered` counts question and
-    answer as one round in ``{n}``, from 1. `default_system` is written when no system message is there. `inside`: the
+    answer as one round in ``{n}``, from `first_round`. `lone` is how a first question is written, in place of `user`
+    and `opening`. `default_system` is written when no system message is there. `inside`: the
     framed system message and an empty line stand at the head of the first user turn. `shown_by`: special tokens that,
     all together in a tokenizer, show that a model was made for this format.
     """
@@ -27,6 +28,8 @@ class ChatFormat:
     stop: tuple[str, ...]
     default_system: str = ""
     numbered: bool = False
+    first_round: int = 1
+    lone: str = ""
     inside: bool = False
     shown_by: tuple[str, ...] = ()
 
@@ -95,8 +98,27 @@ CHAT_FORMATS: Mapping[str, ChatFormat] = {
         user="[Round {n}]\n\n问：{content}\n\n",
         assistant="答：{content}\n\n",
         opening="答：",
-        stop=("[Round ", "问："),
+        stop=("[Round ", "\n问："),
         numbered=True,
+    ),
+    # https://github.com/zai-org/ChatGLM-6B (chat of its modeling code)
+    "chatglm": ChatFormat(
+        system="{content}\n",
+        user="[Round {n}]\n问：{content}\n",
+        assistant="答：{content}\n",
+        opening="答：",
+        stop=("[Round ", "\n问："),
+        numbered=True,
+        first_round=0,
+        lone="{content}",
+    ),
+    # https://github.com/zai-org/ChatGLM3/blob/main/PROMPT_en.md
+    "chatglm3": ChatFormat(
+        system="<|system|>\n {content}",
+        user="<|user|>\n {content}",
+        assistant="<|assistant|>\n {content}",
+        opening="<|assistant|>",
+        stop=("<|user|>", "<|observation|>"),
     ),
     # https://huggingface.co/THUDM/glm-4-9b-chat (the frames of its tokenizer's messages)
     "glm4": ChatFormat(

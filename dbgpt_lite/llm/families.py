@@ -1,7 +1,8 @@
-"""TABLE of model facts by config.json's ``model_type``. Chat formats are a table of their own: chat_formats.py.
+"""TABLE of model facts by architecture: config.json's ``model_type``, but for ChatGLM, whose name says too little.
 
-Nothing here imports torch. A new architecture is a row; one without a row gets the usual names and works with its
-tokenizer's own chat template. tests/llm/test_every_family.py runs every row on a real model of that architecture.
+Nothing here imports torch. Chat formats are a table of their own: chat_formats.py. A new architecture is a row; one
+without a row gets the usual names and works with its tokenizer's own chat template. tests/llm/test_every_family.py
+runs every row on a real model of that architecture.
 """
 
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from dbgpt_lite.llm.model_shape import Family, ModelShape, read_shape
+from dbgpt_lite.llm.renaming import architecture
 
 __all__ = ["FAMILIES", "Family", "ModelShape", "family", "shape"]
 
@@ -122,6 +124,27 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "glm": _GLM,
     "glm4": replace(_GLM, name="GLM-4", whole=("Glm4DecoderLayer",)),
+    # Both call themselves "chatglm"; the names are those of renaming.ARCHITECTURES.
+    "chatglm2": Family(
+        "ChatGLM2 and 3",
+        context_keys=("seq_length",),
+        layers_keys=("num_layers",),
+        kv_heads_keys=("multi_query_group_num",),
+        head_dim_keys=("kv_channels",),
+        whole=("GlmDecoderLayer",),
+        lora=_GLM_LINEAR,
+        chat_format="chatglm2",
+        end_tokens=("</s>", "<|user|>", "<|observation|>"),
+    ),
+    "chatglm": Family(
+        "ChatGLM",
+        context_keys=("max_sequence_length",),
+        layers_keys=("num_layers",),
+        whole=("ChatGLMBlock",),
+        lora=_FUSED,
+        chat_format="chatglm",
+        end_tokens=("<eop>",),
+    ),
     "gemma": _GEMMA,
     "gemma2": replace(
         _GEMMA,
@@ -221,11 +244,13 @@ FAMILIES: Mapping[str, Family] = {
 }
 
 
-def family(model_type: str) -> Family:
-    """The row of a ``model_type``; an unlisted one gets the usual key names and its own name."""
-    return FAMILIES.get(model_type) or Family(model_type)
+def family(config: Mapping[str, Any]) -> Family:
+    """The row of a config.json; an architecture without one gets the usual key names and its own name."""
+    own = architecture(config)
+    name = own.name if own else str(config.get("model_type", ""))
+    return FAMILIES.get(name) or Family(name)
 
 
 def shape(config: Mapping[str, Any]) -> ModelShape:
     """Sizes of a config.json."""
-    return read_shape(config, family(str(config.get("model_type", ""))))
+    return read_shape(config, family(config))

@@ -153,14 +153,14 @@ class Prepared:
         return LocalEngine(model, self.tokenizer, self._template(facts), info)
 
     def _template(self, facts: TaskFacts) -> ChatTemplate:
-        kind, tokenizer = self.checkpoint.model_type, self.tokenizer
+        row, tokenizer = family(self.checkpoint.config), self.tokenizer
         clues = FormatClues(
             implied=architecture.chat_format(self.checkpoint),
             template=bool(tokenizer.chat_template),
             tokens=frozenset(str(token) for token in tokenizer.added_tokens_decoder.values()),
         )
-        choice = choose_format(facts.chat_format, self.options.chat_format, clues, kind)
-        return ChatTemplate(tokenizer, choice.name, family(kind).end_tokens)
+        choice = choose_format(facts.chat_format, self.options.chat_format, clues, row)
+        return ChatTemplate(tokenizer, choice.name, row.end_tokens)
 
 
 def _plan(checkpoint: Checkpoint, options: LoadOptions, freed: Mapping[str, int]) -> tuple[str, Plan]:
@@ -194,7 +194,7 @@ def _fit(checkpoint: Checkpoint, dtype: str, stored: str, adapter: Adapter | Non
     model = architecture.empty_model(architecture.transformers_config(checkpoint), getattr(torch, dtype))
     model.name_or_path = checkpoint.folder.name
     fit = match(checkpoint.config, stored_tensors(checkpoint), wanted_of(model), bool(stored))
-    rebuilt = bool(fit.missing and fit.unknown) and pretrained.rebuilds(checkpoint.model_type)
+    rebuilt = bool(fit.missing and fit.unknown) and pretrained.rebuilds(model)
     if adapter and (rebuilt or stored):
         raise ModelError("llm.adapter_base", name=adapter.folder.name, base=checkpoint.folder.name)
     if rebuilt:

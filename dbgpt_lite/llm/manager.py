@@ -360,7 +360,7 @@ def describe(folder: Path) -> ModelFolder:
     own = 0 if base == folder else sum(file.stat().st_size for file in folder.glob("adapter_model.*"))
     return ModelFolder(
         folder.name,
-        family(checkpoint.model_type).name,
+        family(checkpoint.config).name,
         checkpoint.file_bytes + own,
         tasks=checkpoint.facts.tasks,
         chat_format=open_choice(folder, checkpoint),
@@ -387,6 +387,6 @@ def _stored_quantization(checkpoint: Checkpoint) -> str:
 
 def _family_name(folder: Path) -> str:
     try:
-        return family(str(read_config(folder)["model_type"])).name
+        return family(read_config(folder)).name
     except UserError:
         return ""

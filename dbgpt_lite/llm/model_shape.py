@@ -34,6 +34,7 @@ class Family:
     heads_keys: tuple[str, ...] = ("num_attention_heads",)
     kv_heads_keys: tuple[str, ...] = ("num_key_value_heads",)
     hidden_keys: tuple[str, ...] = ("hidden_size",)
+    head_dim_keys: tuple[str, ...] = ("head_dim",)
     default_context: int = 2048
     absent: Mapping[str, int] = field(default_factory=dict)
     window_switch: str = ""
@@ -89,7 +90,7 @@ def read_shape(config: Mapping[str, Any], row: Family) -> ModelShape:
         layers=layers,
         heads=heads,
         kv_heads=_kv_heads(config, row, heads),
-        head_dim=_first(config, ("head_dim",)) or (hidden // heads if heads else 0),
+        head_dim=_first(config, row.head_dim_keys) or (hidden // heads if heads else 0),
         hidden=hidden,
         window=_first(config, ("sliding_window",)) if sliding else 0,
         sliding_layers=sliding,
@@ -125,12 +126,15 @@ def _scaling(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _kv_heads(config: Mapping[str, Any], row: Family, heads: int) -> int:
-    """Heads in the cache. Falcon's new decoder repeats its few keys and values for all heads before it stores them."""
+    """Heads in the cache. Falcon's new decoder repeats its few keys and values for all heads before it stores them;
+    ChatGLM2's groups count only with ``multi_query_attention``."""
     if row.shared_heads:
         if config.get("new_decoder_architecture"):
             return heads
         if config.get("multi_query", True):
             return 1
+    if config.get("multi_query_attention") is False:
+        return heads
     return _first(config, row.kv_heads_keys) or heads
 
 

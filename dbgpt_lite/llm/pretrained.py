@@ -12,11 +12,13 @@ from dbgpt_lite.llm.loading import LoadState, Progress
 from dbgpt_lite.llm.quantize import Quantization, bitsandbytes_config
 
 
-def rebuilds(model_type: str) -> bool:
-    """Whether transformers renames or joins tensors of this architecture while it loads them."""
+def rebuilds(model: Any) -> bool:
+    """Whether transformers renames or joins tensors of this model while it loads them; it keeps that by class and by
+    ``model_type``."""
     from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
-    return bool(get_checkpoint_conversion_mapping(model_type))
+    names = (type(model).__name__, str(model.config.model_type))
+    return any(get_checkpoint_conversion_mapping(name) for name in names)
 
 
 def from_pretrained(

@@ -10,6 +10,7 @@ import pytest
 from dbgpt_lite.errors import ModelError
 from dbgpt_lite.llm.chat_choice import FormatChoice, FormatClues, choose_format, format_of_folder, remember_format
 from dbgpt_lite.llm.checkpoint import TaskFacts, read_checkpoint, read_facts
+from dbgpt_lite.llm.families import family
 from dbgpt_lite.llm.loader import LoadOptions
 from dbgpt_lite.llm.manager import ModelManager
 from tests.llm.test_manager import Canned
@@ -32,7 +33,7 @@ ORDER: list[tuple[str, str, FormatClues, str, FormatChoice]] = [
 
 @pytest.mark.parametrize(("told", "setting", "clues", "model_type", "expected"), ORDER)
 def test_order(told: str, setting: str, clues: FormatClues, model_type: str, expected: FormatChoice) -> None:
-    assert choose_format(told, setting, clues, model_type) == expected
+    assert choose_format(told, setting, clues, family({"model_type": model_type})) == expected
     assert expected.known == (expected.source != "family")
 
 

@@ -44,6 +44,8 @@ EXPECTED = {
     "### Instruction\n名字？\n\n### Response\n",
     "openassistant": "<|system|>Be brief.<|endoftext|><|prompter|>Hello<|endoftext|><|assistant|>Hi.<|endoftext|>"
     "<|prompter|>名字？<|endoftext|><|assistant|>",
+    "chatglm": "Be brief.\n[Round 0]\n问：Hello\n答：Hi.\n[Round 1]\n问：名字？\n答：",
+    "chatglm3": "<|system|>\n Be brief.<|user|>\n Hello<|assistant|>\n Hi.<|user|>\n 名字？<|assistant|>",
     "plain": "Be brief.\n\nUser: Hello\nAssistant: Hi.\nUser: 名字？\nAssistant:",
 }
 

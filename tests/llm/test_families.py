@@ -13,6 +13,7 @@ from dbgpt_lite.errors import ModelError
 from dbgpt_lite.llm.chat_formats import CHAT_FORMATS, chat_format, format_shown_by
 from dbgpt_lite.llm.families import FAMILIES, family, shape
 from dbgpt_lite.llm.model_shape import ModelShape
+from dbgpt_lite.llm.renaming import ARCHITECTURES
 
 
 def test_import_is_light() -> None:
@@ -29,10 +30,10 @@ def test_rows_name_layers_that_transformers_keeps_whole() -> None:
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as known
 
-    assert set(FAMILIES) <= set(known)
-    for model_type in ("llama", "qwen2", "glm4", "gemma2", "phi3", "falcon", "gpt2", "bloom", "mpt"):
+    assert set(FAMILIES) - set(known) == {row.name for row in ARCHITECTURES}
+    for model_type in set(FAMILIES) & set(known):
         model_class = AutoModelForCausalLM._model_mapping[type(AutoConfig.for_model(model_type))]
-        assert set(family(model_type).whole) <= set(model_class._no_split_modules or ())
+        assert set(FAMILIES[model_type].whole) <= set(model_class._no_split_modules or ())
 
 
 def test_sizes_are_those_of_transformers_defaults() -> None:
@@ -200,8 +201,20 @@ def test_a_longer_talk_needs_more_and_a_window_caps_it(tokens: int, window: int,
         assert sizes.cached_numbers(tokens) == full.cached_numbers(tokens)
 
 
+def test_sizes_of_chatglm() -> None:
+    common = {"model_type": "chatglm", "num_layers": 28, "num_attention_heads": 32, "hidden_size": 4096}
+    second = common | {"kv_channels": 96, "ffn_hidden_size": 1, "padded_vocab_size": 1, "seq_length": 8192}
+    grouped = second | {"multi_query_attention": True, "multi_query_group_num": 2}
+    assert family(grouped).name == "ChatGLM2 and 3"
+    assert shape(grouped) == ModelShape(8192, 28, 32, 2, 96, 4096)
+    assert shape({**grouped, "multi_query_attention": False}).kv_heads == 32
+    first = common | {"inner_hidden_size": 1, "max_sequence_length": 2048, "position_encoding_2d": True}
+    assert family(first).name == "ChatGLM"
+    assert shape(first) == ModelShape(2048, 28, 32, 32, 128, 4096)
+
+
 def test_an_unlisted_family_keeps_its_name() -> None:
-    assert family("olmo2").name == "olmo2"
+    assert family({"model_type": "olmo2"}).name == "olmo2"
     assert shape({"model_type": "olmo2"}).context_length == 2048
 
 

@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dbgpt_lite.llm import architecture
 from dbgpt_lite.llm.chat_formats import CHAT_FORMATS
 from dbgpt_lite.llm.chat_template import ChatTemplate
-from dbgpt_lite.llm.families import family
+from dbgpt_lite.llm.checkpoint import Checkpoint, TaskFacts
+from dbgpt_lite.llm.families import FAMILIES
+from dbgpt_lite.llm.renaming import parts
 from dbgpt_lite.messages import Message
 from tests.llm.tiny_models import LINES
 
+GOLDEN = Path(__file__).parents[1] / "fixtures" / "golden"
 # As config.json writes them. Numbers differ from each other wherever mixing two up would show.
 _SIZES = {
     "hidden_size": 32,
@@ -65,7 +69,38 @@ TINY: Mapping[str, Mapping[str, Any]] = {
     "gpt2": _GPT2,
     "gptj": {**_GPT2, "rotary_dim": 4},
     "gpt_bigcode": _GPT2,
+    "chatglm2": {
+        "num_layers": 2,
+        "hidden_size": 32,
+        "num_attention_heads": 4,
+        "kv_channels": 12,
+        "ffn_hidden_size": 48,
+        "multi_query_attention": True,
+        "multi_query_group_num": 2,
+        "seq_length": 384,
+        "padded_vocab_size": 704,
+        "add_qkv_bias": True,
+        "eos_token_id": 2,
+        "transformers_version": "4.27.1",
+    },
+    "chatglm": {
+        "num_layers": 2,
+        "hidden_size": 32,
+        "num_attention_heads": 4,
+        "inner_hidden_size": 64,
+        "max_sequence_length": 384,
+        "position_encoding_2d": True,
+        "vocab_size": 768,
+        "bos_token_id": 89,
+        "eos_token_id": 90,
+        "mask_token_id": 85,
+        "gmask_token_id": 86,
+    },
     "mpt": {"d_model": 32, "n_layers": 3, "n_heads": 4, "max_seq_len": 384},
+}
+GLM = {
+    "chatglm2": GOLDEN / "chatglm2-tokenizer" / "tokenizer.model",
+    "chatglm": GOLDEN / "chatglm-tokenizer" / "ice_text.model",
 }
 VOCABULARY = 512
 CONTEXT = 384
@@ -85,8 +120,11 @@ class Lesson:
 
 def lessons(model_type: str) -> list[Lesson]:
     """One for every stop of the family's format and every token that ends an answer."""
-    row = family(model_type)
-    endings = dict.fromkeys((*CHAT_FORMATS[row.chat_format].stop, *row.end_tokens, END, OTHER_END))
+    row = FAMILIES[model_type]
+    ends = row.end_tokens if model_type in GLM else (*row.end_tokens, END, OTHER_END)
+    endings = dict.fromkeys((*CHAT_FORMATS[row.chat_format].stop, *ends))
+    if model_type == "chatglm2":
+        endings = {mark: None for mark in endings if "|" not in mark}  # those are ChatGLM3's
     return [Lesson(f"{QUESTIONS[n % 5]} {n}", f"Answer {n}, 好。", ending) for n, ending in enumerate(endings)]
 
 
@@ -114,17 +152,21 @@ def config_json(model_type: str) -> dict[str, Any]:
     """The config.json of a tiny checkpoint: what hubs hold, not the full list that save_pretrained writes."""
     tokens = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 0}
     sizes = dict(TINY[model_type])
+    if model_type in GLM:
+        return {"model_type": "chatglm", **sizes}
     if "text_config" in sizes:
         return {"model_type": model_type, **sizes, "text_config": {**sizes["text_config"], **tokens}}
     return {"model_type": model_type, **sizes, **tokens}
 
 
-def make_checkpoint(folder: Path, model_type: str) -> Any:
+def make_checkpoint(folder: Path, model_type: str) -> None:
     """A folder of a real model of the architecture that has learned the lessons of its family."""
+    if model_type in GLM:
+        return make_chatglm(folder, model_type)
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    row = family(model_type)
+    row = FAMILIES[model_type]
     stops = {*CHAT_FORMATS[row.chat_format].stop, *row.end_tokens}
     tokenizer = make_tokenizer(folder, sorted(mark for mark in stops if mark.startswith("<")))
     torch.manual_seed(5)
@@ -134,13 +176,77 @@ def make_checkpoint(folder: Path, model_type: str) -> Any:
     model.save_pretrained(folder)
     (folder / "config.json").write_text(json.dumps(config_json(model_type)))
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [1, 2]}))
-    return model
+    return None
+
+
+def make_chatglm(folder: Path, name: str) -> None:
+    """A ChatGLM as its authors publish it, with their names of tensors and their tokenizer's file."""
+    import shutil
+
+    import torch
+
+    written = config_json(name)
+    (folder / "config.json").write_text(json.dumps(written))
+    shutil.copy(GLM[name], folder)
+    checkpoint = Checkpoint(folder, written, TaskFacts(), "bin", (), (), 0)
+    torch.manual_seed(5)
+    config = architecture.transformers_config(checkpoint)
+    model = type(architecture.empty_model(config, torch.float32))(config)
+    model.init_weights()
+    tokenizer: Any = architecture.tokenizer(checkpoint)
+    template = ChatTemplate(tokenizer, FAMILIES[name].chat_format)
+    teach(model.eval(), [texts(tokenizer, template, lesson) for lesson in lessons(name)])
+    torch.save(as_stored(written, name, model.state_dict()), folder / "pytorch_model.bin")
+
+
+def as_stored(config: dict[str, Any], name: str, state: Mapping[str, Any]) -> dict[str, Any]:
+    """The model's parameters under the names and in the shapes of the authors' files: renaming, backwards."""
+    import torch
+
+    golden = Path(GLM[name]).parents[1] / f"{name}-tiny"
+    stored: dict[str, Any] = {}
+    for file in sorted(golden.glob("*.bin")):
+        for key, value in torch.load(file, weights_only=True).items():
+            if f".{config['num_layers']}." in key:
+                continue
+            rows = _rows(config, key, value.shape[0])
+            pieces = parts(config, key, (rows, *value.shape[1:]))
+            if pieces:
+                whole = torch.zeros(rows, *state[pieces[0].name].shape[1:])
+                for piece in pieces:
+                    piece.take(whole).copy_(state[piece.name])
+                stored[key] = whole
+    return stored
+
+
+def _rows(config: dict[str, Any], key: str, golden: int) -> int:
+    """Rows of a stored tensor in this config, where the golden files have `golden`."""
+    hidden, heads = config["hidden_size"], config["num_attention_heads"]
+    dim = config.get("kv_channels", hidden // heads)
+    fused = heads * dim + 2 * config.get("multi_query_group_num", heads) * dim
+    feed = 2 * config["ffn_hidden_size"] if "ffn_hidden_size" in config else config["inner_hidden_size"]
+    vocabulary = config.get("padded_vocab_size") or config["vocab_size"]
+    for word, rows in (
+        ("query_key_value", fused),
+        ("dense_h_to_4h", feed),
+        ("word_embeddings", vocabulary),
+        ("output_layer", vocabulary),
+        ("lm_head", vocabulary),
+        ("inv_freq", golden),
+    ):
+        if word in key:
+            return rows
+    return hidden
 
 
 def texts(tokenizer: Any, template: ChatTemplate, lesson: Lesson) -> tuple[list[int], list[int]]:
     """Token ids of (prompt, what follows)."""
     prompt = template.encode([Message("user", lesson.question)])
-    return prompt, tokenizer(f"{lesson.answer}{lesson.ending} unseen", add_special_tokens=False)["input_ids"]
+    marks = {str(token): index for index, token in tokenizer.added_tokens_decoder.items()}
+    if lesson.ending not in marks:
+        return prompt, tokenizer(f"{lesson.answer}{lesson.ending} unseen", add_special_tokens=False)["input_ids"]
+    pieces = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in (lesson.answer, " unseen")]
+    return prompt, [*pieces[0], marks[lesson.ending], *pieces[1]]
 
 
 def teach(model: Any, pairs: Sequence[tuple[list[int], list[int]]]) -> None:
