@@ -123,8 +123,15 @@ def _restore_buffers(model: Any, how: Assembly) -> None:
     for name, buffer in twin.named_buffers():
         if name in empty:
             owner, _, own = name.rpartition(".")
-            device = device_of(name, how.device_map)
-            model.get_submodule(owner)._buffers[own] = buffer.to("cpu" if device == "disk" else device)
+            model.get_submodule(owner)._buffers[own] = buffer.to(_computes(name, how.device_map))
+
+
+def _computes(name: str, device_map: Mapping[str, str]) -> str:
+    """Where a buffer is used. A map covers parameters; what lies beside them goes to the first device that computes."""
+    gpus = [device for device in device_map.values() if device.startswith("cuda")]
+    first = gpus[0] if gpus else "cpu"
+    device = device_of(name, {"": first, **device_map})
+    return device if device.startswith("cuda") else first
 
 
 def _dispatch(model: Any, device_map: Mapping[str, str], store: OffloadStore) -> Any:
@@ -135,11 +142,10 @@ def _dispatch(model: Any, device_map: Mapping[str, str], store: OffloadStore) ->
     from accelerate import dispatch_model
 
     store.share(getattr(model, "all_tied_weights_keys", None) or {})
-    gpus = [device for device in device_map.values() if device not in ("cpu", "disk")]
     dispatched = dispatch_model(
         model,
         device_map=dict(device_map),
-        main_device=gpus[0] if gpus else "cpu",
+        main_device=_computes("", device_map),
         offload_dir=str(store.folder) if store.folder else None,
         offload_index=store.index or None,
         skip_keys=getattr(model, "_skip_keys_device_placement", None),

@@ -145,7 +145,7 @@ def test_connect(manager: ModelManager, never: threading.Event) -> None:
     server.stop()
     manager.connect(server.url)
     assert manager.wait().state == "failed"
-    assert manager.engine.info.name == "canned"
+    assert (manager.status.kept, manager.engine.info.name) == ("big-model", "big-model")
 
 
 def test_lazy_engine_loads_once_for_all_threads(tiny: Path, never: threading.Event) -> None:
