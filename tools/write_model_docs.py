@@ -1,7 +1,7 @@
 """Write the tables of docs/models.md: families, chat formats, and what each model of the mission needs where.
 
-The prose there is written by hand; what stands between ``<!-- table NAME -->`` and ``<!-- end -->`` comes from the tables
-in dbgpt_lite/llm and from its planner. A test fails when they have drifted.
+The prose there is written by hand; what stands between ``<!-- table NAME -->`` and ``<!-- end -->`` comes from the
+tables in dbgpt_lite/llm and from its planner. A test fails when they have drifted.
 """
 
 import re
@@ -144,7 +144,7 @@ MODELS = (
 def families() -> list[str]:
     """Every architecture of the table."""
     lines = [
-        "| `model_type` | family | format without a template | adapters are trained on |",
+        "| architecture | family | format without a template | adapters are trained on |",
         "| --- | --- | --- | --- |",
     ]
     for kind, row in FAMILIES.items():

@@ -124,7 +124,8 @@ def lessons(model_type: str) -> list[Lesson]:
     ends = row.end_tokens if model_type in GLM else (*row.end_tokens, END, OTHER_END)
     endings = dict.fromkeys((*CHAT_FORMATS[row.chat_format].stop, *ends))
     if model_type == "chatglm2":
-        endings = {mark: None for mark in endings if "|" not in mark}  # those are ChatGLM3's
+        # Tokens with "|" are ChatGLM3's, and the small stand-in for the tokenizer's file cannot write a full-width colon.
+        endings = {mark: None for mark in endings if "|" not in mark and "：" not in mark}
     return [Lesson(f"{QUESTIONS[n % 5]} {n}", f"Answer {n}, 好。", ending) for n, ending in enumerate(endings)]
 
 
@@ -243,6 +244,7 @@ def texts(tokenizer: Any, template: ChatTemplate, lesson: Lesson) -> tuple[list[
     """Token ids of (prompt, what follows)."""
     prompt = template.encode([Message("user", lesson.question)])
     marks = {str(token): index for index, token in tokenizer.added_tokens_decoder.items()}
+    marks |= {"</s>": 2} if isinstance(tokenizer.eos_token_id, list) else {}
     if lesson.ending not in marks:
         return prompt, tokenizer(f"{lesson.answer}{lesson.ending} unseen", add_special_tokens=False)["input_ids"]
     pieces = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in (lesson.answer, " unseen")]
