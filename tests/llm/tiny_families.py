@@ -124,7 +124,7 @@ def lessons(model_type: str) -> list[Lesson]:
     ends = row.end_tokens if model_type in GLM else (*row.end_tokens, END, OTHER_END)
     endings = dict.fromkeys((*CHAT_FORMATS[row.chat_format].stop, *ends))
     if model_type == "chatglm2":
-        # Tokens with "|" are ChatGLM3's, and the small stand-in for the tokenizer's file cannot write a full-width colon.
+        # Tokens with "|" are ChatGLM3's, and the small stand-in for the tokenizer's file has no full-width colon.
         endings = {mark: None for mark in endings if "|" not in mark and "：" not in mark}
     return [Lesson(f"{QUESTIONS[n % 5]} {n}", f"Answer {n}, 好。", ending) for n, ending in enumerate(endings)]
 
