@@ -19,7 +19,9 @@ from dbgpt_lite.llm.renaming import ARCHITECTURES
 def test_import_is_light() -> None:
     code = (
         "import sys, dbgpt_lite.llm.families, dbgpt_lite.llm.placement, dbgpt_lite.llm.engine, dbgpt_lite.llm.manager;"
-        "print(sorted({'torch', 'transformers', 'accelerate', 'bitsandbytes', 'httpx'} & set(sys.modules)))"
+        "import dbgpt_lite.llm.renaming, dbgpt_lite.llm.architecture, dbgpt_lite.llm.chatglm_tokenizer;"
+        "heavy = {'torch', 'transformers', 'accelerate', 'bitsandbytes', 'httpx', 'sentencepiece'};"
+        "print(sorted(heavy & set(sys.modules)))"
     )
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
