@@ -12,11 +12,13 @@ from dbgpt_lite.llm.loading import LoadState, Progress
 from dbgpt_lite.llm.quantize import Quantization, bitsandbytes_config
 
 
-def rebuilds(model_type: str) -> bool:
-    """Whether transformers renames or joins tensors of this architecture while it loads them."""
+def rebuilds(model: Any) -> bool:
+    """Whether transformers renames or joins tensors of this model while it loads them; it keeps that by class and by
+    ``model_type``."""
     from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
-    return bool(get_checkpoint_conversion_mapping(model_type))
+    names = (type(model).__name__, str(model.config.model_type))
+    return any(get_checkpoint_conversion_mapping(name) for name in names)
 
 
 def from_pretrained(
@@ -48,7 +50,6 @@ def from_pretrained(
             dtype=dtype,
             device_map=dict(device_map),
             offload_folder=str(cache) if cache else None,
-            attn_implementation="sdpa",
             ignore_mismatched_sizes=True,
             output_loading_info=True,
             **({"quantization_config": given} if given else {}),
