@@ -97,11 +97,11 @@ class Case:
         return CUDA_WORKSPACE + (0 if device.started else CUDA_CONTEXT)
 
     def working(self, device: Device) -> int:
-        """Room to read a chunk of a prompt, or to quantize the largest matrix, which happens before."""
+        """Room to read a chunk of a prompt with the largest matrix in plain numbers, as quantized layers multiply more
+        than one row. Quantizing that matrix needs no more and happens before."""
         chunk = GPU_CHUNK if device.kind == "gpu" else CPU_CHUNK
         reading = working_bytes(self.outline.geometry, self.dtype, self.context, self.users, chunk)
-        quantizing = self.numbers != "none" and self.outline.stored == "none"
-        return max(reading, self.outline.largest_matrix(self.dtype) if quantizing else 0)
+        return reading + (self.outline.largest_matrix(self.dtype) if self.numbers != "none" else 0)
 
     @cached_property
     def placement(self) -> Placement | None:
