@@ -75,8 +75,8 @@ def worker(job: Mapping[str, Any]) -> dict[str, Any]:
         *pieces, usage = engine.stream(prompt, sampling, threading.Event())
         assert isinstance(usage, Usage)
         answers.append(("".join(str(piece) for piece in pieces), usage))
-    used = [free[gpu] - torch.cuda.mem_get_info(gpu)[0] for gpu in gpus]
     batch = _batch(engine, job["batch"]) if job.get("batch") else {}
+    used = [free[gpu] - torch.cuda.mem_get_info(gpu)[0] for gpu in gpus]
     rows = {row.device.name: row for row in place.rows}
     engine.close()
     return {
@@ -263,7 +263,7 @@ def case_context(folder: Path, report: Report) -> None:
     if not (folder / "chatglm2-6b").exists():
         chatglm2(folder / "chatglm2-6b", packed=False)
     base = {"folder": str(folder / "chatglm2-6b"), "dtype": "float16", "quantization": "nf4"}
-    found = run({**base, "context": 32768, "prompt_words": 10880})
+    found = run({**base, "context": 32768, "prompt_words": 16250})
     report.row("ChatGLM2-6B NF4, window of 32,768 tokens", found)
     found = run({**base, "context": 8192, "users": 4, "prompt_words": 450, "batch": {"users": 4, "tokens": 8064}})
     report.row("ChatGLM2-6B NF4, 4 users of 8,192 tokens", found)
