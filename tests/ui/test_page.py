@@ -316,6 +316,23 @@ def test_a_model_loads_with_progress_and_a_failure_is_told(visit: Visit) -> None
     expect(page.locator("#model-badge")).to_contain_text("Built-in assistant")
 
 
+def test_a_chat_format_is_asked_for_where_the_files_show_none(visit: Visit, site: Site) -> None:
+    page = visit.page
+    visit.go("models")
+    expect(page.locator("select[name=chat_format]")).to_have_count(1)
+    row = page.locator(".model[data-name=guanaco-33b-merged]")
+    expect(row.locator("select[name=chat_format]")).to_have_value("guanaco")
+    expect(row).to_contain_text("choose another")
+    row.locator("select[name=chat_format]").select_option("vicuna")
+    row.locator("select[name=quantization]").select_option("nf4")
+    row.locator(".button").click()
+    expect(page.locator("#model-badge")).to_have_attribute("data-state", "ready")
+    assert site.services.models.asked == ("guanaco-33b-merged", "nf4", "vicuna")
+    page.click("#unload-model")
+    page.click("dialog .ok")
+    expect(page.locator("#model-badge")).to_contain_text("Built-in assistant")
+
+
 def test_settings_are_shown(visit: Visit) -> None:
     visit.go("settings")
     expect(visit.page.locator(".setting", has_text="SQL_ROW_LIMIT").first).to_contain_text("1000")
