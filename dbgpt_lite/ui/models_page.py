@@ -177,12 +177,12 @@ def _folder(folder: "ModelFolder", options: Markup, fit: Markup, language: Langu
         action = Markup('<em class="tag">{}</em>').format(say("sql_only", language))
     elif folder.problem is None:
         action = Markup(
-            '{}<select name="quantization" aria-label="{}">{}</select>'
+            '<select name="quantization" aria-label="{}">{}</select>'
             '<button type="button" class="button plain" data-action="load_model" data-name="{}">{}</button>'
-        ).format(_formats(folder, language), say("quantization", language), options, folder.name, say("load", language))
+        ).format(say("quantization", language), options, folder.name, say("load", language))
     problem = error_box(folder.problem.render(language)) if folder.problem else Markup("")
-    return Markup('<li class="model" data-name="{}">{}<div><b>{}</b><span>{}</span></div>{}{}{}</li>').format(
-        folder.name, icon("chip"), folder.name, facts, action, fit, problem
+    return Markup('<li class="model" data-name="{}">{}<div><b>{}</b><span>{}</span>{}</div>{}{}{}</li>').format(
+        folder.name, icon("chip"), folder.name, facts, _formats(folder, language), action, fit, problem
     )
 
 
@@ -198,9 +198,9 @@ def _formats(folder: "ModelFolder", language: Language) -> Markup:
         )
         for name in CHAT_FORMATS
     )
-    hint = "" if folder.chat_format.known else say("chat_format_unsure", language)
-    return Markup('<select name="chat_format" aria-label="{}" title="{}">{}</select>').format(
-        say("chat_format", language), hint, options
+    unsure = Markup("") if folder.chat_format.known else Markup("<span>{}</span>")
+    return Markup('<select name="chat_format" aria-label="{}">{}</select>{}').format(
+        say("chat_format", language), options, unsure.format(say("chat_format_unsure", language))
     )
 
 

@@ -20,6 +20,7 @@ from dbgpt_lite.config import ROOT, Settings
 from dbgpt_lite.errors import ModelError
 from dbgpt_lite.hub.client import Hub
 from dbgpt_lite.hub.downloads import Downloads
+from dbgpt_lite.llm.chat_choice import FormatChoice
 from dbgpt_lite.llm.checkpoint import Checkpoint, TaskFacts
 from dbgpt_lite.llm.manager import ModelFolder, ModelStatus
 from dbgpt_lite.llm.placement import Device
@@ -201,6 +202,7 @@ class FakeModels:
 
     def __init__(self, engine: ScriptedEngine) -> None:
         self.engine = engine
+        self.asked: tuple[str, str | None, str] = ("", None, "")
         self._status = ModelStatus("builtin")
 
     @property
@@ -219,7 +221,13 @@ class FakeModels:
 
     def folders(self) -> list[ModelFolder]:
         return [
-            ModelFolder("guanaco-33b-merged", "llama", 65_000_000_000, tasks=("chat",)),
+            ModelFolder(
+                "guanaco-33b-merged",
+                "llama",
+                65_000_000_000,
+                tasks=("chat",),
+                chat_format=FormatChoice("guanaco", "family"),
+            ),
             ModelFolder("chatglm2-6b", "chatglm", 12_500_000_000, tasks=("chat",)),
             ModelFolder("broken-7b", "llama", 13_000_000_000, tasks=("chat",)),
             ModelFolder("half-copied", "", 4096, ModelError("llm.no_weights", name="half-copied")),
@@ -235,6 +243,7 @@ class FakeModels:
         return plan(checkpoint, dtype="float16", quantization=quantization, context=0, devices=devices)
 
     def load(self, name: str, quantization: str | None = None, chat_format: str = "") -> None:
+        self.asked = (name, quantization, chat_format)
         self._status = ModelStatus("loading", name)
 
     def cancel(self) -> None:

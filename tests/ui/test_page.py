@@ -344,9 +344,9 @@ def test_whether_a_model_fits_follows_the_chosen_quantization(visit: Visit) -> N
     expect(row.locator(".fit:visible")).to_have_count(1)
     expect(row.locator(".fit:visible .verdict")).to_contain_text("will be slow")
     expect(row.locator(".fit:visible li").first).to_contain_text("LLM_QUANTIZATION=nf4")
-    row.locator("select").select_option("int8")
+    row.locator("select[name=quantization]").select_option("int8")
     expect(row.locator(".fit:visible .verdict")).to_contain_text("Does not fit")
-    row.locator("select").select_option("nf4")
+    row.locator("select[name=quantization]").select_option("nf4")
     expect(row.locator(".fit:visible .verdict")).to_contain_text("Fits: 21")
     expect(row.locator(".fit:visible")).to_contain_text("tokens/s")
     row.locator(".fit:visible summary").click()
@@ -354,6 +354,23 @@ def test_whether_a_model_fits_follows_the_chosen_quantization(visit: Visit) -> N
     broken = page.locator(".model[data-name=broken-7b] .fit:visible")
     expect(broken).to_have_count(1)
     expect(broken).to_contain_text("config.json")
+
+
+def test_a_chat_format_is_asked_for_where_the_files_show_none(visit: Visit, site: Site) -> None:
+    page = visit.page
+    visit.go("models")
+    expect(page.locator("select[name=chat_format]")).to_have_count(1)
+    row = page.locator(".model[data-name=guanaco-33b-merged]")
+    expect(row.locator("select[name=chat_format]")).to_have_value("guanaco")
+    expect(row).to_contain_text("choose another")
+    row.locator("select[name=chat_format]").select_option("vicuna")
+    row.locator("select[name=quantization]").select_option("nf4")
+    row.locator(".button").click()
+    expect(page.locator("#model-badge")).to_have_attribute("data-state", "ready")
+    assert site.services.models.asked == ("guanaco-33b-merged", "nf4", "vicuna")
+    page.click("#unload-model")
+    page.click("dialog .ok")
+    expect(page.locator("#model-badge")).to_contain_text("Built-in assistant")
 
 
 def test_settings_are_shown(visit: Visit) -> None:

@@ -329,8 +329,7 @@ def test_schemas_and_models_are_harmless() -> None:
     check_harmless(page)
     assert page.count('<select name="chat_format"') == 2
     assert page.count('<option value="vicuna" selected>') == 1
-    assert 'title=""' in page
-    assert say("chat_format_unsure", "zh") in page
+    assert page.count(say("chat_format_unsure", "zh")) == 1
     status = ModelStatus("loading", HOSTILE, ModelError("llm.no_folder", name=HOSTILE), 0.5)
     check_harmless(models_page.current_model(status, EngineInfo(HOSTILE, "local", 10), "en"))
 
