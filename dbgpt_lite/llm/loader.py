@@ -20,12 +20,12 @@ from dbgpt_lite.llm.assemble import Assembly, assemble
 from dbgpt_lite.llm.chat_choice import FormatClues, choose_format
 from dbgpt_lite.llm.chat_template import ChatTemplate, Tokenizer, can_constrain
 from dbgpt_lite.llm.checkpoint import TOKENIZER_FILES, Checkpoint, TaskFacts, read_checkpoint, read_facts
-from dbgpt_lite.llm.devices import best_cpu_dtype, device_words, usable_devices
+from dbgpt_lite.llm.devices import device_words, usable_devices
 from dbgpt_lite.llm.engine import LocalEngine
 from dbgpt_lite.llm.families import family
+from dbgpt_lite.llm.forecast import number_type
 from dbgpt_lite.llm.loading import LoadState, Progress, ignore
 from dbgpt_lite.llm.matching import Match, match, wanted_of
-from dbgpt_lite.llm.placement import Device
 from dbgpt_lite.llm.plan import Plan, plan
 from dbgpt_lite.llm.quantize import Quantization, prepare_bitsandbytes, stored_quantization
 from dbgpt_lite.llm.renaming import architecture as own_architecture
@@ -167,7 +167,7 @@ class Prepared:
 def _plan(checkpoint: Checkpoint, options: LoadOptions, freed: Mapping[str, int]) -> tuple[str, Plan]:
     """The type to compute in, and a plan that fits. Raises OutOfMemory."""
     devices = usable_devices(options.device_map, options.max_memory, freed)
-    dtype = _dtype(checkpoint, options, devices)
+    dtype = number_type(checkpoint.config, options.dtype, options.quantization, devices)
     place = plan(
         checkpoint,
         dtype=dtype,
@@ -229,16 +229,6 @@ def refuse_foreign(checkpoint: Checkpoint) -> None:
         raise ModelError(
             "llm.needs_code" if "auto_map" in checkpoint.config else "llm.unknown_family", name=name, family=kind
         )
-
-
-def _dtype(checkpoint: Checkpoint, options: LoadOptions, devices: tuple[Device, ...]) -> str:
-    """The type to compute in: the one asked for, else what suits the device."""
-    if options.dtype != "auto":
-        return options.dtype
-    if devices[0].kind == "cpu":
-        return "bfloat16" if options.quantization == "nf4" else best_cpu_dtype()
-    stored = str(checkpoint.config.get("dtype") or checkpoint.config.get("torch_dtype"))
-    return stored if stored in ("float16", "bfloat16") else "bfloat16"
 
 
 @contextmanager
