@@ -52,9 +52,7 @@ def empty_model(config: Any, dtype: "torch.dtype") -> Any:
     with torch.device("meta"):
         if isinstance(config, ChatGLMConfig):
             return ChatGLMForCausalLM(config).to(dtype).eval()
-        model = AutoModelForCausalLM.from_config(
-            config, dtype=dtype, trust_remote_code=False, attn_implementation="sdpa"
-        )
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
     return model.eval()
 
 

@@ -184,7 +184,7 @@ def _fit(checkpoint: Checkpoint, dtype: str, stored: str, adapter: Adapter | Non
     model = architecture.empty_model(architecture.transformers_config(checkpoint), getattr(torch, dtype))
     model.name_or_path = checkpoint.folder.name
     fit = match(checkpoint.config, stored_tensors(checkpoint), wanted_of(model), bool(stored))
-    rebuilt = bool(fit.missing and fit.unknown) and pretrained.rebuilds(checkpoint.model_type)
+    rebuilt = bool(fit.missing and fit.unknown) and pretrained.rebuilds(model)
     if adapter and (rebuilt or stored):
         raise ModelError("llm.adapter_base", name=adapter.folder.name, base=checkpoint.folder.name)
     if rebuilt:
