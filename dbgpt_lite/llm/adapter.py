@@ -104,7 +104,7 @@ def is_adapter(folder: Path) -> bool:
 def base_folder(folder: Path) -> Path:
     """The folder with the weights: the base of an adapter, else the folder itself. Raises ModelError when the base is
     not there. Only the last part of the name counts, so no adapter leads out of its own parent."""
-    if not is_adapter(folder) or (folder / "config.json").is_file() and _has_weights(folder):
+    if not is_adapter(folder) or ((folder / "config.json").is_file() and _has_weights(folder)):
         return folder
     name = base_name(folder)
     base = folder.parent / name

@@ -14,8 +14,8 @@ from transformers import GenerationMixin, PretrainedConfig, PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from dbgpt_lite.llm.checkpoint import Checkpoint
 from dbgpt_lite.llm.chatglm2 import refuse_variants
+from dbgpt_lite.llm.checkpoint import Checkpoint
 
 # sqrt(2 x layers) for the 28 layers of the 6B model. The authors' code builds its layers without telling them their
 # number, so it scales by this whatever config.json says, and so were all of its checkpoints trained.

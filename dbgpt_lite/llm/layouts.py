@@ -78,7 +78,12 @@ LAYOUTS: Mapping[str, Layout] = {
     ),
     "qwen3": llama_like(separate("attention_bias"), gated(), extra=_HEAD_NORMS, head_dim=128),
     "qwen3_moe": llama_like(
-        separate("attention_bias"), gated(), extra=_HEAD_NORMS, sparse=experts(), num_local_experts=128, num_key_value_heads=4
+        separate("attention_bias"),
+        gated(),
+        extra=_HEAD_NORMS,
+        sparse=experts(),
+        num_local_experts=128,
+        num_key_value_heads=4,
     ),
     "glm": _GLM,
     "glm4": llama_like(

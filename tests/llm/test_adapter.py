@@ -46,7 +46,9 @@ def make_adapter(
         if name.endswith(("q_proj.weight", "down_proj.weight")):
             rows, columns = weight.shape
             pairs[name.removesuffix(".weight")] = torch.randn(rank, columns), torch.randn(rows, rank)
-    stored = {f"base_model.model.{n}.lora_{k}.weight": m for n, ab in pairs.items() for k, m in zip("AB", ab, strict=True)}
+    stored = {
+        f"base_model.model.{n}.lora_{k}.weight": m for n, ab in pairs.items() for k, m in zip("AB", ab, strict=True)
+    }
     stored |= more or {}
     if facts.get("bin"):
         torch.save(stored, folder / "adapter_model.bin")
@@ -204,7 +206,9 @@ def test_matrices_that_do_not_fit(models: Path) -> None:
 
 
 def test_half_a_pair(models: Path) -> None:
-    folder, _ = make_adapter(models, more={"base_model.model.model.layers.0.mlp.up_proj.lora_A.weight": torch.ones(4, 64)})
+    folder, _ = make_adapter(
+        models, more={"base_model.model.model.layers.0.mlp.up_proj.lora_A.weight": torch.ones(4, 64)}
+    )
     with pytest.raises(ModelError, match=r"do not fit.*layers\.0\.mlp\.up_proj"):
         load(folder, CPU)
 

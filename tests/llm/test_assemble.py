@@ -129,7 +129,10 @@ def test_chatglm2_with_its_split_matrices_on_disk(tmp_path: Path) -> None:
     facts = json.loads((folder / "golden.json").read_text())
     ids = torch.tensor(facts["input_ids"]).reshape(1, -1)
     spread = {"model.embed_tokens": "cpu", "model.layers.0": "cpu", "model.layers.1": "disk"}
-    for device_map in ({"": "cpu"}, spread | {f"model.{name}": "cpu" for name in ("layers.2", "norm")} | {"lm_head": "cpu"}):
+    for device_map in (
+        {"": "cpu"},
+        spread | {f"model.{name}": "cpu" for name in ("layers.2", "norm")} | {"lm_head": "cpu"},
+    ):
         with torch.no_grad():
             last = build(folder, device_map, tmp_path / "cache")(input_ids=ids).logits[0, -1]
         assert (last - torch.tensor(facts["last_logits"])).abs().max() < 1e-5

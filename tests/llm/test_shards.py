@@ -89,11 +89,16 @@ def test_any_sizes_through_any_buffer(
         at += size
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shards, "CHUNK", chunk)
-        found = [(place.name, tensor.numpy().tobytes()) for place, tensor in read(places, NEVER, ahead=ahead, readers=readers)]
+        found = [
+            (place.name, tensor.numpy().tobytes())
+            for place, tensor in read(places, NEVER, ahead=ahead, readers=readers)
+        ]
         capacity = shards._capacity(places, ahead)
     assert found == [(p.name, data[p.start : p.start + p.bytes]) for p in places]
     assert capacity <= max(ahead, max(sizes) + 64 + ahead // 2)
-    assert torch.equal(read_one(places[-1]), torch.frombuffer(bytearray(data + b"0"), dtype=torch.uint8)[at - size : at])
+    assert torch.equal(
+        read_one(places[-1]), torch.frombuffer(bytearray(data + b"0"), dtype=torch.uint8)[at - size : at]
+    )
 
 
 def test_memory_held_is_bounded(tmp_path: Path) -> None:
