@@ -27,13 +27,20 @@ class Tokenizer(Protocol):
     """What this package uses of a transformers tokenizer."""
 
     chat_template: Any
-    all_special_tokens: list[str]
-    added_tokens_decoder: dict[int, Any]
     is_fast: bool
 
+    @property
+    def all_special_tokens(self) -> list[str]: ...
+    @property
+    def added_tokens_decoder(self) -> dict[int, Any]: ...
     def __call__(self, text: str, **options: Any) -> Any: ...
     def apply_chat_template(self, conversation: list[dict[str, str]], **options: Any) -> Any: ...
     def decode(self, token_ids: Sequence[int], **options: Any) -> str: ...
+
+
+def can_constrain(tokenizer: Tokenizer) -> bool:
+    """Whether a grammar can be matched with this tokenizer's tokens."""
+    return bool(tokenizer.is_fast or hasattr(tokenizer, "token_bytes"))
 
 
 def merge_turns(messages: Sequence[Message]) -> list[Message]:
@@ -57,10 +64,11 @@ def write_format(row: ChatFormat, messages: Sequence[Message]) -> str:
     """The prompt text of `messages` in a named format, ending where the answer begins."""
     system = "\n\n".join(message.content for message in messages if message.role == "system") or row.default_system
     parts = [row.system.replace("{content}", system)] if system else []
-    number = 0
-    for message in messages:
-        if message.role == "system":
-            continue
+    turns = [message for message in messages if message.role != "system"]
+    if row.lone and [message.role for message in turns] == ["user"]:
+        return "".join(parts) + row.lone.replace("{content}", turns[0].content)
+    number = row.first_round - 1
+    for message in turns:
         number += message.role == "user"
         frame = row.user if message.role == "user" else row.assistant
         parts.append(frame.replace("{n}", str(number)).replace("{content}", message.content))
@@ -108,7 +116,7 @@ class ChatTemplate:
         added = self.tokenizer.added_tokens_decoder.values()
         found = {str(token) for token in added if token.special or _MARKUP.match(str(token))}
         found |= set(self.tokenizer.all_special_tokens)
-        found |= {mark.strip() for piece in self._frames for mark in _MARK.findall(piece)}
+        found |= {mark.strip() for piece in self._frames for mark in _MARK.findall(piece)} | set(self.stop)
         return tuple(sorted((mark for mark in found if len(mark) > 1), key=len, reverse=True))
 
     @cached_property

@@ -6,7 +6,7 @@ scaled up. Source: the authors' modeling code, https://github.com/zai-org/ChatGL
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,7 @@ class ChatGLMConfig(PretrainedConfig):  # type: ignore[misc]
     """config.json of ChatGLM-6B, in its own words and with the authors' defaults."""
 
     model_type = "chatglm"
-    attribute_map = {"num_hidden_layers": "num_layers", "max_position_embeddings": "max_sequence_length"}
+    attribute_map: ClassVar = {"num_hidden_layers": "num_layers", "max_position_embeddings": "max_sequence_length"}
 
     vocab_size: int = 150528
     hidden_size: int = 4096
@@ -66,6 +66,8 @@ class ChatGLMRotary(nn.Module):
         frequencies = 1.0 / 10_000 ** (torch.arange(0, dim, 2, dtype=torch.float32) / dim)
         self.register_buffer("inv_freq", frequencies.half().float(), persistent=False)
 
+    inv_freq: Tensor
+
     @torch.no_grad()
     def forward(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """positions (rows, tokens, 2) -> cosines and sines (rows, 1, tokens, 2, head/2)."""
@@ -76,7 +78,7 @@ class ChatGLMRotary(nn.Module):
 
 def _turned(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """states (rows, heads, tokens, head), the first half turned by the first position, the second by the second."""
-    halves = states.unflatten(-1, (2, -1))
+    halves = states.view(*states.shape[:-1], 2, -1)
     first, second = halves.chunk(2, dim=-1)
     return (halves * cos + torch.cat((-second, first), dim=-1) * sin).flatten(-2)
 
@@ -93,7 +95,8 @@ class ChatGLMAttention(nn.Module):
 
     def forward(self, states: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, past: Cache | None) -> Tensor:
         """states (rows, tokens, width); mask (rows, 1, tokens, keys), true where a token may look, None: everywhere."""
-        fused = self.query_key_value(states).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        fused = self.query_key_value(states)
+        fused = fused.view(*fused.shape[:-1], self.heads, -1).transpose(1, 2)
         query, key, value = fused.chunk(3, dim=-1)
         query, key = _turned(query, *rotary), _turned(key, *rotary)
         if past is not None:
@@ -141,11 +144,13 @@ class ChatGLMBlock(nn.Module):
 class Context:
     """Of each row: how many leading tokens read each other in both directions, and the place of its [gMASK].
 
-    Without an opening of the answer nothing is read backwards. [MASK] counts in place of [gMASK] when there is one.
+    The context ends before the `<sop>` that opens the answer, or with the ids. [MASK] counts in place of [gMASK] when
+    there is one.
     """
 
     def __init__(self, ids: Tensor, config: ChatGLMConfig) -> None:
-        self.length = _first(ids, config.bos_token_id)[0]
+        opening, opened = _first(ids, config.bos_token_id)
+        self.length = torch.where(opened, opening, ids.shape[-1])
         mask, found = _first(ids, config.mask_token_id)
         self.mark = torch.where(found, mask, _first(ids, config.gmask_token_id)[0])
 
@@ -166,7 +171,7 @@ class Context:
 
 def _first(ids: Tensor, token: int | None) -> tuple[Tensor, Tensor]:
     """(rows,) place of the first `token` in each row of ids, 0 without one; and whether there is one."""
-    same = ids == token
+    same = torch.eq(ids, -1 if token is None else token)
     return same.int().argmax(dim=-1), same.any(dim=-1)
 
 
@@ -195,7 +200,7 @@ class ChatGLMModel(ChatGLMPreTrainedModel):
         """The token embeddings."""
         return self.word_embeddings
 
-    def set_input_embeddings(self, value: nn.Module) -> None:
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
         """Replace the token embeddings."""
         self.word_embeddings = value
 
@@ -233,7 +238,7 @@ class ChatGLMForCausalLM(ChatGLMPreTrainedModel, GenerationMixin):  # type: igno
 
     def whole_context(self, ids: Sequence[int]) -> int:
         """How many leading tokens of a prompt must be read in one pass, and kept or dropped as a whole."""
-        return ids.index(self.config.bos_token_id) if self.config.bos_token_id in ids else 0
+        return ids.index(self.config.bos_token_id) if self.config.bos_token_id in ids else len(ids)
 
     def forward(
         self,

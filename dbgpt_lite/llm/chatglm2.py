@@ -56,7 +56,7 @@ def refuse_variants(config: Mapping[str, Any], required: tuple[tuple[str, Any, A
     """Raise ModelError when config.json asks for a variant of the layers that is not computed here."""
     for key, wanted, default in required:
         if config.get(key, default) != wanted:
-            raise ModelError("llm.unsupported_variant", name=name, key=key, value=config[key], wanted=wanted)
+            raise ModelError("llm.unsupported_variant", name=name, entry=key, value=config[key], wanted=wanted)
 
 
 def rope_parameters(config: Mapping[str, Any], kind: str) -> dict[str, Any]:

@@ -106,7 +106,7 @@ class ChatGLMTokenizer:
         self._pieces = pieces
         self._rules = rules
         self._offset = offset
-        self._own = pieces.vocab_size()
+        self._own: int = pieces.vocab_size()
         written = [token for token in rules.readable if token in rules.appended]
         self._written = re.compile("|".join(map(re.escape, written)) or r"(?!)")
 
@@ -122,12 +122,12 @@ class ChatGLMTokenizer:
 
     @property
     def all_special_tokens(self) -> list[str]:
-        """Special tokens that a text could hold; the others have no written form."""
-        return list(self._rules.readable)
+        """Texts that are read as a special token or as whitespace; special tokens without a written form are none."""
+        return [*self._rules.readable, *(_WHITESPACE if self._rules.whitespace else ())]
 
     @cached_property
     def added_tokens_decoder(self) -> dict[int, SpecialToken]:
-        """The same by id."""
+        """Special tokens that can be written in a text, by id."""
         return {self.token_id(token): SpecialToken(token) for token in self._rules.readable}
 
     def token_id(self, token: str) -> int:
@@ -156,8 +156,13 @@ class ChatGLMTokenizer:
         raise ValueError("no chat template")
 
     def token_bytes(self) -> list[bytes]:
-        """The bytes that each id stands for in an answer, none for special tokens: what a grammar is matched with."""
-        return [self._bytes(index) for index in range(self.vocab_size)]
+        """The bytes that each id stands for in an answer, none for special tokens: what a grammar is matched with.
+
+        A piece for a single byte has none either when that byte is a letter with a piece of its own, or in no text.
+        """
+        found = [self._bytes(index) for index in range(self.vocab_size)]
+        others = {text for index, text in enumerate(found) if not self._is_byte(index)} | {b"\xff"}
+        return [b"" if text in others and self._is_byte(index) else text for index, text in enumerate(found)]
 
     def _parts(self, text: str) -> list[str]:
         """`text` cut around the special tokens in it that SentencePiece does not know; no empty parts."""
@@ -185,9 +190,13 @@ class ChatGLMTokenizer:
             return "" if skip_special_tokens else piece
         return _WHITESPACE.get(piece, piece) if self._rules.whitespace else piece
 
+    def _is_byte(self, index: int) -> bool:
+        own = index - self._offset
+        return bool(0 <= own < self._own and self._pieces.is_byte(own))
+
     def _bytes(self, index: int) -> bytes:
         own = index - self._offset
-        if 0 <= own < self._own and self._pieces.is_byte(own):
+        if self._is_byte(index):
             return bytes([int(self._pieces.id_to_piece(own)[3:5], 16)])
         if 0 <= own < self._own and self._pieces.is_unknown(own):
             return b""

@@ -148,6 +148,41 @@ class Grammars:
         return matcher
 
     def _wrap(self) -> Any:
+        if hasattr(self._tokenizer, "token_bytes"):
+            from llguidance import LLTokenizer, TokenizerWrapper
+
+            return LLTokenizer(TokenizerWrapper(_ByteTokenizer(self._tokenizer)), eos_token=sorted(self._end))
         from llguidance.hf import from_tokenizer
 
         return from_tokenizer(self._tokenizer, eos_token=sorted(self._end))
+
+
+class _ByteTokenizer:
+    """A tokenizer that tells the bytes of its tokens, as llguidance takes one.
+
+    What a grammar leaves no choice about is cut into the longest tokens from left to right: the tokenizer itself
+    would put a space before it and write some letters differently.
+    """
+
+    bos_token_id = None
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.eos_token_id = tokenizer.eos_token_id[0]
+        known: list[bytes] = tokenizer.token_bytes()
+        self._ids = {letters: index for index, letters in enumerate(known) if letters}
+        self._longest = max(map(len, known))
+        # A token without a text needs a name: the library's own for a nameless one passes for any that ends an answer.
+        self.tokens = [letters or b"<nothing %d>" % index for index, letters in enumerate(known)]
+        self.special_token_ids = [index for index, letters in enumerate(known) if not letters]
+
+    def __call__(self, text: str | bytes) -> list[int]:
+        """Token ids of a text, or of its bytes; a byte without a token is left out."""
+        rest = text.encode() if isinstance(text, str) else text
+        ids: list[int] = []
+        while rest:
+            sizes = range(min(self._longest, len(rest)), 0, -1)
+            size = next((size for size in sizes if rest[:size] in self._ids), 0)
+            if size:
+                ids.append(self._ids[rest[:size]])
+            rest = rest[size or 1 :]
+        return ids

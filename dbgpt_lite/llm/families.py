@@ -23,6 +23,7 @@ class Family:
     heads_keys: tuple[str, ...] = ("num_attention_heads",)
     kv_heads_keys: tuple[str, ...] = ("num_key_value_heads",)
     hidden_keys: tuple[str, ...] = ("hidden_size",)
+    head_dim_keys: tuple[str, ...] = ("head_dim",)
     default_context: int = 2048
     whole: tuple[str, ...] = ()
 
@@ -47,6 +48,15 @@ FAMILIES: Mapping[str, Family] = {
     "qwen3_moe": Family("Qwen3 MoE", whole=("Qwen3MoeDecoderLayer",)),
     "glm": Family("GLM", whole=("GlmDecoderLayer",)),
     "glm4": Family("GLM-4", whole=("Glm4DecoderLayer",)),
+    # ChatGLM-6B, ChatGLM2 and ChatGLM3 all call themselves so; see renaming.ARCHITECTURES.
+    "chatglm": Family(
+        "ChatGLM",
+        context_keys=("seq_length", "max_sequence_length"),
+        layers_keys=("num_layers",),
+        kv_heads_keys=("multi_query_group_num",),
+        head_dim_keys=("kv_channels",),
+        whole=("GlmDecoderLayer", "ChatGLMBlock"),
+    ),
     "gemma": Family("Gemma", whole=("GemmaDecoderLayer",)),
     "gemma2": Family("Gemma 2", whole=("Gemma2DecoderLayer",)),
     "gemma3_text": Family("Gemma 3", whole=("Gemma3DecoderLayer",)),
@@ -112,7 +122,7 @@ def shape(config: Mapping[str, object]) -> ModelShape:
         layers=_first(config, row.layers_keys),
         heads=heads,
         kv_heads=_kv_heads(config, row, heads),
-        head_dim=_first(config, ("head_dim",)) or (hidden // heads if heads else 0),
+        head_dim=_first(config, row.head_dim_keys) or (hidden // heads if heads else 0),
         hidden=hidden,
     )
 
@@ -120,6 +130,8 @@ def shape(config: Mapping[str, object]) -> ModelShape:
 def _kv_heads(config: Mapping[str, object], row: Family, heads: int) -> int:
     if config.get("multi_query") and not config.get("new_decoder_architecture"):
         return 1
+    if config.get("multi_query_attention") is False:
+        return heads
     return _first(config, row.kv_heads_keys) or heads
 
 
@@ -133,7 +145,8 @@ class ChatFormat:
     """How a conversation is written for a model whose tokenizer brings no template.
 
     `system`, `user` and `assistant` frame one turn's ``{content}``; `opening` asks for the answer. `numbered` counts
-    question and answer as one round in ``{n}``, from 1. `default_system` is written when no system message is there.
+    question and answer as one round in ``{n}``, from `first_round`. `lone` is how a first question is written, in
+    place of `user` and `opening`. `default_system` is written when no system message is there.
     """
 
     system: str
@@ -143,6 +156,8 @@ class ChatFormat:
     stop: tuple[str, ...]
     default_system: str = ""
     numbered: bool = False
+    first_round: int = 1
+    lone: str = ""
 
 
 CHAT_FORMATS: Mapping[str, ChatFormat] = {
@@ -188,8 +203,27 @@ CHAT_FORMATS: Mapping[str, ChatFormat] = {
         user="[Round {n}]\n\n问：{content}\n\n",
         assistant="答：{content}\n\n",
         opening="答：",
-        stop=("[Round ", "问："),
+        stop=("[Round ", "\n问："),
         numbered=True,
+    ),
+    # https://github.com/zai-org/ChatGLM-6B (chat of its modeling code)
+    "chatglm": ChatFormat(
+        system="{content}\n",
+        user="[Round {n}]\n问：{content}\n",
+        assistant="答：{content}\n",
+        opening="答：",
+        stop=("[Round ", "\n问："),
+        numbered=True,
+        first_round=0,
+        lone="{content}",
+    ),
+    # https://github.com/zai-org/ChatGLM3/blob/main/PROMPT_en.md
+    "chatglm3": ChatFormat(
+        system="<|system|>\n {content}",
+        user="<|user|>\n {content}",
+        assistant="<|assistant|>\n {content}",
+        opening="<|assistant|>",
+        stop=("<|user|>", "<|observation|>"),
     ),
     "plain": ChatFormat(
         system="{content}\n\n",

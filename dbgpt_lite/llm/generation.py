@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -32,6 +33,9 @@ def _chunk(model: Any, device: torch.device) -> int:
 class Runner:
     """Reads prompts in chunks and continues them. Not thread-safe: whoever calls holds the engine's slot.
 
+    A model whose prompts read themselves in both directions says so by a method `whole_context`: how many leading
+    tokens of a prompt must be read in one pass, and are kept from an earlier request all together or not at all.
+
     Every linear layer first looks at the events of `watch`, so a stop takes effect within one matrix product.
     """
 
@@ -39,6 +43,7 @@ class Runner:
         self._model = model
         self._device = next((p.device for p in model.parameters() if p.device.type != "meta"), torch.device("cpu"))
         self._chunk = _chunk(model, self._device)
+        self._whole_context = getattr(model, "whole_context", None)
         self._cache = new_cache(model.config)
         self._known: list[int] = []
         self._events: tuple[threading.Event, ...] = ()
@@ -67,9 +72,12 @@ class Runner:
     @torch.inference_mode()
     def read(self, ids: Sequence[int]) -> tuple[torch.Tensor, int]:
         """Logits (vocabulary,) after the prompt `ids` (at least one), and how many of its tokens were cached."""
-        cached = self._keep(min(common_prefix(ids, self._known), len(ids) - 1))
-        for start in range(cached, len(ids), self._chunk):
-            logits = self._forward(list(ids[start : start + self._chunk]))
+        whole = self._whole_context(ids) if self._whole_context else 0
+        same = min(common_prefix(ids, self._known), len(ids) - 1)
+        cached = self._keep(same if same >= whole else 0)
+        first = max(cached + self._chunk, whole)
+        for start, end in pairwise((cached, *range(first, len(ids), self._chunk), len(ids))):
+            logits = self._forward(list(ids[start:end]))
         return logits, cached
 
     @torch.inference_mode()

@@ -17,7 +17,7 @@ from dbgpt_lite.errors import Cancelled, ModelError, OutOfMemory, UserError
 from dbgpt_lite.llm import architecture, pretrained
 from dbgpt_lite.llm.adapter import Adapter, base_folder, read_adapter
 from dbgpt_lite.llm.assemble import Assembly, assemble
-from dbgpt_lite.llm.chat_template import ChatTemplate, Tokenizer
+from dbgpt_lite.llm.chat_template import ChatTemplate, Tokenizer, can_constrain
 from dbgpt_lite.llm.checkpoint import TOKENIZER_FILES, Checkpoint, read_checkpoint, read_facts
 from dbgpt_lite.llm.devices import best_cpu_dtype, device_words, usable_devices
 from dbgpt_lite.llm.engine import LocalEngine
@@ -136,7 +136,7 @@ class Prepared:
     def _engine(self, model: Any, place: Plan) -> LocalEngine:
         _take_generation_config(model, self.checkpoint)
         facts = read_facts(self.folder) if (self.folder / "dbgpt.json").is_file() else self.checkpoint.facts
-        constrained = self.options.constrained and self.tokenizer.is_fast
+        constrained = self.options.constrained and can_constrain(self.tokenizer)
         info = EngineInfo(
             name=self.folder.name,
             kind="local",

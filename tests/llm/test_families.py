@@ -6,13 +6,16 @@ import sys
 import pytest
 
 from dbgpt_lite.errors import ModelError
-from dbgpt_lite.llm.families import CHAT_FORMATS, FAMILIES, chat_format, family, shape
+from dbgpt_lite.llm.families import CHAT_FORMATS, FAMILIES, ModelShape, chat_format, family, shape
+from dbgpt_lite.llm.renaming import ARCHITECTURES
 
 
 def test_import_is_light() -> None:
     code = (
         "import sys, dbgpt_lite.llm.families, dbgpt_lite.llm.placement, dbgpt_lite.llm.engine, dbgpt_lite.llm.manager;"
-        "print(sorted({'torch', 'transformers', 'accelerate', 'bitsandbytes', 'httpx'} & set(sys.modules)))"
+        "import dbgpt_lite.llm.renaming, dbgpt_lite.llm.architecture, dbgpt_lite.llm.chatglm_tokenizer;"
+        "heavy = {'torch', 'transformers', 'accelerate', 'bitsandbytes', 'httpx', 'sentencepiece'};"
+        "print(sorted(heavy & set(sys.modules)))"
     )
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
@@ -23,7 +26,7 @@ def test_rows_name_layers_that_transformers_keeps_whole() -> None:
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as known
 
-    assert set(FAMILIES) <= set(known)
+    assert set(FAMILIES) - set(known) == {row.model_type for row in ARCHITECTURES}
     for model_type in ("llama", "qwen2", "glm4", "gemma2", "phi3", "falcon", "gpt2", "bloom", "mpt"):
         model_class = AutoModelForCausalLM._model_mapping[type(AutoConfig.for_model(model_type))]
         assert set(family(model_type).whole) <= set(model_class._no_split_modules or ())
@@ -45,6 +48,19 @@ def test_falcon_multi_query_has_one_kv_head() -> None:
     assert shape(config).kv_heads == 1
     assert shape(config).head_dim == 64
     assert shape({**config, "new_decoder_architecture": True, "num_kv_heads": 8}).kv_heads == 8
+
+
+def test_sizes_of_chatglm() -> None:
+    second = {"model_type": "chatglm", "num_layers": 28, "num_attention_heads": 32, "hidden_size": 4096}
+    grouped = second | {
+        "kv_channels": 96,
+        "multi_query_attention": True,
+        "multi_query_group_num": 2,
+        "seq_length": 8192,
+    }
+    assert shape(grouped) == ModelShape(8192, 28, 32, 2, 96, 4096)
+    assert shape({**grouped, "multi_query_attention": False}).kv_heads == 32
+    assert shape({**second, "max_sequence_length": 2048}) == ModelShape(2048, 28, 32, 32, 128, 4096)
 
 
 def test_an_unlisted_family_keeps_its_name() -> None:
