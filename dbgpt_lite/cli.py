@@ -1,4 +1,5 @@
-"""Command line: serve, ask, sql, space, ingest, memory, glossary, queries, audit, evaluate, hash-password, new-api-key.
+"""Command line: serve, ask, sql, space, ingest, memory, glossary, queries, audit, evaluate, quantize, hash-password,
+new-api-key.
 
 The same services as the page.
 
@@ -18,6 +19,7 @@ from dbgpt_lite.cli_evaluate import add_evaluate
 from dbgpt_lite.cli_knowledge import add_commands, find_space, thrown_in
 from dbgpt_lite.cli_memory import add_memory
 from dbgpt_lite.cli_progress import LoadingLine
+from dbgpt_lite.cli_quantize import add_quantize
 from dbgpt_lite.errors import ConfigError, UserError
 from dbgpt_lite.messages import MODES, Answer, ChatRequest, Done, Mode, ResultTable, Sampling, Step, Token
 from dbgpt_lite.texts import text
@@ -70,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     add_commands(add, _services)
     add_memory(add, OWNER, _opened)
     add_evaluate(add)
+    add_quantize(add)
     add("hash-password", _hash_password, "make a value for AUTH_USERS")
     add("new-api-key", _new_api_key, "make an API key and its value for API_KEYS")
     return parser

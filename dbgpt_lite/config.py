@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     llm_model: str = Field(
         "", description="Folder of a Hugging Face causal language model; empty: the built-in assistant."
     )
-    llm_quantization: Literal["none", "int8", "nf4"] = Field("none", description="Quantize while loading.")
+    llm_quantization: Literal["none", "int8", "nf4", "int4"] = Field("none", description="Quantize while loading.")
     llm_dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         "auto", description="Type of the weights when not quantized."
     )

@@ -21,7 +21,7 @@ LEVELS = {
     1: ("llm", "knowledge", "sql", "store", "store_schema", "query_store", "audit_trail", "prompts", "auth", "guards"),
     2: ("chat", "finetune", "evaluation"),
     3: ("bootstrap", "sql_solver"),
-    4: ("ui", "api", "cli", "cli_evaluate", "cli_knowledge", "cli_memory", "cli_progress"),
+    4: ("ui", "api", "cli", "cli_evaluate", "cli_knowledge", "cli_memory", "cli_progress", "cli_quantize"),
     5: ("server", "__main__"),
 }
 LEVEL_OF = {name: level for level, names in LEVELS.items() for name in names}

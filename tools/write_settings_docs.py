@@ -7,7 +7,7 @@ from pydantic.fields import FieldInfo
 
 from dbgpt_lite.config import ROOT, Settings
 
-_TYPES = {"llm_quantization": "none, int8, nf4", "llm_dtype": "auto, float32, float16, bfloat16"}
+_TYPES = {"llm_quantization": "none, int8, nf4, int4", "llm_dtype": "auto, float32, float16, bfloat16"}
 
 
 def template() -> str:

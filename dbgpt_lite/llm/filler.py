@@ -128,18 +128,26 @@ class Filler:
         self._open.discard(weight)
 
     def _build(self, weight: str, tensors: "dict[str, torch.Tensor]") -> None:
-        from dbgpt_lite.llm.quantized_layers import MisfitError, expanded, fill, linear_shape, replace
+        from dbgpt_lite.llm.quantized_layers import (
+            MisfitError,
+            expanded,
+            fill,
+            is_transposed,
+            linear_shape,
+            must_expand,
+            replace,
+        )
 
-        name = weight.removesuffix(".weight")
+        name, kind = weight.removesuffix(".weight"), self._stored
         module = self._model.get_submodule(name)
         shape = linear_shape(module)
-        if shape is not None:
-            fill(replace(self._model, name, self._stored), self._stored, shape, tensors)
-        elif self._stored in ("int4", "row8") and module.weight.ndim == 2:
-            values = expanded(self._stored, tuple(module.weight.shape), tensors, self._dtype)
-            self._assign(weight, values)
-        else:
+        if shape is not None and not must_expand(kind, shape, tensors):
+            fill(replace(self._model, name, kind), kind, shape, tensors)
+            return
+        if module.weight.ndim != 2:
             raise MisfitError("weight")
+        values = expanded(kind, shape or tuple(module.weight.shape), tensors, self._dtype)
+        self._assign(weight, values.T.contiguous() if is_transposed(module) else values)
 
     def _fill_quantized(self, weight: str, tensor: "torch.Tensor", device: str) -> None:
         from dbgpt_lite.llm.quantized_layers import fill, quantized

@@ -61,22 +61,19 @@ def _scaled(numbers: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
     return numbers.mul_(scale.to(numbers.dtype)[:, None]).to(dtype)
 
 
-class PackedLinear(nn.Module):
+class PackedLinear(nn.Linear):
     """A linear layer whose weight stays packed; it is made without memory, for a Filler to fill.
 
     Weight and scale are parameters so that offloading, which moves parameters, moves them too.
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool, bits: Bits) -> None:
-        super().__init__()
-        self.in_features, self.out_features, self.bits = in_features, out_features, bits
+        super().__init__(in_features, out_features, bias, device="meta")
+        self.bits = bits
         packed = torch.empty(out_features, in_features * bits // 8, dtype=torch.int8, device="meta")
-        scale = torch.empty(out_features, dtype=torch.float16, device="meta")
         self.weight = nn.Parameter(packed, requires_grad=False)
+        scale = torch.empty(out_features, dtype=torch.float16, device="meta")
         self.weight_scale = nn.Parameter(scale, requires_grad=False)
-        self.bias: nn.Parameter | None = None
-        if bias:
-            self.bias = nn.Parameter(torch.empty(out_features, device="meta"), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features) in the type of `x`, some rows of the weight at a time."""
@@ -88,7 +85,3 @@ class PackedLinear(nn.Module):
             bias = None if self.bias is None else self.bias[rows].to(x.dtype)
             out[..., rows] = nn.functional.linear(x, weight, bias)
         return out
-
-    def extra_repr(self) -> str:
-        """The sizes, for people who print the model."""
-        return f"in_features={self.in_features}, out_features={self.out_features}, bits={self.bits}"

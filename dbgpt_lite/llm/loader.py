@@ -71,17 +71,17 @@ def prepare(
     `freed`: bytes by device that will be free before the load. Raises ModelError and OutOfMemory.
     """
     progress(LoadState("checking"))
-    with _readable_failures(folder.name), ONE_AT_A_TIME:
+    with readable_failures(folder.name), ONE_AT_A_TIME:
         base = base_folder(folder)
         adapter = read_adapter(folder)
         checkpoint = read_checkpoint(base)
-        _refuse_foreign(checkpoint)
+        refuse_foreign(checkpoint)
         stored = stored_quantization(checkpoint.config, base.name)
         if options.quantization in ("int8", "nf4") or stored in ("int8", "nf4", "fp4"):
             prepare_bitsandbytes(options.quantization)
         dtype, place = _plan(checkpoint, options, freed or {})
         tokenizer = _tokenizer(folder, checkpoint)
-        model, fit = _fit(checkpoint, dtype, stored, adapter)
+        model, fit = fitted(checkpoint, dtype, stored, adapter)
     return Prepared(folder, checkpoint, adapter, options, dtype, place, tokenizer, model, fit, stored, bool(freed))
 
 
@@ -104,7 +104,7 @@ class Prepared:
     def load(self, progress: Progress = ignore, cancel: threading.Event | None = None) -> LocalEngine:
         """Read the weights; once. Raises ModelError, OutOfMemory and Cancelled."""
         place = self.place
-        with _readable_failures(self.folder.name), ONE_AT_A_TIME:
+        with readable_failures(self.folder.name), ONE_AT_A_TIME:
             if self.planned_ahead:
                 _, place = _plan(self.checkpoint, self.options, {})
             progress(LoadState("loading"))
@@ -177,7 +177,7 @@ def _tokenizer(folder: Path, checkpoint: Checkpoint) -> Tokenizer:
     return architecture.tokenizer(replace(checkpoint, folder=folder) if own else checkpoint)
 
 
-def _fit(checkpoint: Checkpoint, dtype: str, stored: str, adapter: Adapter | None) -> tuple[Any, Match | None]:
+def fitted(checkpoint: Checkpoint, dtype: str, stored: str, adapter: Adapter | None) -> tuple[Any, Match | None]:
     """The empty model and how the files fill it; None when transformers has to rebuild them."""
     import torch
 
@@ -208,7 +208,7 @@ def _places(model: Any) -> set[str]:
     return {f"cuda:{place}" if isinstance(place, int) else str(place) for place in placed.values()}
 
 
-def _refuse_foreign(checkpoint: Checkpoint) -> None:
+def refuse_foreign(checkpoint: Checkpoint) -> None:
     """Refuse what would need the folder's own code."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as known
 
@@ -230,7 +230,7 @@ def _dtype(checkpoint: Checkpoint, options: LoadOptions, devices: tuple[Device, 
 
 
 @contextmanager
-def _readable_failures(name: str) -> Iterator[None]:
+def readable_failures(name: str) -> Iterator[None]:
     """Errors of the libraries below, as the text a user can act on; the library's own words go to the log."""
     import torch
 

@@ -13,13 +13,13 @@ from typing import Literal
 
 from dbgpt_lite.errors import Busy, Cancelled, ModelError, UserError
 from dbgpt_lite.llm.adapter import base_folder, base_name, is_adapter, refuse_unsupported
-from dbgpt_lite.llm.checkpoint import Checkpoint, read_checkpoint, read_config
+from dbgpt_lite.llm.checkpoint import read_checkpoint, read_config
 from dbgpt_lite.llm.engine import Engine, LocalEngine
 from dbgpt_lite.llm.families import family
 from dbgpt_lite.llm.lazy import LazyEngine
 from dbgpt_lite.llm.loader import LoadOptions, prepare
 from dbgpt_lite.llm.loading import LoadState, Progress
-from dbgpt_lite.llm.quantize import Quantization
+from dbgpt_lite.llm.quantize import Quantization, stored_quantization
 from dbgpt_lite.llm.remote import RemoteEngine
 from dbgpt_lite.messages import EngineInfo
 
@@ -330,6 +330,7 @@ def describe(folder: Path) -> ModelFolder:
     try:
         base = base_folder(folder)
         checkpoint = read_checkpoint(base)
+        stored = stored_quantization(checkpoint.config, base.name)
         if is_adapter(folder):
             refuse_unsupported(folder)
     except UserError as error:
@@ -340,7 +341,7 @@ def describe(folder: Path) -> ModelFolder:
         family(checkpoint.model_type).name,
         checkpoint.file_bytes + own,
         tasks=checkpoint.facts.tasks,
-        quantization=_stored_quantization(checkpoint),
+        quantization=stored,
         adapter_for=adapter_for if base != folder else "",
     )
 
@@ -353,12 +354,6 @@ def _bare(error: Exception, name: str) -> Exception:
         return Cancelled()
     log.exception("loading %s failed", name)
     return ModelError("llm.load_failed", name=name, reason=type(error).__name__)
-
-
-def _stored_quantization(checkpoint: Checkpoint) -> str:
-    if checkpoint.packed_int4:
-        return "int4"
-    return str((checkpoint.config.get("quantization_config") or {}).get("quant_method", ""))
 
 
 def _family_name(folder: Path) -> str:

@@ -8,16 +8,12 @@ with one scale each, the packing of the ChatGLM checkpoints (int4.py).
 import importlib.util
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from dbgpt_lite.errors import ModelError
 
-if TYPE_CHECKING:
-    import torch
-
 Quantization = Literal["none", "int8", "nf4", "int4"]
 Stored = Literal["", "nf4", "fp4", "int8", "int4", "row8"]
-SCALE = "_scale"
 # What a checkpoint holds of a quantized layer beside its "weight".
 COMPANIONS: Mapping[str, tuple[str, ...]] = {
     "nf4": (
@@ -38,9 +34,6 @@ COMPANIONS: Mapping[str, tuple[str, ...]] = {
     "int4": ("weight_scale",),
     "row8": ("weight_scale",),
 }
-# Bytes a value of a quantized matrix beside its scales: for nf4 and fp4 one 8-bit scale for 64 values and one 32-bit
-# scale for 256 of those come on top; for int8 four bytes a row; for int4 and row8 two bytes a row.
-VALUE_BYTES: Mapping[str, float] = {"nf4": 0.5, "fp4": 0.5, "int8": 1, "int4": 0.5, "row8": 1}
 
 
 def stored_quantization(config: Mapping[str, Any], name: str = "") -> Stored:
@@ -92,21 +85,3 @@ def prepare_bitsandbytes(quantization: str) -> None:
         raise ModelError("llm.no_bitsandbytes", quantization=quantization)
     # It prints a line for every matrix product on a CPU.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-
-
-def expand_int4(stored: Mapping[str, "torch.Tensor"], dtype: "torch.dtype") -> "dict[str, torch.Tensor]":
-    """Every ``X.weight`` with its ``X.weight_scale`` expanded, the other tensors cast. Raises ModelError."""
-    from dbgpt_lite.llm.int4 import unpack_int4
-
-    weights: dict[str, torch.Tensor] = {}
-    for name, tensor in stored.items():
-        if name.endswith(SCALE) and name.removesuffix(SCALE) in stored:
-            continue
-        scale = stored.get(name + SCALE)
-        if scale is None:
-            weights[name] = tensor.to(dtype) if tensor.is_floating_point() else tensor
-            continue
-        if tensor.ndim != 2 or scale.shape != tensor.shape[:1] or tensor.element_size() != 1:
-            raise ModelError("llm.bad_packing", tensor=name)
-        weights[name] = unpack_int4(tensor, scale, dtype)
-    return weights

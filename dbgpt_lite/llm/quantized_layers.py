@@ -48,6 +48,7 @@ def is_transposed(module: nn.Module) -> bool:
 def replaceable(model: Any, kind: str, keep: Collection[str]) -> list[str]:
     """Names of the linear layers to quantize: all but the output head, tied weights and those in `keep`.
 
+    Rows that are no whole blocks stay too: bitsandbytes 0.50 unpacks those wrongly on a CPU.
     A name in `keep` stands for a module, all below it, and every module whose name ends in it.
     """
     head = model.get_output_embeddings()
@@ -60,7 +61,7 @@ def replaceable(model: Any, kind: str, keep: Collection[str]) -> list[str]:
         if (shape := linear_shape(module)) is not None
         and module is not head
         and not any(_stands_for(entry, name) for entry in kept)
-        and not (kind == "int4" and shape[1] % 2)
+        and shape[1] % (_BLOCK if kind in FOUR_BIT else 2 if kind == "int4" else 1) == 0
     ]
 
 
@@ -160,34 +161,69 @@ def check_packed(kind: str, shape: tuple[int, int], tensors: Mapping[str, Tensor
     _demand("weight_scale", tensors["weight_scale"].shape == (rows,) and tensors["weight_scale"].dtype in _FLOATS)
 
 
+def must_expand(kind: str, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> bool:
+    """Whether a layer cannot stay packed: bitsandbytes 0.50 unpacks rows that are no whole blocks wrongly on a CPU."""
+    return (
+        kind in FOUR_BIT and tensors["weight"].device.type == "cpu" and shape[1] % _check_4bit(kind, shape, tensors) > 0
+    )
+
+
 def expanded(kind: str, shape: tuple[int, int], tensors: Mapping[str, Tensor], dtype: torch.dtype) -> Tensor:
-    """The values of packed tensors, for modules that are no linear layers. Raises MisfitError."""
+    """The values of packed tensors (rows, columns), for what cannot stay packed. Raises MisfitError."""
+    if kind in FOUR_BIT:
+        return _expanded_4bit(kind, shape, tensors, dtype)
+    if kind == "int8":
+        raise MisfitError("weight")
     check_packed(kind, shape, tensors)
     return unpack(tensors["weight"], tensors["weight_scale"], 4 if kind == "int4" else 8, dtype)
 
 
-def _fill_4bit(layer: nn.Module, kind: str, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> None:
-    """bitsandbytes' kernels believe the sizes in the state, so every one is checked against the tensors first."""
-    from bitsandbytes.nn import Params4bit
+def _expanded_4bit(kind: str, shape: tuple[int, int], tensors: Mapping[str, Tensor], dtype: torch.dtype) -> Tensor:
+    block, facts = _check_4bit(kind, shape, tensors), _facts(tensors[f"weight.quant_state.bitsandbytes__{kind}"])
+    scales = tensors["weight.absmax"]
+    if "nested_offset" in facts:
+        outer = tensors["weight.nested_absmax"].repeat_interleave(facts["nested_blocksize"])[: scales.numel()]
+        scales = tensors["weight.nested_quant_map"][scales.flatten().int()] * outer + facts["nested_offset"]
+    numbers = tensors["weight"].view(torch.uint8).flatten()
+    levels = tensors["weight.quant_map"][torch.stack((numbers >> 4, numbers & 15), dim=-1).flatten().int()]
+    count = shape[0] * shape[1]
+    return (levels[:count] * scales.flatten().repeat_interleave(block)[:count]).reshape(shape).to(dtype)
 
+
+def _check_4bit(kind: str, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> int:
+    """Values in a block. bitsandbytes' kernels believe the sizes in the state, so every one is checked against the
+    tensors first. Raises MisfitError."""
     weight, state = tensors["weight"], f"weight.quant_state.bitsandbytes__{kind}"
     facts, count = _facts(tensors[state]), shape[0] * shape[1]
     block, nested_block = _size(facts, "blocksize"), _size(facts, "nested_blocksize")
     known = facts.get("quant_type") == kind and facts.get("dtype") in ("float16", "bfloat16", "float32")
     _demand(state, known and tuple(facts.get("shape") or ()) == shape and block > 0)
-    scales = ceil(count / block)
-    _demand("weight", weight.numel() * weight.element_size() == ceil(count / 2))
-    _demand("weight.absmax", tensors["weight.absmax"].numel() == scales)
-    _demand("weight.quant_map", tensors["weight.quant_map"].numel() == 16)
-    if "nested_offset" in facts:
+    scales, nested = ceil(count / block), "nested_offset" in facts
+    wanted = {
+        "weight.absmax": (scales, torch.uint8 if nested else torch.float32),
+        "weight.quant_map": (16, torch.float32),
+    }
+    if nested:
         _demand(state, facts.get("nested_dtype") == "float32" and nested_block > 0)
-        _demand("weight.absmax", tensors["weight.absmax"].dtype == torch.uint8)
-        _demand("weight.nested_absmax", tensors["weight.nested_absmax"].numel() == ceil(scales / nested_block))
-        _demand("weight.nested_quant_map", tensors["weight.nested_quant_map"].numel() == 256)
-    else:
-        _demand("weight.absmax", tensors["weight.absmax"].dtype == torch.float32)
+        _demand(state, isinstance(facts["nested_offset"], float))
+        wanted["weight.nested_absmax"] = (ceil(scales / nested_block), torch.float32)
+        wanted["weight.nested_quant_map"] = (256, torch.float32)
+    _demand("weight", weight.numel() * weight.element_size() == ceil(count / 2))
+    for name, (size, dtype) in wanted.items():
+        _demand(name, tensors[name].numel() == size and tensors[name].dtype == dtype)
+    return block
+
+
+def _fill_4bit(layer: nn.Module, kind: str, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> None:
+    from bitsandbytes.nn import Params4bit
+
+    _check_4bit(kind, shape, tensors)
+    weight = tensors["weight"]
     stats = {name.removeprefix("weight."): tensor for name, tensor in tensors.items() if name != "weight"}
     layer.weight = Params4bit.from_prequantized(weight, stats, device=weight.device, module=layer)
+    if shape[0] % 32:
+        # Its fast path on a CPU repacks 32 rows at a time, and fails for other shapes.
+        layer.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
 
 
 def _fill_int8(layer: nn.Module, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dbgpt_lite.bootstrap import Services
     from dbgpt_lite.llm.manager import ModelFolder, ModelStatus
 
-QUANTIZATIONS = ("none", "int8", "nf4")
+QUANTIZATIONS = ("none", "int8", "nf4", "int4")
 
 
 class ModelsPage:

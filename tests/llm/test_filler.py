@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dbgpt_lite.errors import ModelError
 from dbgpt_lite.llm.architecture import empty_model
@@ -99,6 +101,49 @@ def test_a_copy_saved_by_transformers(biased: Path, tmp_path: Path, quantization
     saved.save_pretrained(tmp_path / "copy")
     expected = logits(AutoModelForCausalLM.from_pretrained(tmp_path / "copy", device_map="cpu").eval())
     assert torch.equal(logits(filled(tmp_path / "copy", torch.bfloat16, stored=quantization)), expected)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(40, 64), (1, 128), (33, 192), (64, 128)])
+def test_rows_that_fill_no_whole_tiles(rows: int, columns: int) -> None:
+    """bitsandbytes' fast path on a CPU takes 32 rows at a time only."""
+    import torch
+    from bitsandbytes.nn import Linear4bit
+
+    from dbgpt_lite.llm.quantized_layers import expanded, fill, quantized
+
+    torch.manual_seed(4)
+    weight, x = torch.randn(rows, columns, dtype=torch.bfloat16), torch.randn(3, columns, dtype=torch.bfloat16)
+    layer = Linear4bit(columns, rows, bias=False, compute_dtype=torch.bfloat16, quant_type="nf4").eval()
+    tensors = quantized("nf4", weight)
+    values = expanded("nf4", (rows, columns), tensors, torch.bfloat16)
+    fill(layer, "nf4", (rows, columns), tensors)
+    with torch.inference_mode():
+        torch.testing.assert_close(layer(x), x @ values.T, rtol=0.02, atol=0.05)
+
+
+@pytest.mark.parametrize("kind", ["nf4", "fp4"])
+@pytest.mark.parametrize("double", [True, False])
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 70), st.integers(1, 140))
+def test_4bit_values_are_near_their_weights(kind: str, double: bool, rows: int, columns: int) -> None:
+    """Of any shape: bitsandbytes 0.50 unpacks (64, 96) wrongly on a CPU, so such layers are expanded here."""
+    import torch
+    from bitsandbytes import functional
+
+    from dbgpt_lite.llm.quantized_layers import expanded, must_expand
+
+    torch.manual_seed(rows * 1000 + columns)
+    weight = torch.randn(rows, columns)
+    numbers, state = functional.quantize_4bit(weight, blocksize=64, quant_type=kind, compress_statistics=double)
+    tensors = {"weight": numbers} | {f"weight.{key}": value for key, value in state.as_dict(packed=True).items()}
+    values = expanded(kind, (rows, columns), tensors, torch.float32)
+    widest = {"nf4": 0.153, "fp4": 0.168}[kind]  # half of the widest gap between two levels
+    blocks = torch.nn.functional.pad(weight.flatten(), (0, -weight.numel() % 64)).reshape(-1, 64)
+    room = blocks.abs().amax(dim=1).repeat_interleave(64)[: weight.numel()].reshape(weight.shape)
+    assert ((values - weight).abs() <= (widest + 0.05) * room + 0.05 * room.max()).all()
+    assert must_expand(kind, (rows, columns), tensors) == (columns % 64 > 0)
+    if columns % 64 == 0:
+        torch.testing.assert_close(values, functional.dequantize_4bit(numbers, state), rtol=1e-5, atol=1e-5)
 
 
 def test_the_head_and_what_is_kept_stay_whole(biased: Path) -> None:
