@@ -298,6 +298,7 @@ def _load_options(settings: Settings) -> LoadOptions:
         device_map=settings.llm_device_map,
         max_memory=settings.llm_max_memory,
         context=settings.llm_context,
+        users=settings.llm_users,
         constrained=settings.sql_constrained,
         cache_dir=settings.data_dir / "model-cache",
     )

@@ -1,5 +1,5 @@
-"""Command line: serve, ask, sql, space, ingest, memory, glossary, queries, audit, evaluate, quantize, hash-password,
-new-api-key.
+"""Command line: serve, ask, sql, space, ingest, memory, glossary, queries, audit, plan, evaluate, quantize, passwords,
+keys.
 
 The same services as the page.
 
@@ -18,6 +18,7 @@ from dbgpt_lite import __version__
 from dbgpt_lite.cli_evaluate import add_evaluate
 from dbgpt_lite.cli_knowledge import add_commands, find_space, thrown_in
 from dbgpt_lite.cli_memory import add_memory
+from dbgpt_lite.cli_models import add_models
 from dbgpt_lite.cli_progress import LoadingLine
 from dbgpt_lite.cli_quantize import add_quantize
 from dbgpt_lite.errors import ConfigError, UserError
@@ -71,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     sql.add_argument("--csv", type=Path, help="write the rows to this file")
     add_commands(add, _services)
     add_memory(add, OWNER, _opened)
+    add_models(add)
     add_evaluate(add)
     add_quantize(add)
     add("hash-password", _hash_password, "make a value for AUTH_USERS")

@@ -58,13 +58,16 @@ class Settings(BaseSettings):
         "auto", description="Type of the weights when not quantized."
     )
     llm_device_map: str = Field(
-        "auto", description="Placement: auto, balanced, balanced_low_0, sequential, cpu or cuda:0."
+        "auto",
+        description="Placement: auto, balanced, balanced_low_0, sequential, cpu, cuda:0, or a map in JSON of the names "
+        "of layers to devices.",
     )
     llm_max_memory: Annotated[dict[str, str], NoDecode] = Field(
         default_factory=dict,
         description="Memory to use per device, separated by spaces, e.g. 0:20GiB cpu:60GiB; empty: what is free.",
     )
     llm_context: int = Field(0, ge=0, description="Context window in tokens; 0: the model's own.")
+    llm_users: int = Field(1, ge=1, description="Conversations at a time whose caches must fit in memory.")
     llm_idle_unload_min: int = Field(
         0, ge=0, description="Unload the model after so many minutes without a question; the next loads it; 0: never."
     )

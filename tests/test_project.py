@@ -21,7 +21,17 @@ LEVELS = {
     1: ("llm", "knowledge", "sql", "store", "store_schema", "query_store", "audit_trail", "prompts", "auth", "guards"),
     2: ("chat", "finetune", "evaluation"),
     3: ("bootstrap", "sql_solver"),
-    4: ("ui", "api", "cli", "cli_evaluate", "cli_knowledge", "cli_memory", "cli_progress", "cli_quantize"),
+    4: (
+        "ui",
+        "api",
+        "cli",
+        "cli_evaluate",
+        "cli_knowledge",
+        "cli_memory",
+        "cli_models",
+        "cli_progress",
+        "cli_quantize",
+    ),
     5: ("server", "__main__"),
 }
 LEVEL_OF = {name: level for level, names in LEVELS.items() for name in names}
@@ -97,7 +107,17 @@ def test_chat_imports_no_third_party() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["config", "cli", "llm.families", "llm.placement", "sql.guard", "knowledge.splitter", "chat.budget", "messages"],
+    [
+        "config",
+        "cli",
+        "llm.families",
+        "llm.placement",
+        "llm.forecast",
+        "sql.guard",
+        "knowledge.splitter",
+        "chat.budget",
+        "messages",
+    ],
 )
 def test_imports_without_torch(module: str) -> None:
     code = (

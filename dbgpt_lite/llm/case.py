@@ -77,11 +77,18 @@ class Case:
 
     @cached_property
     def keep(self) -> tuple[Device, ...]:
-        """Devices that only keep weights: memory, then disk."""
+        """Devices that only keep weights: memory, then disk, which holds plain tensors and no quantized layers."""
         if self.numbers not in MOVABLE and not self.fixed:
             return ()
-        others = [device for device in self.devices if device not in self.compute and device.kind != "gpu"]
+        kinds = ("cpu", "disk") if self.numbers == "none" else ("cpu",)
+        others = [device for device in self.devices if device not in self.compute and device.kind in kinds]
         return tuple(sorted(others, key=lambda device: device.kind))
+
+    @property
+    def allowed(self) -> bool:
+        """Whether a map leaves quantized layers where they can be."""
+        kinds = {name.partition(":")[0] for name in self.fixed}
+        return self.numbers == "none" or ("disk" not in kinds and (self.numbers in MOVABLE or len(kinds) <= 1))
 
     def overhead(self, device: Device) -> int:
         """What CUDA takes of a GPU beside the tensors."""

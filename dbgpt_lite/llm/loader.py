@@ -48,6 +48,7 @@ class LoadOptions:
     device_map: str = "auto"
     max_memory: Mapping[str, str] = field(default_factory=dict)
     context: int = 0
+    users: int = 1
     chat_format: str = ""
     constrained: bool = True
     cache_dir: Path | None = None
@@ -164,6 +165,7 @@ def _plan(checkpoint: Checkpoint, options: LoadOptions, freed: Mapping[str, int]
         context=options.context,
         devices=devices,
         strategy=options.device_map,
+        users=options.users,
     )
     place.check()
     return dtype, place

@@ -16,9 +16,11 @@ from dbgpt_lite.llm.adapter import base_folder, base_name, is_adapter, refuse_un
 from dbgpt_lite.llm.checkpoint import read_checkpoint, read_config
 from dbgpt_lite.llm.engine import Engine, LocalEngine
 from dbgpt_lite.llm.families import family
+from dbgpt_lite.llm.forecast import Wishes, forecast
 from dbgpt_lite.llm.lazy import LazyEngine
 from dbgpt_lite.llm.loader import LoadOptions, prepare
 from dbgpt_lite.llm.loading import LoadState, Progress
+from dbgpt_lite.llm.plan import Plan
 from dbgpt_lite.llm.quantize import Quantization, stored_quantization
 from dbgpt_lite.llm.remote import RemoteEngine
 from dbgpt_lite.messages import EngineInfo
@@ -126,6 +128,18 @@ class ModelManager:
         folder = self._resolve(name)
         options = replace(self._options, quantization=quantization) if quantization else self._options
         self._start(_Recipe(folder.name, lambda progress, freed: prepare(folder, options, progress, freed).load))
+
+    def plan(self, name: str, quantization: str) -> Plan:
+        """Whether a folder would fit what is free once the current model is gone. Loads nothing.
+
+        Raises ModelError and ConfigError.
+        """
+        options = self._options
+        wishes = Wishes(
+            quantization, options.dtype, options.device_map, options.max_memory, options.context, options.users
+        )
+        freed = self._engine.memory if isinstance(self._engine, LocalEngine) else {}
+        return forecast(self._resolve(name), wishes, freed)
 
     def connect(self, endpoint: str, model: str = "", api_key: str = "") -> None:
         """Start using a server in the background. Raises Busy."""

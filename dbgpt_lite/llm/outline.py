@@ -3,7 +3,8 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from dbgpt_lite.llm.sizes import (
 _LAYER = re.compile(r"(.+?)\.(\d+)(?:\.|$)")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Outline:
     """A model before it is loaded. `beside`: modules without parameters that need a device too (rotary positions)."""
 
@@ -45,31 +46,64 @@ class Outline:
 
     def blocks(self, dtype: str, numbers: Numbers, context: int, users: int) -> tuple[Block, ...]:
         """The model in pieces that stay whole, in the order they compute; tied weights are one piece."""
-        layers = _text_layers(self.parameters, self.geometry.layers)
         made: list[Block] = []
-        for names, group in _groups(self.parameters).items():
-            layer = layers.get(names[0])
+        for piece, block in zip(self.pieces, _weights(self, dtype, numbers), strict=True):
+            layer, head = piece.layer, piece.has_head
             cache = 0 if layer is None else cache_bytes(self.geometry, layer, dtype, context, users)
-            logits = logits_bytes(self.geometry, users) if any(one.kind == "head" for one in group) else 0
-            weights = sum(tensor_bytes(one, dtype, numbers) for one in group)
-            read = sum(self._read(one, dtype, numbers) for one in group)
-            own, tied = ([one.name for one in group if bool(one.tied) == yes] for yes in (False, True))
-            made.append(Block(names, weights, cache, logits, read, tuple(own), tuple(tied)))
+            made.append(replace(block, cache=cache, working=logits_bytes(self.geometry, users) if head else 0))
         return tuple(made)
+
+    @cached_property
+    def pieces(self) -> "tuple[Piece, ...]":
+        """Parameters by what stays together."""
+        layers = _text_layers(self.parameters, self.geometry.layers)
+        return tuple(
+            Piece(names, tuple(group), layers.get(names[0])) for names, group in _groups(self.parameters).items()
+        )
 
     def largest_matrix(self, dtype: str) -> int:
         """Bytes of the largest matrix before it is quantized."""
         linear = (one.count for one in self.parameters if one.kind == "linear")
         return max(linear, default=0) * DTYPE_BYTES[dtype]
 
-    def _read(self, one: Parameter, dtype: str, numbers: Numbers) -> int:
-        """Bytes of a parameter that one token reads."""
-        if one.tied:
-            return tensor_bytes(Parameter(one.name, one.shape), dtype, numbers)
-        whole = tensor_bytes(one, dtype, numbers)
-        if one.kind == "embedding":
-            return whole // one.shape[0]
-        return whole * _picked(self.config, one.shape[0]) // one.shape[0] if one.kind == "experts" else whole
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Parameters that stay together under the prefixes `names`. `layer`: the number of a decoder layer."""
+
+    names: tuple[str, ...]
+    parameters: tuple[Parameter, ...]
+    layer: int | None = None
+
+    @property
+    def has_head(self) -> bool:
+        """Whether the scores of the vocabulary are computed here."""
+        return any(one.kind == "head" for one in self.parameters)
+
+
+@lru_cache(maxsize=32)
+def _weights(drawn: Outline, dtype: str, numbers: Numbers) -> tuple[Block, ...]:
+    """Blocks without cache: what does not change with window and users."""
+    return tuple(
+        Block(
+            piece.names,
+            sum(tensor_bytes(one, dtype, numbers) for one in piece.parameters),
+            read=sum(_read(drawn.config, one, dtype, numbers) for one in piece.parameters),
+            parameters=tuple(one.name for one in piece.parameters if not one.tied),
+            tied=tuple(one.name for one in piece.parameters if one.tied),
+        )
+        for piece in drawn.pieces
+    )
+
+
+def _read(config: Config, one: Parameter, dtype: str, numbers: Numbers) -> int:
+    """Bytes of a parameter that one token reads."""
+    if one.tied:
+        return tensor_bytes(Parameter(one.name, one.shape), dtype, numbers)
+    whole = tensor_bytes(one, dtype, numbers)
+    if one.kind == "embedding":
+        return whole // one.shape[0]
+    return whole * _picked(config, one.shape[0]) // one.shape[0] if one.kind == "experts" else whole
 
 
 def _picked(config: Config, experts: int) -> int:
@@ -78,11 +112,12 @@ def _picked(config: Config, experts: int) -> int:
 
 
 def _groups(found: Sequence[Parameter]) -> dict[tuple[str, ...], list[Parameter]]:
-    """Parameters by the prefixes that cover them; what is tied joins what it is tied to."""
-    groups: dict[str, list[Parameter]] = {}
+    """Parameters by the prefixes that cover them. What is tied joins its source, with its bias."""
     home = {one.name: module_of(one.name) for one in found}
+    joins = {home[one.name]: home[one.tied] for one in found if one.tied in home}
+    groups: dict[str, list[Parameter]] = {}
     for one in found:
-        groups.setdefault(home[one.tied] if one.tied in home else home[one.name], []).append(one)
+        groups.setdefault(joins.get(home[one.name], home[one.name]), []).append(one)
     return {
         tuple(dict.fromkeys((prefix, *(home[one.name] for one in group)))): group for prefix, group in groups.items()
     }

@@ -6,8 +6,8 @@ All sizes are bytes; GiB appears only in the texts.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dbgpt_lite.errors import ConfigError, OutOfMemory
-from dbgpt_lite.llm.case import MOVABLE, Case, Row, Verdict
+from dbgpt_lite.errors import ConfigError, OutOfMemory, UserError
+from dbgpt_lite.llm.case import Case, Row, Verdict
 from dbgpt_lite.llm.checkpoint import Checkpoint
 from dbgpt_lite.llm.device_map import fixed_places, single_device
 from dbgpt_lite.llm.families import shape
@@ -47,10 +47,12 @@ class Plan:
     """
 
     name: str
+    count: int
     need: Need
     rows: tuple[Row, ...]
     verdict: Verdict
     numbers: Numbers
+    dtype: str
     device_map: Mapping[str, str]
     remedies: tuple[Remedy, ...] = ()
     speed: Speed | None = None
@@ -61,9 +63,38 @@ class Plan:
         return self.verdict != "too_large"
 
     @property
+    def head(self) -> Mapping[str, object]:
+        """Facts for the line that says what was asked."""
+        return {
+            "name": self.name,
+            "count": f"{self.count:,}",
+            "numbers": self.dtype if self.numbers == "none" else self.numbers,
+            "context": f"{self.need.context:,}",
+            "users": self.need.users,
+        }
+
+    @property
+    def sentence(self) -> UserError:
+        """The verdict in words."""
+        facts = {"total": gib(self.need.total), "free": gib(self.available), "away": gib(self._away)}
+        return UserError(f"llm.verdict_{self.verdict}", **facts)
+
+    @property
+    def speed_sentence(self) -> UserError:
+        """Tokens a second in words."""
+        if self.speed is None:
+            return UserError("llm.plan_speed_unknown")
+        return UserError("llm.plan_speed", first=_rate(self.speed.first), full=_rate(self.speed.full))
+
+    @property
+    def _away(self) -> int:
+        """Bytes of weights that are kept where nothing computes."""
+        return sum(row.weights for row in self.rows if not row.working)
+
+    @property
     def available(self) -> int:
         """Free bytes over the devices it would use."""
-        return sum(row.device.free for row in self.rows)
+        return sum(row.device.free for row in self.rows if row.device.kind != "disk")
 
     def check(self) -> None:
         """Raise OutOfMemory with the numbers and what to change, unless it fits."""
@@ -105,7 +136,8 @@ def plan(
     case = Case(drawn, dtype, numbers, min(context or own, own), max(1, users), devices, strategy)
     if strategy.lstrip().startswith("{"):
         case = case.changed(strategy="auto", fixed=fixed_places(case.blocks, strategy, devices, drawn.beside))
-        _refuse_unmovable(case)
+        if not case.allowed:
+            raise ConfigError("llm.map_quantized", quantization=case.numbers)
     elif strategy not in STRATEGIES:
         alone = single_device(strategy, devices)
         case = case.changed(strategy="auto", devices=alone, others=devices if len(devices) > 1 else ())
@@ -113,9 +145,8 @@ def plan(
     return _plan(case)
 
 
-def _refuse_unmovable(case: Case) -> None:
-    if case.numbers not in MOVABLE and len({name.partition(":")[0] for name in case.fixed}) > 1:
-        raise ConfigError("llm.map_quantized", quantization=case.numbers)
+def _rate(tokens: float) -> str:
+    return f"{tokens:.0f}" if tokens >= 10 else f"{tokens:.2g}"
 
 
 def _own_window(case: Case) -> Case:
@@ -139,10 +170,12 @@ def _plan(case: Case) -> Plan:
     )
     return Plan(
         case.outline.name,
+        case.outline.count,
         need,
         rows,
         verdict,
         case.numbers,
+        case.dtype,
         case.device_map if verdict != "too_large" else {},
         remedies(case) if verdict != "fits" else (),
         speed(case),

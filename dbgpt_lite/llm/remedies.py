@@ -100,8 +100,8 @@ def _fewer_bits(case: Case) -> Iterator[Case]:
     if case.outline.stored != "none" or case.numbers not in ("none", *offered):
         return
     start = offered.index(case.numbers) + 1 if case.numbers in offered else 0
-    for numbers in offered[start:]:
-        yield case.changed(numbers=numbers)
+    smaller = (case.changed(numbers=numbers) for numbers in offered[start:])
+    yield from (one for one in smaller if one.allowed)
 
 
 def _quantized(case: Case) -> Iterator[Remedy]:
@@ -127,10 +127,10 @@ def _slow(case: Case) -> Iterator[Remedy]:
     if (case.others or case.fixed) and everywhere.verdict in better:
         yield Remedy("spread", total=_total(everywhere))
         return
-    rest = tuple(device for device in case.devices if device.kind != "gpu")
-    if len(rest) < len(case.devices) and rest and rest[0].kind == "cpu" and not case.fixed:
-        slow = case.changed(devices=rest)
-        if slow.verdict != "too_large":
+    alone = tuple(device for device in case.devices if device.kind == "cpu")
+    if alone and alone[0] not in case.compute and not case.fixed:
+        slow = case.changed(devices=alone)
+        if slow.verdict == "fits":
             yield Remedy("cpu", total=_total(slow))
 
 

@@ -1,14 +1,17 @@
 """The Models page: what answers now, and the folders that could."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from markupsafe import Markup
 
+from dbgpt_lite.errors import UserError
 from dbgpt_lite.messages import EngineInfo
 from dbgpt_lite.texts import Language, text
 from dbgpt_lite.ui.bridge import Bridge, fact, telling
+from dbgpt_lite.ui.fit_view import fit_panels
 from dbgpt_lite.ui.i18n import say
 from dbgpt_lite.ui.icons import icon
 from dbgpt_lite.ui.render import error_box
@@ -19,6 +22,7 @@ from dbgpt_lite.ui.spaces import size
 if TYPE_CHECKING:
     from dbgpt_lite.bootstrap import Services
     from dbgpt_lite.llm.manager import ModelFolder, ModelStatus
+    from dbgpt_lite.llm.plan import Plan
 
 QUANTIZATIONS = ("none", "int8", "nf4", "int4")
 
@@ -56,7 +60,19 @@ class ModelsPage:
     def _show(self, request: gr.Request) -> tuple[Any, ...]:
         language = reader_of(request, self._services.settings).language
         chosen = self._services.settings.llm_quantization
-        return *self._status(request), folder_list(self._services.models.folders(), chosen, language)
+        folders = self._services.models.folders()
+        plans = {folder.name: self._plans(folder.name) for folder in folders if loadable(folder)}
+        return *self._status(request), folder_list(folders, chosen, language, plans)
+
+    def _plans(self, name: str) -> dict[str, "Plan | UserError"]:
+        """Whether a folder would fit, for each way to quantize it."""
+        found: dict[str, Plan | UserError] = {}
+        for quantization in QUANTIZATIONS:
+            try:
+                found[quantization] = self._services.models.plan(name, quantization)
+            except UserError as error:
+                found[quantization] = error
+        return found
 
     def _load(self, event: gr.EventData, request: gr.Request) -> tuple[Markup, Markup]:
         quantization = fact(event, "quantization")
@@ -117,8 +133,18 @@ def _problem(status: "ModelStatus", language: Language) -> str:
     return " ".join(words)
 
 
-def folder_list(folders: Sequence["ModelFolder"], quantization: str, language: Language) -> Markup:
-    """The folders of MODELS_DIR; one that cannot be loaded says why."""
+def loadable(folder: "ModelFolder") -> bool:
+    """Whether the page offers to load a folder."""
+    return folder.problem is None and ("chat" in folder.tasks or "sql" not in folder.tasks)
+
+
+def folder_list(
+    folders: Sequence["ModelFolder"],
+    quantization: str,
+    language: Language,
+    plans: Mapping[str, Mapping[str, "Plan | UserError"]] = MappingProxyType({}),
+) -> Markup:
+    """The folders of MODELS_DIR; one that cannot be loaded says why, the others whether they fit."""
     if not folders:
         return Markup('<div class="page-empty"><p>{}</p><p>{}</p></div>').format(
             say("no_models", language), say("no_models_more", language)
@@ -129,11 +155,13 @@ def folder_list(folders: Sequence["ModelFolder"], quantization: str, language: L
         )
         for name in QUANTIZATIONS
     )
-    rows = Markup("").join(_folder(folder, options, language) for folder in folders)
+    rows = Markup("").join(
+        _folder(folder, options, fit_panels(plans.get(folder.name, {}), language), language) for folder in folders
+    )
     return Markup('<h2>{}</h2><ul class="models">{}</ul>').format(say("in_models_folder", language), rows)
 
 
-def _folder(folder: "ModelFolder", options: Markup, language: Language) -> Markup:
+def _folder(folder: "ModelFolder", options: Markup, fit: Markup, language: Language) -> Markup:
     adapter = say("adapter_for", language, name=folder.adapter_for) if folder.adapter_for else ""
     known = (adapter, folder.family, size(folder.size_bytes), folder.quantization)
     facts = " · ".join(part for part in known if part)
@@ -146,8 +174,8 @@ def _folder(folder: "ModelFolder", options: Markup, language: Language) -> Marku
             '<button type="button" class="button plain" data-action="load_model" data-name="{}">{}</button>'
         ).format(say("quantization", language), options, folder.name, say("load", language))
     problem = error_box(folder.problem.render(language)) if folder.problem else Markup("")
-    return Markup('<li class="model" data-name="{}">{}<div><b>{}</b><span>{}</span></div>{}{}</li>').format(
-        folder.name, icon("chip"), folder.name, facts, action, problem
+    return Markup('<li class="model" data-name="{}">{}<div><b>{}</b><span>{}</span></div>{}{}{}</li>').format(
+        folder.name, icon("chip"), folder.name, facts, action, fit, problem
     )
 
 

@@ -42,7 +42,9 @@ def test_every_block_has_one_device_and_none_is_too_full(blocks: list[Block], ro
         assert fill([block.size for block in blocks], rooms.compute) is None
         return
     assert len(found.places) == len(blocks)
-    assert all(load <= room for load, room in zip(held(blocks, rooms, found), (*rooms.compute, *rooms.keep)))
+    assert all(
+        load <= room for load, room in zip(held(blocks, rooms, found), (*rooms.compute, *rooms.keep), strict=True)
+    )
     assert list(found.places) == sorted(found.places)
     assert found.offloads == any(device >= len(rooms.compute) for device in found.places)
     # Nothing is offloaded that could have stayed.

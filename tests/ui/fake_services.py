@@ -18,7 +18,11 @@ from dbgpt_lite.chat.context import AutoContext, Context, Route
 from dbgpt_lite.chat.service import ChatService
 from dbgpt_lite.config import ROOT, Settings
 from dbgpt_lite.errors import ModelError
+from dbgpt_lite.llm.checkpoint import Checkpoint, TaskFacts
 from dbgpt_lite.llm.manager import ModelFolder, ModelStatus
+from dbgpt_lite.llm.placement import Device
+from dbgpt_lite.llm.plan import Plan, plan
+from dbgpt_lite.llm.units import GIB
 from dbgpt_lite.messages import (
     ChatEvent,
     ChatRequest,
@@ -163,6 +167,32 @@ class ScriptedSource:
         )
 
 
+SIZES: dict[str, dict[str, Any]] = {
+    "guanaco-33b-merged": {
+        "model_type": "llama",
+        "hidden_size": 6656,
+        "intermediate_size": 17920,
+        "num_hidden_layers": 60,
+        "num_attention_heads": 52,
+        "vocab_size": 32000,
+        "max_position_embeddings": 2048,
+    },
+    "chatglm2-6b": {
+        "model_type": "chatglm",
+        "hidden_size": 4096,
+        "ffn_hidden_size": 13696,
+        "num_layers": 28,
+        "num_attention_heads": 32,
+        "kv_channels": 128,
+        "multi_query_attention": True,
+        "multi_query_group_num": 2,
+        "padded_vocab_size": 65024,
+        "seq_length": 32768,
+        "add_qkv_bias": True,
+    },
+}
+
+
 class FakeModels:
     """ModelManager's interface without models: loading runs to its end in steps of `status` being read."""
 
@@ -192,6 +222,14 @@ class FakeModels:
             ModelFolder("half-copied", "", 4096, ModelError("llm.no_weights", name="half-copied")),
             ModelFolder("starter-sql", "llama", 32_000_000, tasks=("sql",)),
         ]
+
+    def plan(self, name: str, quantization: str) -> Plan:
+        """Real plans of published sizes for one supposed card."""
+        if name == "broken-7b":
+            raise ModelError("llm.damaged_file", name=name, file="config.json")
+        checkpoint = Checkpoint(Path(name), SIZES[name], TaskFacts(), "bin", (), (), 0)
+        devices = (Device("cuda:0", 24 * GIB, "NVIDIA GeForce RTX 3090"), Device("cpu", 64 * GIB, bandwidth=2e10))
+        return plan(checkpoint, dtype="float16", quantization=quantization, context=0, devices=devices)
 
     def load(self, name: str, quantization: str | None = None) -> None:
         self._status = ModelStatus("loading", name)

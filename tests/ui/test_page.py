@@ -316,6 +316,25 @@ def test_a_model_loads_with_progress_and_a_failure_is_told(visit: Visit) -> None
     expect(page.locator("#model-badge")).to_contain_text("Built-in assistant")
 
 
+def test_whether_a_model_fits_follows_the_chosen_quantization(visit: Visit) -> None:
+    page = visit.page
+    visit.go("models")
+    row = page.locator(".model[data-name=guanaco-33b-merged]")
+    expect(row.locator(".fit:visible")).to_have_count(1)
+    expect(row.locator(".fit:visible .verdict")).to_contain_text("will be slow")
+    expect(row.locator(".fit:visible li").first).to_contain_text("LLM_QUANTIZATION=nf4")
+    row.locator("select").select_option("int8")
+    expect(row.locator(".fit:visible .verdict")).to_contain_text("Does not fit")
+    row.locator("select").select_option("nf4")
+    expect(row.locator(".fit:visible .verdict")).to_contain_text("Fits: 21")
+    expect(row.locator(".fit:visible")).to_contain_text("tokens/s")
+    row.locator(".fit:visible summary").click()
+    expect(row.locator(".fit:visible td").first).to_have_text("cuda:0 NVIDIA GeForce RTX 3090")
+    broken = page.locator(".model[data-name=broken-7b] .fit:visible")
+    expect(broken).to_have_count(1)
+    expect(broken).to_contain_text("config.json")
+
+
 def test_settings_are_shown(visit: Visit) -> None:
     visit.go("settings")
     expect(visit.page.locator(".setting", has_text="SQL_ROW_LIMIT").first).to_contain_text("1000")

@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harmless import HOSTILE, Tags, check_harmless, passage
@@ -297,6 +298,18 @@ def test_the_list_of_conversations_is_harmless() -> None:
     check_harmless(conversation_list([], Reader("o", "en"), HOSTILE))
 
 
+def small_plan() -> Any:
+    """A plan of a model and a card with names that are not to be trusted."""
+    from dbgpt_lite.llm.checkpoint import Checkpoint, TaskFacts
+    from dbgpt_lite.llm.placement import Device
+    from dbgpt_lite.llm.plan import plan
+
+    sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 16}
+    checkpoint = Checkpoint(Path(HOSTILE), {"model_type": "llama", **sizes}, TaskFacts(), "bin", (), (), 0)
+    devices = (Device("cuda:0", 1000, HOSTILE),)
+    return plan(checkpoint, dtype="float16", quantization="none", context=0, devices=devices)
+
+
 def test_schemas_and_models_are_harmless() -> None:
     from dbgpt_lite.llm.manager import ModelFolder, ModelStatus
     from dbgpt_lite.messages import EngineInfo
@@ -306,7 +319,8 @@ def test_schemas_and_models_are_harmless() -> None:
     table = TableInfo(HOSTILE, (column,), (ForeignKey((HOSTILE,), HOSTILE, (HOSTILE,)),), HOSTILE)
     check_harmless(data_view.schema_tree(Schema((table,)), HOSTILE, HOSTILE, "en"))
     folder = ModelFolder(HOSTILE, HOSTILE, 10, ModelError("llm.no_folder", name=HOSTILE))
-    check_harmless(models_page.folder_list([folder, ModelFolder(HOSTILE, "llama", 10)], "nf4", "en"))
+    plans = {HOSTILE: {"none": small_plan(), "nf4": ModelError("llm.no_folder", name=HOSTILE)}}
+    check_harmless(models_page.folder_list([folder, ModelFolder(HOSTILE, "llama", 10)], "nf4", "en", plans))
     status = ModelStatus("loading", HOSTILE, ModelError("llm.no_folder", name=HOSTILE), 0.5)
     check_harmless(models_page.current_model(status, EngineInfo(HOSTILE, "local", 10), "en"))
 

@@ -1,0 +1,145 @@
+"""Devices that are there, or supposed; the driver's libraries by stand-ins that write as the real ones do."""
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from dbgpt_lite.errors import ConfigError
+from dbgpt_lite.llm.devices import all_devices, best_cpu_dtype, chosen, memory_bandwidth, usable_devices
+from dbgpt_lite.llm.forecast import cpu_dtype, described_dtype, number_type, supposed
+from dbgpt_lite.llm.gpus import DriverError, Gpu, driver_gpus
+from dbgpt_lite.llm.placement import DISK_FREE, Device
+from dbgpt_lite.llm.units import GIB
+
+UUIDS = [bytes(range(16)), bytes(range(16, 32))]
+NAMES = [b"NVIDIA H100 80GB HBM3", b"Tesla T4"]
+FREE = {
+    b"GPU-00010203-0405-0607-0809-0a0b0c0d0e0f": 79 * GIB,
+    b"GPU-10111213-1415-1617-1819-1a1b1c1d1e1f": 14 * GIB,
+}
+
+
+class Cuda:
+    """libcuda with two GPUs; `status` is what cuInit returns."""
+
+    def __init__(self, status: int = 0) -> None:
+        self._status = status
+
+    def cuInit(self, flags: int) -> int:
+        return self._status
+
+    def cuDeviceGetCount(self, count: Any) -> int:
+        count._obj.value = len(UUIDS)
+        return 0
+
+    def cuDeviceGet(self, device: Any, index: int) -> int:
+        device._obj.value = index
+        return 0
+
+    def cuDeviceGetName(self, name: Any, size: int, device: Any) -> int:
+        name.value = NAMES[device.value]
+        return 0
+
+    def cuDeviceGetUuid(self, uuid: Any, device: Any) -> int:
+        ctypes.memmove(uuid._obj.bytes, UUIDS[device.value], 16)
+        return 0
+
+
+class Nvml:
+    """libnvidia-ml, which lists the GPUs in another order and knows them by UUID."""
+
+    def __init__(self, status: int = 0) -> None:
+        self._status = status
+        self.closed = False
+
+    def nvmlInit_v2(self) -> int:
+        return self._status
+
+    def nvmlShutdown(self) -> int:
+        self.closed = True
+        return 0
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: bytes, handle: Any) -> int:
+        handle._obj.value = 1 + list(FREE).index(uuid)
+        return 0
+
+    def nvmlDeviceGetMemoryInfo(self, handle: Any, memory: Any) -> int:
+        memory._obj.free = list(FREE.values())[handle.value - 1]
+        return 0
+
+
+def libraries(cuda: Any, nvml: Any) -> Callable[[str], Any]:
+    def load(name: str) -> Any:
+        library = {"libcuda.so.1": cuda, "libnvidia-ml.so.1": nvml}[name]
+        if library is None:
+            raise OSError(name)
+        return library
+
+    return load
+
+
+def test_gpus_in_cudas_order_with_what_is_free() -> None:
+    nvml = Nvml()
+    assert driver_gpus(libraries(Cuda(), nvml)) == (Gpu("NVIDIA H100 80GB HBM3", 79 * GIB), Gpu("Tesla T4", 14 * GIB))
+    assert nvml.closed
+
+
+def test_no_driver_and_no_device_are_no_gpus() -> None:
+    assert driver_gpus(libraries(None, None)) == ()
+    assert driver_gpus(libraries(Cuda(100), Nvml())) == ()
+
+
+@pytest.mark.parametrize(("cuda", "nvml"), [(Cuda(), None), (Cuda(), Nvml(999)), (object(), Nvml())])
+def test_a_driver_that_cannot_say_is_an_error(cuda: Any, nvml: Any) -> None:
+    with pytest.raises(DriverError):
+        driver_gpus(libraries(cuda, nvml))
+
+
+def test_this_machine_has_memory_and_a_disk() -> None:
+    devices = {device.name: device for device in all_devices()}
+    assert devices["cpu"].free > 0
+    assert devices["disk"].free == DISK_FREE
+    assert 1e8 < memory_bandwidth() < 1e13
+
+
+def test_max_memory_caps_a_device() -> None:
+    assert usable_devices("cpu", {"cpu": "100MB"}) == (Device("cpu", 100_000_000),)
+
+
+ALL = (Device("cuda:0", 24 * GIB), Device("cuda:1", 12 * GIB), Device("cpu", 64 * GIB), Device("disk", DISK_FREE))
+
+
+def test_what_a_placement_may_use() -> None:
+    assert chosen("balanced", {"1": "8GiB", "cpu": "1TiB"}, ALL) == (ALL[0], Device("cuda:1", 8 * GIB), *ALL[2:])
+    assert chosen("cuda", {}, ALL) == (ALL[0],)
+    assert chosen("1", {}, ALL) == (ALL[1],)
+    assert chosen('{"": 1, "lm_head": "disk"}', {}, ALL) == ALL[1:]
+
+
+@pytest.mark.parametrize("wrong", ["cuda:77", "disk", "everywhere"])
+def test_unknown_device_is_named(wrong: str) -> None:
+    with pytest.raises(ConfigError, match=wrong):
+        chosen(wrong, {}, ALL)
+
+
+def test_cards_to_suppose() -> None:
+    assert supposed((), ALL) == ALL
+    made = supposed(("24GiB", "RTX 3060"), ALL)
+    assert [(device.name, device.model) for device in made] == [
+        ("cuda:0", ""), ("cuda:1", "RTX 3060"), ("cpu", ""), ("disk", ""),
+    ]  # fmt: skip
+
+
+def test_number_type_is_what_the_loader_takes() -> None:
+    config = {"torch_dtype": "float16"}
+    assert number_type(config, "float32", "none", ALL) == "float32"
+    assert number_type(config, "auto", "none", ALL) == "float16"
+    assert number_type({}, "auto", "none", ALL) == "bfloat16"
+    assert number_type(config, "auto", "nf4", ALL[2:]) == "bfloat16"
+
+
+def test_the_processors_words_agree_with_torch() -> None:
+    assert described_dtype() in (best_cpu_dtype(), None)
+    assert cpu_dtype() == best_cpu_dtype()

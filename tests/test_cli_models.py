@@ -1,0 +1,119 @@
+"""`python -m dbgpt_lite plan`: what it prints, in both languages and as JSON, and what it leaves alone."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dbgpt_lite.cli import main
+from dbgpt_lite.config import ROOT
+
+CHATGLM2 = {
+    "model_type": "chatglm",
+    "add_qkv_bias": True,
+    "ffn_hidden_size": 13696,
+    "hidden_size": 4096,
+    "kv_channels": 128,
+    "multi_query_attention": True,
+    "multi_query_group_num": 2,
+    "num_attention_heads": 32,
+    "num_layers": 28,
+    "padded_vocab_size": 65024,
+    "seq_length": 32768,
+    "torch_dtype": "float16",
+}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A models directory with one folder that holds a config.json and nothing else."""
+    for name in ("LLM_QUANTIZATION", "LLM_CONTEXT", "LLM_USERS", "LLM_DEVICE_MAP", "LLM_MAX_MEMORY", "LANGUAGE"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("MODELS_DIR", str(tmp_path))
+    made = tmp_path / "chatglm2-6b"
+    made.mkdir()
+    (made / "config.json").write_text(json.dumps(CHATGLM2))
+    return made
+
+
+def plan(*arguments: str) -> int:
+    return main(["plan", "chatglm2-6b", *arguments], lambda: 99)
+
+
+def test_a_card_that_holds_the_model(capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan("--gpu", "RTX 3090", "--context", "2048") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("chatglm2-6b: 6,243,584,000 parameters, float16, a window of 2,048 tokens")
+    assert lines[2].split() == ("Device Layers Weights GiB Cache GiB Working GiB CUDA GiB Total GiB Free GiB".split())
+    assert lines[3].split()[:5] == ["cuda:0", "RTX", "3090", "28", "11.6"]
+    assert lines[5].startswith("Fits: 12.6 of 23.5 GiB")
+    assert "tokens/s" in lines[6]
+
+
+def test_a_card_that_does_not_and_what_to_change(capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan("--gpu", "4GiB", "--device-map", "cuda:0") == 1
+    out = capsys.readouterr().out
+    assert "Does not fit" in out
+    assert "What would make it fit:" in out
+    assert "bandwidth of this card is not in the table" in out
+
+
+def test_chinese(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANGUAGE", "zh")
+    assert plan("--gpu", "8GiB", "--quantization", "nf4", "--context", "2048") == 0
+    assert "放得下" in capsys.readouterr().out
+
+
+def test_json_holds_every_device_and_remedy(capsys: pytest.CaptureFixture[str]) -> None:
+    code = plan(
+        "--gpu", "12GiB,12GiB", "--max-memory", "0=5GiB,1=5GiB,cpu=60GiB", "--context", "1024", "--users", "4", "--json"
+    )
+    found = json.loads(capsys.readouterr().out)
+    assert code == 0
+    assert found["verdict"] == "offload"
+    assert found["parameters"] == 6_243_584_000
+    assert [device["name"] for device in found["devices"]] == ["cuda:0", "cuda:1", "cpu"]
+    assert all(device["total"] <= device["free"] <= 60 * 2**30 for device in found["devices"])
+    assert sum(device["layers"] for device in found["devices"]) == 28
+    assert found["need"]["users"] == 4
+    assert found["need"]["cache"] == 4 * 1024 * 28 * 2 * 2 * 128 * 2
+    assert {"cuda:0", "cuda:1", "cpu"} == set(found["device_map"].values())
+    first = found["remedies"][0]
+    assert (first["kind"], first["numbers"]) == ("quantize", "int8")
+    assert "LLM_QUANTIZATION=int8" in first["text"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--gpu", "Voodoo 2"), "Voodoo 2"),
+        (("--max-memory", "20GiB"), "0=20GiB,cpu=60GiB"),
+        (("--max-memory", "0=much"), "much"),
+        (("--device-map", "cuda:9"), "cuda:9"),
+        (("--gpu", "24GiB", "--device-map", '{"model.layers": 0}'), "model.embed_tokens.weight"),
+    ],
+)
+def test_wrong_wishes_are_usage_errors(
+    arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert plan(*arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_path_and_a_config_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for given in (str(folder), str(folder / "config.json")):
+        assert main(["plan", given, "--gpu", "24GiB", "--context", "2048"], lambda: 99) == 0
+    assert main(["plan", "no-such-model"], lambda: 99) == 1
+    assert "no-such-model" in capsys.readouterr().err
+
+
+def test_no_heavy_library_is_imported(folder: Path) -> None:
+    code = (
+        "import sys; from dbgpt_lite.cli import main;"
+        f"main(['plan', {str(folder)!r}, '--gpu', '24GiB'], lambda: 99);"
+        "print(sorted({'torch', 'transformers', 'numpy', 'gradio', 'sqlalchemy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
