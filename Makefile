@@ -27,8 +27,9 @@ format: $(VENV)/.dev ## put the code in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(VENV)/.dev ## write .env.template and docs/settings.md anew
+docs: $(VENV)/.dev ## write .env.template, docs/settings.md and the tables of docs/models.md anew
 	$(BIN)/python tools/write_settings_docs.py
+	PYTHONPATH=. $(BIN)/python tools/write_model_docs.py
 
 system-test-packages:
 	@sh tools/install_test_packages.sh

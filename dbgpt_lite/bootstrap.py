@@ -299,6 +299,7 @@ def _load_options(settings: Settings) -> LoadOptions:
         max_memory=settings.llm_max_memory,
         context=settings.llm_context,
         users=settings.llm_users,
+        chat_format=settings.llm_chat_format,
         constrained=settings.sql_constrained,
         cache_dir=settings.data_dir / "model-cache",
     )

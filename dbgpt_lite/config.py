@@ -66,6 +66,11 @@ class Settings(BaseSettings):
         default_factory=dict,
         description="Memory to use per device, separated by spaces, e.g. 0:20GiB cpu:60GiB; empty: what is free.",
     )
+    llm_chat_format: str = Field(
+        "",
+        description="How a conversation is written for LLM_MODEL, e.g. guanaco or vicuna (docs/models.md lists them); "
+        "empty: as its folder, its tokenizer or its family says.",
+    )
     llm_context: int = Field(0, ge=0, description="Context window in tokens; 0: the model's own.")
     llm_users: int = Field(1, ge=1, description="Conversations at a time whose caches must fit in memory.")
     llm_idle_unload_min: int = Field(

@@ -1,6 +1,6 @@
 """Messages -> the prompt text of one model, in which nothing a person typed can pass for the template's own marks.
 
-The tokenizer's own chat template comes first; without one, a named format of families.CHAT_FORMATS is written.
+A named format of chat_formats.CHAT_FORMATS is written where one is chosen, else the tokenizer's own chat template.
 """
 
 import re
@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import Any, Protocol
 
 from dbgpt_lite.errors import ModelError
-from dbgpt_lite.llm.families import ChatFormat, chat_format
+from dbgpt_lite.llm.chat_formats import ChatFormat, chat_format
 from dbgpt_lite.messages import Message
 
 # Zero-width space: put inside a mark it stops the mark from being one, and a reader does not see it.
@@ -63,8 +63,11 @@ def system_into_user(messages: Sequence[Message]) -> list[Message]:
 def write_format(row: ChatFormat, messages: Sequence[Message]) -> str:
     """The prompt text of `messages` in a named format, ending where the answer begins."""
     system = "\n\n".join(message.content for message in messages if message.role == "system") or row.default_system
-    parts = [row.system.replace("{content}", system)] if system else []
+    framed = row.system.replace("{content}", system) if system else ""
     turns = [message for message in messages if message.role != "system"]
+    if row.inside and framed:
+        turns = system_into_user([Message("system", framed), *turns])
+    parts = [] if row.inside else [framed]
     if row.lone and [message.role for message in turns] == ["user"]:
         return "".join(parts) + row.lone.replace("{content}", turns[0].content)
     number = row.first_round - 1
@@ -77,15 +80,21 @@ def write_format(row: ChatFormat, messages: Sequence[Message]) -> str:
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """Renders conversations for one tokenizer. `format_name` counts only when the tokenizer brings no template."""
+    """Renders conversations for one tokenizer. `format_name` "": by its own template, and plainly if it has none.
+
+    `end_tokens`: tokens that end an answer of this model's family, whatever the template says.
+    """
 
     tokenizer: Tokenizer
-    format_name: str = "plain"
+    format_name: str = ""
+    end_tokens: tuple[str, ...] = ()
 
     @cached_property
     def row(self) -> ChatFormat | None:
         """The named format in use, None when the tokenizer's own template is."""
-        return None if self.tokenizer.chat_template else chat_format(self.format_name or "plain")
+        if self.format_name:
+            return chat_format(self.format_name)
+        return None if self.tokenizer.chat_template else chat_format("plain")
 
     @property
     def stop(self) -> tuple[str, ...]:
@@ -147,11 +156,13 @@ class ChatTemplate:
 
     @cached_property
     def end_ids(self) -> frozenset[int]:
-        """The special token that the template writes right after an answer: it ends one."""
+        """Tokens that end an answer: the special one that the template writes right after one, and the stops' own."""
+        names = {*self.stop, *self.end_tokens}
+        named = frozenset(index for index, token in self.tokenizer.added_tokens_decoder.items() if str(token) in names)
         if len(self._frames) != len(_PROBE) + 1:
-            return frozenset()
+            return named
         after = self.tokenizer(self._frames[3], add_special_tokens=False)["input_ids"]
-        return frozenset(after[:1]) & self._forbidden_ids
+        return named | frozenset(after[:1]) & self._forbidden_ids
 
     @cached_property
     def _frames(self) -> list[str]:

@@ -152,7 +152,7 @@ class ChatGLMTokenizer:
         return text
 
     def apply_chat_template(self, conversation: list[dict[str, str]], **options: Any) -> str:
-        """These tokenizers bring no template: see families.CHAT_FORMATS. Raises ValueError."""
+        """These tokenizers bring no template: see chat_formats.py. Raises ValueError."""
         raise ValueError("no chat template")
 
     def token_bytes(self) -> list[bytes]:

@@ -1,33 +1,87 @@
-"""TABLE of model facts. Two keys: architecture facts by config.json's ``model_type``, chat formats by name.
+"""TABLE of model facts by architecture: config.json's ``model_type``, but for ChatGLM, whose name says too little.
 
-Nothing here imports torch. A new architecture or chat format is a row.
+Nothing here imports torch. Chat formats are a table of their own: chat_formats.py. A new architecture is a row; one
+without a row gets the usual names and works with its tokenizer's own chat template. tests/llm/test_every_family.py
+runs every row on a real model of that architecture.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Any
 
-from dbgpt_lite.errors import ModelError
+from dbgpt_lite.llm.model_shape import Family, ModelShape, read_shape
+from dbgpt_lite.llm.renaming import architecture
 
+__all__ = ["FAMILIES", "Family", "ModelShape", "family", "shape"]
 
-@dataclass(frozen=True, slots=True)
-class Family:
-    """Where an architecture keeps its sizes in config.json, and which layers must stay whole on one device.
+_ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+_GATED = (*_ATTENTION, "gate_proj", "up_proj", "down_proj")
+_GLM_LINEAR = (*_ATTENTION, "gate_up_proj", "down_proj")
+_FUSED = ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h")
+_END_OF_TEXT = ("<|endoftext|>",)
 
-    Every `*_keys` is tried in order; the first one that config.json holds wins. `default_context` counts when
-    config.json does not name a window. `whole` are class names, as accelerate's ``no_split_module_classes``.
-    """
-
-    name: str
-    context_keys: tuple[str, ...] = ("max_position_embeddings",)
-    layers_keys: tuple[str, ...] = ("num_hidden_layers",)
-    heads_keys: tuple[str, ...] = ("num_attention_heads",)
-    kv_heads_keys: tuple[str, ...] = ("num_key_value_heads",)
-    hidden_keys: tuple[str, ...] = ("hidden_size",)
-    head_dim_keys: tuple[str, ...] = ("head_dim",)
-    default_context: int = 2048
-    whole: tuple[str, ...] = ()
-
-
+# Vicuna, Guanaco and Alpaca are Llamas whose config.json says no more than that. Without a template the one written is
+# Guanaco's, which the first Vicuna shares; which one it is can be told: see chat_choice.py.
+_LLAMA = Family(
+    "Llama",
+    whole=("LlamaDecoderLayer",),
+    lora=_GATED,
+    chat_format="guanaco",
+    end_tokens=("</s>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>"),
+)
+_MISTRAL = Family(
+    "Mistral",
+    default_context=131072,
+    absent={"num_key_value_heads": 8, "sliding_window": 4096},
+    whole=("MistralDecoderLayer",),
+    lora=_GATED,
+    chat_format="mistral",
+    end_tokens=("</s>",),
+)
+_QWEN2 = Family(
+    "Qwen2",
+    default_context=32768,
+    absent={"num_key_value_heads": 32, "sliding_window": 4096, "max_window_layers": 28},
+    window_switch="use_sliding_window",
+    window_from="max_window_layers",
+    whole=("Qwen2DecoderLayer",),
+    lora=_GATED,
+    chat_format="chatml",
+    end_tokens=("<|im_end|>", "<|endoftext|>"),
+)
+_GLM = Family(
+    "GLM",
+    default_context=131072,
+    absent={"num_key_value_heads": 2, "head_dim": 128},
+    whole=("GlmDecoderLayer",),
+    lora=_GLM_LINEAR,
+    chat_format="glm4",
+    end_tokens=("<|user|>", "<|observation|>", "<|endoftext|>"),
+)
+_GEMMA = Family(
+    "Gemma",
+    default_context=8192,
+    absent={"num_key_value_heads": 16, "head_dim": 256},
+    whole=("GemmaDecoderLayer",),
+    lora=_GATED,
+    chat_format="gemma",
+    end_tokens=("<end_of_turn>", "<eos>"),
+)
+_GEMMA3 = replace(
+    _GEMMA,
+    name="Gemma 3",
+    default_context=131072,
+    absent={
+        "num_hidden_layers": 26,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 256,
+        "hidden_size": 2304,
+        "sliding_window": 4096,
+    },
+    full_every=6,
+    whole=("Gemma3DecoderLayer",),
+)
 _GPT2 = Family(
     "GPT-2",
     context_keys=("n_positions",),
@@ -36,43 +90,127 @@ _GPT2 = Family(
     hidden_keys=("n_embd",),
     default_context=1024,
     whole=("GPT2Block",),
+    lora=("c_attn", "c_proj", "c_fc"),
+    end_tokens=_END_OF_TEXT,
 )
 
 FAMILIES: Mapping[str, Family] = {
-    "llama": Family("Llama", whole=("LlamaDecoderLayer",)),
-    "mistral": Family("Mistral", whole=("MistralDecoderLayer",)),
-    "mixtral": Family("Mixtral", whole=("MixtralDecoderLayer",)),
-    "qwen2": Family("Qwen2", whole=("Qwen2DecoderLayer",)),
-    "qwen2_moe": Family("Qwen2 MoE", whole=("Qwen2MoeDecoderLayer",)),
-    "qwen3": Family("Qwen3", whole=("Qwen3DecoderLayer",)),
-    "qwen3_moe": Family("Qwen3 MoE", whole=("Qwen3MoeDecoderLayer",)),
-    "glm": Family("GLM", whole=("GlmDecoderLayer",)),
-    "glm4": Family("GLM-4", whole=("Glm4DecoderLayer",)),
-    # ChatGLM-6B, ChatGLM2 and ChatGLM3 all call themselves so; see renaming.ARCHITECTURES.
-    "chatglm": Family(
-        "ChatGLM",
-        context_keys=("seq_length", "max_sequence_length"),
+    "llama": _LLAMA,
+    "mistral": _MISTRAL,
+    "mixtral": replace(
+        _MISTRAL,
+        name="Mixtral",
+        absent={"num_key_value_heads": 8},
+        whole=("MixtralDecoderLayer",),
+        lora=_ATTENTION,  # the experts are one tensor each, not linear layers
+    ),
+    "qwen2": _QWEN2,
+    "qwen2_moe": replace(
+        _QWEN2,
+        name="Qwen2 MoE",
+        absent={**_QWEN2.absent, "num_key_value_heads": 16},
+        whole=("Qwen2MoeDecoderLayer",),
+        lora=_ATTENTION,
+        keep=("lm_head", "shared_expert_gate"),  # one output: a scale a row would be most of it
+    ),
+    "qwen3": replace(_QWEN2, name="Qwen3", absent={**_QWEN2.absent, "head_dim": 128}, whole=("Qwen3DecoderLayer",)),
+    "qwen3_moe": replace(
+        _QWEN2,
+        name="Qwen3 MoE",
+        absent={"num_key_value_heads": 4, "sliding_window": 4096},
+        window_from="",
+        whole=("Qwen3MoeDecoderLayer",),
+        lora=_ATTENTION,
+    ),
+    "glm": _GLM,
+    "glm4": replace(_GLM, name="GLM-4", whole=("Glm4DecoderLayer",)),
+    # Both call themselves "chatglm"; the names are those of renaming.ARCHITECTURES.
+    "chatglm2": Family(
+        "ChatGLM2 and 3",
+        context_keys=("seq_length",),
         layers_keys=("num_layers",),
         kv_heads_keys=("multi_query_group_num",),
         head_dim_keys=("kv_channels",),
-        whole=("GlmDecoderLayer", "ChatGLMBlock"),
+        whole=("GlmDecoderLayer",),
+        lora=_GLM_LINEAR,
+        chat_format="chatglm2",
+        end_tokens=("</s>", "<|user|>", "<|observation|>"),
     ),
-    "gemma": Family("Gemma", whole=("GemmaDecoderLayer",)),
-    "gemma2": Family("Gemma 2", whole=("Gemma2DecoderLayer",)),
-    "gemma3_text": Family("Gemma 3", whole=("Gemma3DecoderLayer",)),
-    "phi": Family("Phi", whole=("PhiDecoderLayer",)),
-    "phi3": Family("Phi-3", whole=("Phi3DecoderLayer",)),
+    "chatglm": Family(
+        "ChatGLM",
+        context_keys=("max_sequence_length",),
+        layers_keys=("num_layers",),
+        whole=("ChatGLMBlock",),
+        lora=_FUSED,
+        chat_format="chatglm",
+        end_tokens=("<eop>",),
+    ),
+    "gemma": _GEMMA,
+    "gemma2": replace(
+        _GEMMA,
+        name="Gemma 2",
+        absent={"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "sliding_window": 4096},
+        full_every=2,
+        whole=("Gemma2DecoderLayer",),
+    ),
+    "gemma3_text": _GEMMA3,
+    "gemma3": _GEMMA3,
+    "phi": Family(
+        "Phi",
+        whole=("PhiDecoderLayer",),
+        lora=("q_proj", "k_proj", "v_proj", "dense", "fc1", "fc2"),
+        chat_format="phi",
+        end_tokens=_END_OF_TEXT,
+    ),
+    "phi3": Family(
+        "Phi-3",
+        default_context=4096,
+        whole=("Phi3DecoderLayer",),
+        lora=("qkv_proj", "o_proj", "gate_up_proj", "down_proj"),
+        chat_format="phi3",
+        end_tokens=("<|end|>", "<|user|>", "<|endoftext|>"),
+    ),
     "falcon": Family(
         "Falcon",
-        layers_keys=("num_hidden_layers", "n_layer"),
-        heads_keys=("num_attention_heads", "n_head"),
-        kv_heads_keys=("num_kv_heads", "n_head_kv"),
+        kv_heads_keys=("num_kv_heads",),
+        hidden_keys=("hidden_size", "n_embed"),
+        shared_heads=True,
         whole=("FalconDecoderLayer",),
+        lora=_FUSED,
+        chat_format="falcon",
+        end_tokens=_END_OF_TEXT,
     ),
-    "stablelm": Family("StableLM", whole=("StableLmDecoderLayer",)),
-    "starcoder2": Family("StarCoder2", whole=("Starcoder2DecoderLayer",)),
-    "opt": Family("OPT", whole=("OPTDecoderLayer",)),
-    "gpt_neox": Family("GPT-NeoX", whole=("GPTNeoXLayer",)),
+    "stablelm": Family(
+        "StableLM",
+        default_context=4096,
+        absent={"num_key_value_heads": 32},
+        whole=("StableLmDecoderLayer",),
+        lora=_GATED,
+        chat_format="stablelm",
+        end_tokens=_END_OF_TEXT,
+    ),
+    "starcoder2": Family(
+        "StarCoder2",
+        default_context=4096,
+        absent={"num_key_value_heads": 2},
+        whole=("Starcoder2DecoderLayer",),
+        lora=(*_ATTENTION, "c_fc", "c_proj"),
+        chat_format="starcoder2",
+        end_tokens=_END_OF_TEXT,
+    ),
+    "opt": Family(
+        "OPT",
+        whole=("OPTDecoderLayer",),
+        lora=("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"),
+        end_tokens=("</s>",),
+    ),
+    "gpt_neox": Family(
+        "GPT-NeoX",
+        whole=("GPTNeoXLayer",),
+        lora=_FUSED,
+        keep=("lm_head", "embed_out"),  # its name depends on the version of transformers
+        end_tokens=_END_OF_TEXT,
+    ),
     "bloom": Family(
         "BLOOM",
         context_keys=("seq_length",),
@@ -80,10 +218,18 @@ FAMILIES: Mapping[str, Family] = {
         heads_keys=("n_head", "num_attention_heads"),
         hidden_keys=("hidden_size", "n_embed"),
         whole=("BloomBlock",),
+        lora=_FUSED,
+        end_tokens=("</s>",),
     ),
     "gpt2": _GPT2,
-    "gptj": replace(_GPT2, name="GPT-J", whole=("GPTJBlock",)),
-    "gpt_bigcode": replace(_GPT2, name="StarCoder", whole=("GPTBigCodeBlock",)),
+    "gptj": replace(
+        _GPT2,
+        name="GPT-J",
+        default_context=2048,
+        whole=("GPTJBlock",),
+        lora=("q_proj", "k_proj", "v_proj", "out_proj", "fc_in", "fc_out"),
+    ),
+    "gpt_bigcode": replace(_GPT2, name="StarCoder", shared_heads=True, whole=("GPTBigCodeBlock",)),
     "mpt": Family(
         "MPT",
         context_keys=("max_seq_len",),
@@ -91,152 +237,20 @@ FAMILIES: Mapping[str, Family] = {
         heads_keys=("n_heads",),
         hidden_keys=("d_model",),
         whole=("MptBlock",),
+        lora=("Wqkv", "out_proj", "up_proj", "down_proj"),
+        chat_format="chatml",
+        end_tokens=_END_OF_TEXT,
     ),
 }
 
 
-def family(model_type: str) -> Family:
-    """The row of a ``model_type``; an unlisted one gets the usual key names and its own name."""
-    return FAMILIES.get(model_type) or Family(model_type)
+def family(config: Mapping[str, Any]) -> Family:
+    """The row of a config.json; an architecture without one gets the usual key names and its own name."""
+    own = architecture(config)
+    name = own.name if own else str(config.get("model_type", ""))
+    return FAMILIES.get(name) or Family(name)
 
 
-@dataclass(frozen=True, slots=True)
-class ModelShape:
-    """Sizes read from config.json: window in tokens, layers, heads, width."""
-
-    context_length: int
-    layers: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    hidden: int
-
-
-def shape(config: Mapping[str, object]) -> ModelShape:
-    """Sizes of a config.json; a size that it does not hold is 0, except the window and the heads' defaults."""
-    row = family(str(config.get("model_type", "")))
-    heads = _first(config, row.heads_keys)
-    hidden = _first(config, row.hidden_keys)
-    return ModelShape(
-        context_length=_first(config, row.context_keys) or row.default_context,
-        layers=_first(config, row.layers_keys),
-        heads=heads,
-        kv_heads=_kv_heads(config, row, heads),
-        head_dim=_first(config, row.head_dim_keys) or (hidden // heads if heads else 0),
-        hidden=hidden,
-    )
-
-
-def _kv_heads(config: Mapping[str, object], row: Family, heads: int) -> int:
-    if config.get("multi_query") and not config.get("new_decoder_architecture"):
-        return 1
-    if config.get("multi_query_attention") is False:
-        return heads
-    return _first(config, row.kv_heads_keys) or heads
-
-
-def _first(config: Mapping[str, object], keys: tuple[str, ...]) -> int:
-    values = (config.get(key) for key in keys)
-    return next((value for value in values if isinstance(value, int) and value > 0), 0)
-
-
-@dataclass(frozen=True, slots=True)
-class ChatFormat:
-    """How a conversation is written for a model whose tokenizer brings no template.
-
-    `system`, `user` and `assistant` frame one turn's ``{content}``; `opening` asks for the answer. `numbered` counts
-    question and answer as one round in ``{n}``, from `first_round`. `lone` is how a first question is written, in
-    place of `user` and `opening`. `default_system` is written when no system message is there.
-    """
-
-    system: str
-    user: str
-    assistant: str
-    opening: str
-    stop: tuple[str, ...]
-    default_system: str = ""
-    numbered: bool = False
-    first_round: int = 1
-    lone: str = ""
-
-
-CHAT_FORMATS: Mapping[str, ChatFormat] = {
-    # https://github.com/lm-sys/FastChat/blob/main/docs/vicuna_weights_version.md
-    "vicuna": ChatFormat(
-        system="{content} ",
-        user="USER: {content} ",
-        assistant="ASSISTANT: {content}</s>",
-        opening="ASSISTANT:",
-        stop=("USER:", "</s>"),
-        default_system="A chat between a curious user and an artificial intelligence assistant. "
-        "The assistant gives helpful, detailed, and polite answers to the user's questions.",
-    ),
-    # https://huggingface.co/timdettmers/guanaco-33b-merged
-    "guanaco": ChatFormat(
-        system="{content}\n",
-        user="### Human: {content}\n",
-        assistant="### Assistant: {content}\n",
-        opening="### Assistant:",
-        stop=("### Human:", "### Assistant:"),
-    ),
-    # https://github.com/tatsu-lab/stanford_alpaca#data-release
-    "alpaca": ChatFormat(
-        system="{content}\n\n",
-        user="### Instruction:\n{content}\n\n",
-        assistant="### Response:\n{content}\n\n",
-        opening="### Response:\n",
-        stop=("### Instruction:",),
-        default_system="Below is an instruction that describes a task. "
-        "Write a response that appropriately completes the request.",
-    ),
-    # https://github.com/openai/openai-python/blob/release-v0.28.1/chatml.md
-    "chatml": ChatFormat(
-        system="<|im_start|>system\n{content}<|im_end|>\n",
-        user="<|im_start|>user\n{content}<|im_end|>\n",
-        assistant="<|im_start|>assistant\n{content}<|im_end|>\n",
-        opening="<|im_start|>assistant\n",
-        stop=("<|im_end|>", "<|im_start|>"),
-    ),
-    # https://github.com/zai-org/ChatGLM2-6B (build_prompt of its modeling code)
-    "chatglm2": ChatFormat(
-        system="{content}\n\n",
-        user="[Round {n}]\n\n问：{content}\n\n",
-        assistant="答：{content}\n\n",
-        opening="答：",
-        stop=("[Round ", "\n问："),
-        numbered=True,
-    ),
-    # https://github.com/zai-org/ChatGLM-6B (chat of its modeling code)
-    "chatglm": ChatFormat(
-        system="{content}\n",
-        user="[Round {n}]\n问：{content}\n",
-        assistant="答：{content}\n",
-        opening="答：",
-        stop=("[Round ", "\n问："),
-        numbered=True,
-        first_round=0,
-        lone="{content}",
-    ),
-    # https://github.com/zai-org/ChatGLM3/blob/main/PROMPT_en.md
-    "chatglm3": ChatFormat(
-        system="<|system|>\n {content}",
-        user="<|user|>\n {content}",
-        assistant="<|assistant|>\n {content}",
-        opening="<|assistant|>",
-        stop=("<|user|>", "<|observation|>"),
-    ),
-    "plain": ChatFormat(
-        system="{content}\n\n",
-        user="User: {content}\n",
-        assistant="Assistant: {content}\n",
-        opening="Assistant:",
-        stop=("\nUser:", "\nAssistant:"),
-    ),
-}
-
-
-def chat_format(name: str) -> ChatFormat:
-    """The chat format `name`. Raises ModelError that lists the known ones."""
-    if name not in CHAT_FORMATS:
-        raise ModelError("llm.unknown_chat_format", name=name, known=", ".join(CHAT_FORMATS))
-    return CHAT_FORMATS[name]
+def shape(config: Mapping[str, Any]) -> ModelShape:
+    """Sizes of a config.json."""
+    return read_shape(config, family(config))

@@ -17,10 +17,12 @@ from dbgpt_lite.errors import Cancelled, ModelError, OutOfMemory, UserError
 from dbgpt_lite.llm import architecture, pretrained
 from dbgpt_lite.llm.adapter import Adapter, base_folder, read_adapter
 from dbgpt_lite.llm.assemble import Assembly, assemble
+from dbgpt_lite.llm.chat_choice import FormatClues, choose_format
 from dbgpt_lite.llm.chat_template import ChatTemplate, Tokenizer, can_constrain
-from dbgpt_lite.llm.checkpoint import TOKENIZER_FILES, Checkpoint, read_checkpoint, read_facts
+from dbgpt_lite.llm.checkpoint import TOKENIZER_FILES, Checkpoint, TaskFacts, read_checkpoint, read_facts
 from dbgpt_lite.llm.devices import best_cpu_dtype, device_words, usable_devices
 from dbgpt_lite.llm.engine import LocalEngine
+from dbgpt_lite.llm.families import family
 from dbgpt_lite.llm.loading import LoadState, Progress, ignore
 from dbgpt_lite.llm.matching import Match, match, wanted_of
 from dbgpt_lite.llm.placement import Device
@@ -39,7 +41,7 @@ class LoadOptions:
     """How to load. `dtype`: auto, float32, float16 or bfloat16. `context` 0: the model's own window.
 
     `constrained`: obey the grammar of a prompt that has one.
-    `max_memory`: {"0": "20GiB", "cpu": "60GiB"}. `chat_format`: used when neither tokenizer nor folder says.
+    `max_memory`: {"0": "20GiB", "cpu": "60GiB"}. `chat_format`: used when the folder does not say.
     `cache_dir`: where weights go that a plan keeps on disk; None: the system's place for temporary files.
     """
 
@@ -149,9 +151,17 @@ class Prepared:
             sql_dialect=facts.sql_dialect,
             constrained=constrained,
         )
-        implied = architecture.chat_format(self.checkpoint)
-        format_name = facts.chat_format or self.options.chat_format or implied or "plain"
-        return LocalEngine(model, self.tokenizer, ChatTemplate(self.tokenizer, format_name), info)
+        return LocalEngine(model, self.tokenizer, self._template(facts), info)
+
+    def _template(self, facts: TaskFacts) -> ChatTemplate:
+        row, tokenizer = family(self.checkpoint.config), self.tokenizer
+        clues = FormatClues(
+            implied=architecture.chat_format(self.checkpoint),
+            template=bool(tokenizer.chat_template),
+            tokens=frozenset(str(token) for token in tokenizer.added_tokens_decoder.values()),
+        )
+        choice = choose_format(facts.chat_format, self.options.chat_format, clues, row)
+        return ChatTemplate(tokenizer, choice.name, row.end_tokens)
 
 
 def _plan(checkpoint: Checkpoint, options: LoadOptions, freed: Mapping[str, int]) -> tuple[str, Plan]:

@@ -13,6 +13,7 @@ from typing import Literal
 
 from dbgpt_lite.errors import Busy, Cancelled, ModelError, UserError
 from dbgpt_lite.llm.adapter import base_folder, base_name, is_adapter, refuse_unsupported
+from dbgpt_lite.llm.chat_choice import FormatChoice, open_choice, remember_format
 from dbgpt_lite.llm.checkpoint import read_checkpoint, read_config
 from dbgpt_lite.llm.engine import Engine, LocalEngine
 from dbgpt_lite.llm.families import family
@@ -54,6 +55,7 @@ class ModelFolder:
     """A folder of the models directory. `problem` is None when it looks loadable; `tasks`: what it is for.
 
     `adapter_for`: the folder of the base model, when this one holds a LoRA adapter.
+    `chat_format`: how conversations are written for it; None when there is nothing to choose.
     """
 
     name: str
@@ -62,6 +64,7 @@ class ModelFolder:
     problem: UserError | None = None
     tasks: tuple[str, ...] = ()
     quantization: str = ""
+    chat_format: FormatChoice | None = None
     adapter_for: str = ""
 
 
@@ -123,10 +126,17 @@ class ModelManager:
         found = (entry for entry in sorted(self._models_dir.iterdir()) if not entry.name.startswith("."))
         return [describe(entry) for entry in found if entry.is_dir()]
 
-    def load(self, name: str, quantization: Quantization | None = None) -> None:
-        """Start loading a folder in the background; `status` tells how it goes. Raises Busy and ModelError."""
+    def load(self, name: str, quantization: Quantization | None = None, chat_format: str = "") -> None:
+        """Start loading a folder in the background; `status` tells how it goes. Raises Busy and ModelError.
+
+        A `chat_format` that someone chose for a folder whose files show none is remembered in the folder.
+        """
         folder = self._resolve(name)
-        options = replace(self._options, quantization=quantization) if quantization else self._options
+        options = replace(
+            self._options,
+            quantization=quantization or self._options.quantization,
+            chat_format=self._chosen_format(folder, chat_format),
+        )
         self._start(_Recipe(folder.name, lambda progress, freed: prepare(folder, options, progress, freed).load))
 
     def plan(self, name: str, quantization: str) -> Plan:
@@ -323,6 +333,19 @@ class ModelManager:
             raise ModelError("llm.bad_folder_name", name=name)
         return self._models_dir / name
 
+    def _chosen_format(self, folder: Path, wanted: str) -> str:
+        """The format to load a folder with where its dbgpt.json names none. LLM_CHAT_FORMAT is for LLM_MODEL alone."""
+        set_for = configured_folder(self._configured, self._models_dir) if self._configured else None
+        setting = self._options.chat_format if set_for and set_for.resolve() == folder.resolve() else ""
+        choice = describe(folder).chat_format if wanted else None
+        if choice is None or choice.name == wanted:
+            return setting
+        try:
+            remember_format(folder, wanted)
+        except OSError as error:
+            log.warning("the chat format of %s is not remembered: %s", folder.name, error.strerror)
+        return wanted
+
     def _names(self) -> Sequence[str]:
         return (
             [entry.name for entry in self._models_dir.iterdir() if entry.is_dir()] if self._models_dir.is_dir() else []
@@ -352,10 +375,11 @@ def describe(folder: Path) -> ModelFolder:
     own = 0 if base == folder else sum(file.stat().st_size for file in folder.glob("adapter_model.*"))
     return ModelFolder(
         folder.name,
-        family(checkpoint.model_type).name,
+        family(checkpoint.config).name,
         checkpoint.file_bytes + own,
         tasks=checkpoint.facts.tasks,
         quantization=stored,
+        chat_format=open_choice(folder, checkpoint),
         adapter_for=adapter_for if base != folder else "",
     )
 
@@ -372,6 +396,6 @@ def _bare(error: Exception, name: str) -> Exception:
 
 def _family_name(folder: Path) -> str:
     try:
-        return family(str(read_config(folder)["model_type"])).name
+        return family(read_config(folder)).name
     except UserError:
         return ""

@@ -8,6 +8,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from dbgpt_lite.errors import UserError
+from dbgpt_lite.llm.chat_formats import CHAT_FORMATS
 from dbgpt_lite.messages import EngineInfo
 from dbgpt_lite.texts import Language, text
 from dbgpt_lite.ui.bridge import Bridge, fact, telling
@@ -77,7 +78,7 @@ class ModelsPage:
     def _load(self, event: gr.EventData, request: gr.Request) -> tuple[Markup, Markup]:
         quantization = fact(event, "quantization")
         wanted: Any = quantization if quantization in QUANTIZATIONS else "none"
-        self._services.models.load(fact(event, "name"), wanted)
+        self._services.models.load(fact(event, "name"), wanted, fact(event, "chat_format"))
         return self._status(request)
 
     def _cancel_load(self, request: gr.Request) -> tuple[Markup, Markup]:
@@ -170,12 +171,30 @@ def _folder(folder: "ModelFolder", options: Markup, fit: Markup, language: Langu
         action = Markup('<em class="tag">{}</em>').format(say("sql_only", language))
     elif folder.problem is None:
         action = Markup(
-            '<select name="quantization" aria-label="{}">{}</select>'
+            '{}<select name="quantization" aria-label="{}">{}</select>'
             '<button type="button" class="button plain" data-action="load_model" data-name="{}">{}</button>'
-        ).format(say("quantization", language), options, folder.name, say("load", language))
+        ).format(_formats(folder, language), say("quantization", language), options, folder.name, say("load", language))
     problem = error_box(folder.problem.render(language)) if folder.problem else Markup("")
     return Markup('<li class="model" data-name="{}">{}<div><b>{}</b><span>{}</span></div>{}{}{}</li>').format(
         folder.name, icon("chip"), folder.name, facts, action, fit, problem
+    )
+
+
+def _formats(folder: "ModelFolder", language: Language) -> Markup:
+    """The chat formats to choose from, for a model whose files show none."""
+    if folder.chat_format is None:
+        return Markup("")
+    options = Markup("").join(
+        Markup('<option value="{}"{}>{}</option>').format(
+            name,
+            Markup(" selected") if name == folder.chat_format.name else "",
+            say("chat_format_option", language, name=name),
+        )
+        for name in CHAT_FORMATS
+    )
+    hint = "" if folder.chat_format.known else say("chat_format_unsure", language)
+    return Markup('<select name="chat_format" aria-label="{}" title="{}">{}</select>').format(
+        say("chat_format", language), hint, options
     )
 
 

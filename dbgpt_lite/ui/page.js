@@ -344,8 +344,7 @@
     const { action, confirm, prompt, ok, fields, with: taken, ...facts } = button.dataset;
     if (taken) facts.sql = held(taken).trim();
     if (taken && !facts.sql) return;
-    const select = button.parentElement.querySelector("select[name]");
-    if (select) facts[select.name] = select.value;
+    for (const select of button.parentElement.querySelectorAll("select[name]")) facts[select.name] = select.value;
     if (action === "ask" && !mayAsk()) return;
     if (confirm && !(await dialog({ title: confirm, ok, danger: /^(delete|empty)/.test(action) }))) return;
     if (prompt) {

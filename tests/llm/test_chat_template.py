@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dbgpt_lite.llm.chat_formats import CHAT_FORMATS
 from dbgpt_lite.llm.chat_template import BREAK, ChatTemplate, merge_turns, system_into_user, write_format
-from dbgpt_lite.llm.families import CHAT_FORMATS
 from dbgpt_lite.messages import Message
 from tests.llm.tiny_models import CHATML, make_tokenizer
 
@@ -21,11 +21,29 @@ TALK = [
 EXPECTED = {
     "vicuna": "Be brief. USER: Hello ASSISTANT: Hi.</s>USER: 名字？ ASSISTANT:",
     "guanaco": "Be brief.\n### Human: Hello\n### Assistant: Hi.\n### Human: 名字？\n### Assistant:",
-    "alpaca": "Be brief.\n\n### Instruction:\nHello\n\n### Response:\nHi.\n\n"
-    "### Instruction:\n名字？\n\n### Response:\n",
+    "alpaca": "Be brief.\n\n### Instruction:\nHello\n\n### Response:Hi.\n\n### Instruction:\n名字？\n\n### Response:",
+    "llama2": "[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nHello [/INST] Hi. </s><s>[INST] 名字？ [/INST]",
+    "llama3": "<|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|>"
+    "<|start_header_id|>user<|end_header_id|>\n\nHello<|eot_id|>"
+    "<|start_header_id|>assistant<|end_header_id|>\n\nHi.<|eot_id|>"
+    "<|start_header_id|>user<|end_header_id|>\n\n名字？<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
     "chatml": "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHello<|im_end|>\n"
     "<|im_start|>assistant\nHi.<|im_end|>\n<|im_start|>user\n名字？<|im_end|>\n<|im_start|>assistant\n",
     "chatglm2": "Be brief.\n\n[Round 1]\n\n问：Hello\n\n答：Hi.\n\n[Round 2]\n\n问：名字？\n\n答：",
+    "glm4": "<|system|>\nBe brief.<|user|>\nHello<|assistant|>\nHi.<|user|>\n名字？<|assistant|>\n",
+    "mistral": "[INST] Be brief.\n\nHello [/INST] Hi.</s>[INST] 名字？ [/INST]",
+    "gemma": "<start_of_turn>user\nBe brief.\n\nHello<end_of_turn>\n<start_of_turn>model\nHi.<end_of_turn>\n"
+    "<start_of_turn>user\n名字？<end_of_turn>\n<start_of_turn>model\n",
+    "phi3": "<|system|>\nBe brief.<|end|>\n<|user|>\nHello<|end|>\n<|assistant|>\nHi.<|end|>\n"
+    "<|user|>\n名字？<|end|>\n<|assistant|>\n",
+    "phi": "Be brief.\n\nInstruct: Hello\nOutput: Hi.\nInstruct: 名字？\nOutput:",
+    "falcon": "Be brief.\n\nUser: Hello\n\nAssistant: Hi.\n\nUser: 名字？\n\nAssistant:",
+    "stablelm": "<|system|>\nBe brief.<|endoftext|>\n<|user|>\nHello<|endoftext|>\n<|assistant|>\nHi.<|endoftext|>\n"
+    "<|user|>\n名字？<|endoftext|>\n<|assistant|>\n",
+    "starcoder2": "Be brief.\n\n### Instruction\nHello\n\n### Response\nHi.<|endoftext|>"
+    "### Instruction\n名字？\n\n### Response\n",
+    "openassistant": "<|system|>Be brief.<|endoftext|><|prompter|>Hello<|endoftext|><|assistant|>Hi.<|endoftext|>"
+    "<|prompter|>名字？<|endoftext|><|assistant|>",
     "chatglm": "Be brief.\n[Round 0]\n问：Hello\n答：Hi.\n[Round 1]\n问：名字？\n答：",
     "chatglm3": "<|system|>\n Be brief.<|user|>\n Hello<|assistant|>\n Hi.<|user|>\n 名字？<|assistant|>",
     "plain": "Be brief.\n\nUser: Hello\nAssistant: Hi.\nUser: 名字？\nAssistant:",

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from dbgpt_lite.errors import Cancelled, ModelError, OutOfMemory
+from dbgpt_lite.llm.chat_formats import CHAT_FORMATS
 from dbgpt_lite.llm.loader import LoadOptions, load, prepare
 from dbgpt_lite.messages import Sampling
 from tests.llm.tiny_models import answer_of, ask, make_model, make_tokenizer, pack_int4
@@ -298,7 +299,7 @@ def test_task_facts_and_chat_format(tiny: Path, copy_of: Copy) -> None:
         "sql_starter",
         "sqlite",
     )
-    assert engine._template.row is None
+    assert engine._template.row is CHAT_FORMATS["guanaco"]
 
     make_tokenizer(folder, chat_template=None)
     for file in folder.glob("chat_template*"):

@@ -231,7 +231,7 @@ class FakeModels:
         devices = (Device("cuda:0", 24 * GIB, "NVIDIA GeForce RTX 3090"), Device("cpu", 64 * GIB, bandwidth=2e10))
         return plan(checkpoint, dtype="float16", quantization=quantization, context=0, devices=devices)
 
-    def load(self, name: str, quantization: str | None = None) -> None:
+    def load(self, name: str, quantization: str | None = None, chat_format: str = "") -> None:
         self._status = ModelStatus("loading", name)
 
     def cancel(self) -> None:

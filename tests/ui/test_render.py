@@ -311,9 +311,11 @@ def small_plan() -> Any:
 
 
 def test_schemas_and_models_are_harmless() -> None:
+    from dbgpt_lite.llm.chat_choice import FormatChoice
     from dbgpt_lite.llm.manager import ModelFolder, ModelStatus
     from dbgpt_lite.messages import EngineInfo
     from dbgpt_lite.sql.schema import ColumnInfo, ForeignKey, Schema, TableInfo
+    from dbgpt_lite.ui.i18n import say
 
     column = ColumnInfo(HOSTILE, HOSTILE, True, HOSTILE)
     table = TableInfo(HOSTILE, (column,), (ForeignKey((HOSTILE,), HOSTILE, (HOSTILE,)),), HOSTILE)
@@ -321,6 +323,14 @@ def test_schemas_and_models_are_harmless() -> None:
     folder = ModelFolder(HOSTILE, HOSTILE, 10, ModelError("llm.no_folder", name=HOSTILE))
     plans = {HOSTILE: {"none": small_plan(), "nf4": ModelError("llm.no_folder", name=HOSTILE)}}
     check_harmless(models_page.folder_list([folder, ModelFolder(HOSTILE, "llama", 10)], "nf4", "en", plans))
+    told = ModelFolder("one", "llama", 10, chat_format=FormatChoice("vicuna", "folder"))
+    guessed = ModelFolder(HOSTILE, "llama", 10, chat_format=FormatChoice(HOSTILE, "family"))
+    page = models_page.folder_list([told, guessed], "nf4", "zh")
+    check_harmless(page)
+    assert page.count('<select name="chat_format"') == 2
+    assert page.count('<option value="vicuna" selected>') == 1
+    assert 'title=""' in page
+    assert say("chat_format_unsure", "zh") in page
     status = ModelStatus("loading", HOSTILE, ModelError("llm.no_folder", name=HOSTILE), 0.5)
     check_harmless(models_page.current_model(status, EngineInfo(HOSTILE, "local", 10), "en"))
 
