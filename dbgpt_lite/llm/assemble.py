@@ -135,7 +135,7 @@ def _computes(name: str, device_map: Mapping[str, str]) -> str:
 
 
 def _dispatch(model: Any, device_map: Mapping[str, str], store: OffloadStore) -> Any:
-    """Let accelerate carry the activations between devices, and the weights of what is offloaded to where it computes."""
+    """Let accelerate carry activations between devices, and offloaded weights to where they are computed with."""
     devices = set(device_map.values())
     if len(devices) == 1 and devices != {"disk"}:
         return model

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from traceback import clear_frames
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dbgpt_lite.errors import Cancelled, ModelError, OutOfMemory, TooLarge
@@ -221,6 +222,8 @@ class LocalEngine:
         try:
             yield
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            # The activations of the failed pass live as long as its frames, and those as long as the error is shown.
+            clear_frames(error.__traceback__)
             self._runner.forget()
             if not _is_memory(error):
                 log.warning("generation failed: %s", type(error).__name__, exc_info=error)

@@ -46,7 +46,7 @@ class OffloadStore:
         from accelerate.utils import offload_weight
 
         if self._folder is None:
-            self._folder = _new_folder(self._cache)
+            self._folder = new_folder(self._cache)
         value = tensor.to(self._dtype) if tensor.is_floating_point() else tensor
         offload_weight(value.contiguous(), name, str(self._folder), self.index)
 
@@ -71,7 +71,7 @@ class OffloadStore:
     def remove_with(self, owner: object) -> None:
         """Delete the folder once `owner` is gone, at the latest when the process ends."""
         if self._folder:
-            weakref.finalize(owner, shutil.rmtree, self._folder, ignore_errors=True)
+            remove_with(owner, self._folder)
 
     def remove(self) -> None:
         """Delete the folder now."""
@@ -79,7 +79,12 @@ class OffloadStore:
             shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def _new_folder(cache: Path | None) -> Path:
+def remove_with(owner: object, folder: Path) -> None:
+    """Delete a folder once `owner` is gone, at the latest when the process ends."""
+    weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)
+
+
+def new_folder(cache: Path | None) -> Path:
     """A folder named after this process; those of processes that are gone are removed."""
     import psutil
 

@@ -9,16 +9,15 @@ from typing import Any
 
 from dbgpt_lite.errors import Cancelled, ModelError
 from dbgpt_lite.llm.loading import LoadState, Progress
+from dbgpt_lite.llm.offload_store import new_folder, remove_with
 from dbgpt_lite.llm.quantize import Quantization, bitsandbytes_config
 
 
 def rebuilds(model: Any) -> bool:
-    """Whether transformers renames or joins tensors of this model while it loads them; it keeps that by class and by
-    ``model_type``."""
-    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+    """Whether transformers renames or joins tensors of this model while it loads them."""
+    from transformers.conversion_mapping import get_model_conversion_mapping
 
-    names = (type(model).__name__, str(model.config.model_type))
-    return any(get_checkpoint_conversion_mapping(name) for name in names)
+    return bool(get_model_conversion_mapping(model, add_legacy=False))
 
 
 def from_pretrained(
@@ -39,6 +38,7 @@ def from_pretrained(
     given = bitsandbytes_config(quantization)
     if quantization != "none" and given is None:
         raise ModelError("llm.cannot_quantize", name=folder.name, quantization=quantization)
+    disk = new_folder(cache) if "disk" in device_map.values() else None
     with _load_progress(progress, cancel):
         model, report = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -49,11 +49,13 @@ def from_pretrained(
             weights_only=True,
             dtype=dtype,
             device_map=dict(device_map),
-            offload_folder=str(cache) if cache else None,
+            offload_folder=str(disk) if disk else None,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
             **({"quantization_config": given} if given else {}),
         )
+    if disk:
+        remove_with(model, disk)
     _refuse_incomplete(folder.name, report["missing_keys"], report["mismatched_keys"])
     return model.eval()
 

@@ -2,6 +2,7 @@
 
 import threading
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,26 @@ def test_failure_while_answering_leaves_the_engine_usable(
     assert answer_of(engine.stream(ask("fox"), GREEDY, never))[0] == good
 
 
+def test_memory_of_a_failed_answer_is_free_while_the_error_is_shown(engine: Any, never: threading.Event) -> None:
+    import torch
+
+    held: list[weakref.ref[Any]] = []
+
+    def fail(*_: Any) -> None:
+        activations = torch.ones(1000)
+        held.append(weakref.ref(activations))
+        raise torch.OutOfMemoryError(f"CUDA out of memory. Tried to allocate {len(activations)} GiB")
+
+    good, _ = answer_of(engine.stream(ask("fox"), GREEDY, never))
+    hook = engine._runner._model.model.layers[2].register_forward_hook(fail)
+    with pytest.raises(OutOfMemory, match="smaller LLM_CONTEXT") as caught:
+        list(engine.stream(ask("fox and dog"), GREEDY, never))
+    hook.remove()
+    assert held[0]() is None
+    assert caught.value.__cause__ is not None
+    assert answer_of(engine.stream(ask("fox"), GREEDY, never))[0] == good
+
+
 def test_no_inference_mode_leaks_into_the_consumer(engine: Any, never: threading.Event) -> None:
     import torch
 
@@ -212,7 +233,7 @@ def test_load_stream_stop(
     tiny: Path, never: threading.Event, options: LoadOptions, capfd: pytest.CaptureFixture[str]
 ) -> None:
     seen: list[tuple[str, float]] = []
-    engine = load(tiny, options, lambda stage, share: seen.append((stage, share)))
+    engine = load(tiny, options, lambda state: seen.append((state.stage, state.share)))
     text, usage = answer_of(engine.stream(ask("The quick"), Sampling(0, 1, 12), never))
     cancel = threading.Event()
     stream = engine.stream(ask("The quick"), Sampling(0, 1, 300), cancel)

@@ -1,15 +1,16 @@
 """Every way a folder can be wrong ends in a sentence that says what to do, before anything runs."""
 
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dbgpt_lite.errors import ModelError, OutOfMemory
+from dbgpt_lite.errors import Cancelled, ModelError, OutOfMemory
 from dbgpt_lite.llm.chat_formats import CHAT_FORMATS
-from dbgpt_lite.llm.loader import LoadOptions, load
+from dbgpt_lite.llm.loader import LoadOptions, load, prepare
 from dbgpt_lite.messages import Sampling
 from tests.llm.tiny_models import answer_of, ask, make_model, make_tokenizer, pack_int4
 
@@ -103,6 +104,72 @@ def test_damaged_tokenizer(copy_of: Copy) -> None:
     folder = copy_of()
     (folder / "tokenizer.json").write_text('{"version": "1.0"}')
     refused(folder, "could not be loaded")
+
+
+def make_experts(folder: Path) -> None:
+    """A mixture whose experts lie one by one on disk and are computed together."""
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    sizes = {"vocab_size": 512, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512}
+    MixtralForCausalLM(MixtralConfig(**sizes, **heads, num_local_experts=4)).save_pretrained(folder)
+    make_tokenizer(folder)
+
+
+def test_experts_are_joined_by_transformers(tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    folder = tmp_path / "mixture"
+    make_experts(folder)
+    seen: list[str] = []
+    model = load(folder, CPU, lambda state: seen.append(state.stage))._runner._model
+    assert set(seen) == {"checking", "loading", "ready"}
+    other = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    ids = torch.tensor([[5, 9, 301]])
+    with torch.no_grad():
+        assert torch.equal(model(input_ids=ids).logits, other(input_ids=ids).logits)
+    with pytest.raises(Cancelled):
+        load(folder, CPU, cancel=_set())
+    with pytest.raises(ModelError, match="quantization int4"):
+        load(folder, LoadOptions(quantization="int4", device_map="cpu"))
+
+
+def _set() -> threading.Event:
+    event = threading.Event()
+    event.set()
+    return event
+
+
+def test_cancelled_before_a_weight_is_read(tiny: Path) -> None:
+    with pytest.raises(Cancelled):
+        load(tiny, CPU, cancel=_set())
+
+
+def test_tensors_that_config_json_does_not_describe(copy_of: Copy) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = copy_of()
+    weights = {name: tensor for shard in shards(folder) for name, tensor in load_file(shard).items()}
+    for file in folder.glob("model*"):
+        file.unlink()
+    norm = weights["model.norm.weight"]
+    more = {"model.layers.0.self_attn.rotary_emb.inv_freq": norm[:8].clone(), "v_head.weight": norm.clone()}
+    save_file(weights | more, folder / "model.safetensors")
+    refused(folder, r"hold 1 tensors that its config\.json does not describe: v_head\.weight")
+
+
+def test_refusals_of_names_and_shapes_come_before_anything_is_read(copy_of: Copy) -> None:
+    for changes in ({"num_hidden_layers": 4}, {"intermediate_size": 96}, {"num_hidden_layers": 2}):
+        folder = copy_of(f"copy{len(str(changes))}{next(iter(changes.values()))}", **changes)
+        with pytest.raises(ModelError):
+            prepare(folder, CPU)
+
+
+def test_generation_config_names_the_tokens_that_end_an_answer(copy_of: Copy) -> None:
+    folder = copy_of()
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 77]}))
+    assert {2, 77} <= load(folder, CPU)._end
 
 
 EVIL = "from pathlib import Path\nPath(__file__).with_name('ran').touch()\nclass Any: pass\n"

@@ -1,5 +1,6 @@
 """Loading in the background, and the fallback whenever there is no model."""
 
+import gc
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -8,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from dbgpt_lite.errors import Busy, ModelError
+from dbgpt_lite.errors import Busy, Cancelled, ModelError, OutOfMemory
 from dbgpt_lite.llm.engine import Engine
+from dbgpt_lite.llm.filler import Filler
 from dbgpt_lite.llm.lazy import lazy_engine
 from dbgpt_lite.llm.loader import LoadOptions, load
-from dbgpt_lite.llm.manager import ModelManager
+from dbgpt_lite.llm.manager import ModelManager, ModelStatus
 from dbgpt_lite.messages import EngineInfo, Message, Prompt, Sampling, Usage
 from tests.llm.fake_server import FakeServer
 from tests.llm.tiny_models import answer_of, ask
@@ -87,6 +89,209 @@ def test_failed_load_keeps_the_fallback_and_says_why(tiny: Path, copy_of: Callab
     assert "model-00001" in str(status.detail)
     assert "请重新下载" in status.detail.render("zh")
     assert manager.engine.info.name == "canned"
+
+
+def loaded(manager: ModelManager, name: str = "tiny-llama") -> None:
+    manager.load(name)
+    assert manager.wait().state == "ready"
+
+
+def test_what_the_checks_refuse_leaves_the_old_model_in_place(copy_of: Callable[..., Path]) -> None:
+    good, bad = copy_of("good"), copy_of("bad", num_hidden_layers=5)
+    manager = ModelManager(good.parent, Canned(), OPTIONS)
+    loaded(manager, "good")
+    engine = manager.engine
+    for name in (bad.name, "good"):
+        manager.load(name, "none" if name == "bad" else None)
+        status = manager.wait()
+        if name == "bad":
+            assert (status.state, status.name, status.kept) == ("failed", "bad", "good")
+            assert manager.engine is engine
+            assert "layers.3." in str(status.detail)
+    manager.close()
+
+
+class Breaks:
+    """Makes reading fail after some tensors; `error` is raised then."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, error: Callable[[], BaseException], times: int = 1) -> None:
+        self.left = times
+        self.error = error
+        put = Filler.put
+
+        def failing(filler: Any, name: str, tensor: Any, device: str) -> None:
+            if self.left and name == "model.norm.weight":
+                self.left -= 1
+                raise self.error()
+            put(filler, name, tensor, device)
+
+        monkeypatch.setattr(Filler, "put", failing)
+
+
+def test_out_of_memory_while_loading_brings_the_old_model_back(
+    copy_of: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, never: threading.Event
+) -> None:
+    import torch
+
+    manager = ModelManager(copy_of("old").parent, Canned(), OPTIONS)
+    copy_of("new")
+    loaded(manager, "old")
+    before = answer_of(manager.engine.stream(ask("fox"), SHORT, never))[0]
+    Breaks(monkeypatch, lambda: torch.OutOfMemoryError("CUDA out of memory"))
+    manager.load("new")
+    status = manager.wait()
+    assert (status.state, status.name, status.kept) == ("failed", "new", "old")
+    assert isinstance(status.detail, OutOfMemory)
+    assert status.detail.__traceback__ is None
+    assert answer_of(manager.engine.stream(ask("fox"), SHORT, never))[0] == before
+    loaded(manager, "new")
+    manager.close()
+
+
+def test_builtin_answers_when_the_old_model_does_not_come_back(
+    copy_of: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = ModelManager(copy_of("old").parent, Canned(), OPTIONS)
+    copy_of("new")
+    loaded(manager, "old")
+    Breaks(monkeypatch, MemoryError, times=2)
+    manager.load("new")
+    status = manager.wait()
+    assert (status.state, status.name, status.kept) == ("failed", "new", "")
+    assert manager.engine.info.name == "canned"
+
+
+def test_cancel_brings_the_old_model_back(copy_of: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    manager = ModelManager(copy_of("old").parent, Canned(), OPTIONS)
+    copy_of("new")
+
+    def cancelled() -> BaseException:
+        manager.cancel()
+        return Cancelled()
+
+    Breaks(monkeypatch, cancelled)
+    manager.load("new")
+    assert manager.wait() == ModelStatus("builtin")
+    loaded(manager, "old")
+    Breaks(monkeypatch, cancelled)
+    manager.load("new")
+    status = manager.wait()
+    assert (status.state, status.name, status.detail) == ("ready", "old", None)
+    assert manager.engine.info.name == "old"
+    manager.close()
+
+
+def test_close_stops_a_load(copy_of: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    manager = ModelManager(copy_of("old").parent, Canned(), OPTIONS)
+    reached, go_on = threading.Event(), threading.Event()
+
+    def wait() -> BaseException:
+        reached.set()
+        go_on.wait(10)
+        return Cancelled()
+
+    Breaks(monkeypatch, wait)
+    manager.load("old")
+    assert reached.wait(10)
+    threading.Timer(0.05, go_on.set).start()
+    manager.close()
+    assert manager.engine.info.name == "canned"
+    assert not [thread for thread in threading.enumerate() if thread.name in ("model-load", "model-idle")]
+
+
+def test_status_carries_bytes_and_rate(manager: ModelManager, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[ModelStatus] = []
+    report = ModelManager._report
+
+    def spy(one: ModelManager, name: str, state: Any) -> None:
+        report(one, name, state)
+        seen.append(one.status)
+
+    monkeypatch.setattr(ModelManager, "_report", spy)
+    told: list[ModelStatus] = []
+    manager.load("tiny-llama")
+    manager.wait(watch=told.append)
+    last = seen[-2]
+    assert last.total == last.done > 100_000
+    assert last.rate > 0
+    assert told[-1].state == "ready"
+
+
+def test_unloaded_when_nobody_asks_and_loaded_by_the_next_question(tiny: Path, never: threading.Event) -> None:
+    others = len(weights())
+    manager = ModelManager(tiny.parent, Canned(), OPTIONS, idle_unload_s=0.2)
+    loaded(manager)
+    before = answer_of(manager.engine.stream(ask("fox"), SHORT, never))[0]
+    deadline = time.monotonic() + 20
+    while manager.status.state != "asleep" and time.monotonic() < deadline:
+        time.sleep(0.02)
+    sleeping = manager.engine
+    assert (manager.status.state, sleeping.info.name, sleeping.info.kind) == ("asleep", "tiny-llama", "local")
+    assert len(weights()) == others
+    assert answer_of(sleeping.stream(ask("fox"), SHORT, never))[0] == before
+    assert manager.engine is not sleeping
+    while manager.status.state != "asleep" and time.monotonic() < deadline:
+        time.sleep(0.02)
+    sleeping = manager.engine
+    manager.unload()
+    assert manager.status.state == "builtin"
+    with pytest.raises(ModelError, match="unloaded"):
+        sleeping.count_text("x")
+    manager.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "model-idle"]
+
+
+def test_asleep_stays_asleep_when_another_load_fails(copy_of: Callable[..., Path], never: threading.Event) -> None:
+    manager = ModelManager(copy_of("old").parent, Canned(), OPTIONS, idle_unload_s=0.1)
+    copy_of("bad", num_hidden_layers=5)
+    loaded(manager, "old")
+    deadline = time.monotonic() + 20
+    while manager.status.state != "asleep" and time.monotonic() < deadline:
+        time.sleep(0.02)
+    manager.load("bad")
+    assert manager.wait().kept == "old"
+    assert answer_of(manager.engine.stream(ask("fox"), SHORT, never))[1].completion_tokens
+    manager.close()
+
+
+def test_a_sleeper_that_cannot_wake_says_why(copy_of: Callable[..., Path], never: threading.Event) -> None:
+    folder = copy_of("old")
+    manager = ModelManager(folder.parent, Canned(), OPTIONS, idle_unload_s=0.1)
+    loaded(manager, "old")
+    deadline = time.monotonic() + 20
+    while manager.status.state != "asleep" and time.monotonic() < deadline:
+        time.sleep(0.02)
+    (folder / "config.json").unlink()
+    with pytest.raises(ModelError, match=r"config\.json"):
+        list(manager.engine.stream(ask("fox"), SHORT, never))
+    assert (manager.status.state, manager.engine.info.name) == ("failed", "canned")
+    manager.close()
+
+
+def weights() -> list[tuple[int, ...]]:
+    """Shapes of the live matrices of this size of model, wherever they are referenced."""
+    import torch
+
+    gc.collect()
+    return [tuple(o.shape) for o in gc.get_objects() if type(o) is torch.nn.Parameter and o.shape == (128, 64)]
+
+
+def test_twenty_cycles_leave_nothing_behind(tiny: Path, never: threading.Event) -> None:
+    import torch
+
+    others = len(weights())
+    manager = ModelManager(tiny.parent, Canned(), OPTIONS)
+    counts: list[tuple[int, int, int]] = []
+    for _ in range(20):
+        loaded(manager)
+        list(manager.engine.stream(ask("fox"), SHORT, never))
+        manager.unload()
+        gc.collect()
+        tensors = [o for o in gc.get_objects() if isinstance(o, torch.Tensor)]
+        modules = sum(isinstance(o, torch.nn.Module) for o in gc.get_objects())
+        counts.append((len(tensors), modules, threading.active_count()))
+    assert len(set(counts[2:])) == 1, counts
+    assert len(weights()) == others
 
 
 def test_one_load_at_a_time(manager: ModelManager) -> None:

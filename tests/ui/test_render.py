@@ -334,6 +334,29 @@ def test_schemas_and_models_are_harmless() -> None:
     check_harmless(models_page.current_model(status, EngineInfo(HOSTILE, "local", 10), "en"))
 
 
+def test_a_load_says_how_far_it_is_and_can_be_cancelled() -> None:
+    from dbgpt_lite.llm.manager import ModelStatus
+    from dbgpt_lite.messages import EngineInfo
+
+    info = EngineInfo("old", "local", 10)
+    status = ModelStatus("loading", "new", progress=0.25, done=3 * 2**30, total=12 * 2**30, rate=2**30 * 1.8)
+    shown = check_harmless(models_page.current_model(status, info, "en")).text
+    assert "Loading new, 25% · 3.0 of 12.0 GiB, 1.8 GiB/s" in shown
+    assert 'data-action="cancel_load"' in models_page.current_model(status, info, "zh")
+    kept = ModelStatus("failed", "new", ModelError("llm.no_weights", name="new"), kept="old")
+    assert "old answers as before." in models_page.current_model(kept, info, "en")
+    asleep = models_page.current_model(ModelStatus("asleep", "old"), info, "en")
+    assert "the next question loads it again" in asleep
+    assert "cancel_load" not in asleep
+
+
+def test_adapters_are_listed_with_their_base() -> None:
+    from dbgpt_lite.llm.manager import ModelFolder
+
+    folder = ModelFolder("guanaco-7b", "Llama", 10, adapter_for="llama-7b")
+    assert "adapter for llama-7b" in models_page.folder_list([folder], "none", "en")
+
+
 def test_settings_show_no_secret() -> None:
     settings = Settings(
         _env_file=None,
