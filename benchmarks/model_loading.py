@@ -67,7 +67,7 @@ def worker(job: Mapping[str, Any]) -> dict[str, Any]:
     load_s = time.monotonic() - started
     held = [torch.cuda.memory_allocated(gpu) for gpu in gpus]
     host = _host_peak() - before
-    words = job.get("prompt_words", 450)
+    words = job.get("prompt_words", 950)
     answers: list[tuple[str, Usage]] = []
     for word in ("fox ", "dog "):
         prompt = Prompt("chat", (Message("user", word * words),), "q")
@@ -129,8 +129,8 @@ def cycles(job: Mapping[str, Any]) -> dict[str, Any]:
     free, kept, host = torch.cuda.mem_get_info()[0], [], []
     models = ModelManager(
         folder.parent,
-        _NoModel(),
-        LoadOptions(quantization=job["quantization"]),  # type: ignore[arg-type]
+        _NoModel(),  # type: ignore[arg-type]
+        LoadOptions(quantization=job["quantization"]),
     )
     for _ in range(job["count"]):
         models.load(folder.name)
@@ -219,7 +219,7 @@ class Report:
         share = f"{read_s / found['load_s']:.2f} ({size / GIB / read_s:.1f} GiB/s)" if read_s else ""
         planned, measured = found["speed"]
         prompt = f"{found['prompt_tokens']:,} in {found['first_token_s']:.2f} s"
-        load = f"{found['load_s']:.1f} s (checks {found['checks_s']:.1f})"
+        load = f"{found['load_s']:.1f} s (checks {found['checks_s']:.1f}, read {found['read_s']:.1f})"
         self.say(
             f"| {label} | {weights} | {used} | {found['host'] / GIB:.2f} | {load} | {share} | "
             f"{planned:.1f} / {measured:.1f} | {prompt} | {found['verdict']} |"
@@ -280,7 +280,7 @@ def case_llama13(folder: Path, report: Report) -> None:
     if not (folder / "llama-13b").exists():
         llama(folder / "llama-13b", LLAMA_13B)
     size, read_s = plain_read(folder / "llama-13b")
-    job = {"folder": str(folder / "llama-13b"), "dtype": "bfloat16", "context": 2048}
+    job = {"folder": str(folder / "llama-13b"), "dtype": "bfloat16", "context": 2048, "prompt_words": 1440}
     for quantization in ("nf4", "none"):
         found = run({**job, "quantization": quantization})
         report.row(f"Llama 13B, bf16 -> {quantization}", found, size, read_s)
@@ -292,6 +292,7 @@ def case_guanaco33(folder: Path, report: Report) -> None:
     llama_nf4(folder / "guanaco-33b-nf4", LLAMA_33B)
     size, read_s = plain_read(folder / "guanaco-33b-nf4")
     job = {"folder": str(folder / "guanaco-33b-nf4"), "dtype": "bfloat16", "quantization": "none", "context": 2048}
+    job |= {"prompt_words": 1440}
     report.row("Guanaco-33B, saved NF4 copy", run(job), size, read_s)
     shutil.rmtree(folder / "guanaco-33b-nf4")
 

@@ -1,7 +1,9 @@
 """A key/value cache that grows in place.
 
 transformers' DynamicLayer copies the whole cache for every token (torch.cat); over a 650-token prompt on a CPU that
-copy costs as much as reading the weights of a small model. Here each layer writes into a buffer with spare room.
+copy costs as much as reading the weights of a small model. Here each layer writes into a buffer with spare room: on a
+GPU the whole window at once, as it was planned for, so that memory does not run out in the middle of a chat; on a CPU
+it grows by a quarter at a time, never beyond the window.
 """
 
 from typing import Any
@@ -18,9 +20,11 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
     `shared` counts the leading tokens that are the same in every row of the batch: beams of one prompt.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, window: int = 0) -> None:
+        """`window`: the most tokens there will be; 0 when nobody knows."""
         super().__init__()
         self.shared = 0
+        self._window = window
         self._key_room: torch.Tensor | None = None
         self._value_room: torch.Tensor | None = None
 
@@ -67,10 +71,17 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
     def _replace(self, keys: torch.Tensor, values: torch.Tensor) -> None:
         self.keys, self.values, self._key_room, self._value_room = keys, values, keys, values
 
+    def _length(self, end: int, rows: int, on_gpu: bool) -> int:
+        """Tokens to make room for. Several rows are beams, which need little and not for long."""
+        if on_gpu and rows == 1 and self._window >= end:
+            return self._window
+        grown = end + max(ROOM, end // 4)
+        return min(grown, self._window) if self._window >= end else grown
+
     def _with_room(self, room: torch.Tensor | None, new: torch.Tensor, start: int, end: int) -> torch.Tensor:
         if room is None or room.shape[-2] < end:
             batch, heads, _, dim = new.shape
-            larger = new.new_empty(batch, heads, end + max(ROOM, end // 4), dim)
+            larger = new.new_empty(batch, heads, self._length(end, batch, new.is_cuda), dim)
             if room is not None:
                 larger[:, :, :start] = room[:, :, :start]
             room = larger
@@ -78,8 +89,11 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         return room
 
 
-def new_cache(config: Any) -> DynamicCache:
-    """An empty cache for a model: growing layers for full attention, transformers' own for every other kind."""
+def new_cache(config: Any, window: int = 0) -> DynamicCache:
+    """An empty cache for a model: growing layers for full attention, transformers' own for every other kind.
+
+    `window`: the most tokens there will be; 0 when nobody knows.
+    """
     cache = DynamicCache(config=config)
-    cache.layers = [GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    cache.layers = [GrowingLayer(window) if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache

@@ -7,7 +7,7 @@ from typing import Literal
 
 from dbgpt_lite.llm.outline import Outline
 from dbgpt_lite.llm.placement import Block, Device, Placement, Rooms, even, fill, place
-from dbgpt_lite.llm.sizes import CACHE_SPARE, CPU_CHUNK, CUDA_CONTEXT, CUDA_WORKSPACE, GPU_CHUNK, Numbers, working_bytes
+from dbgpt_lite.llm.sizes import CPU_CHUNK, CUDA_CONTEXT, CUDA_WORKSPACE, GPU_CHUNK, Numbers, working_bytes
 
 Verdict = Literal["fits", "offload", "too_large"]
 # bitsandbytes' layers cannot be moved between devices once they are quantized.
@@ -18,7 +18,7 @@ MOVABLE = ("none", "int4", "row8")
 class Row:
     """One device in bytes: what it holds, and what it has free. `read`: bytes of its weights that a token reads.
 
-    `working`: room for a chunk of a prompt, spare cache, and a layer streamed in; `overhead`: what CUDA takes.
+    `working`: room for a chunk of a prompt, and a layer streamed in; `overhead`: what CUDA takes.
     """
 
     device: Device
@@ -64,7 +64,7 @@ class Case:
 
     @cached_property
     def blocks(self) -> tuple[Block, ...]:
-        """The model in pieces; each layer's cache with the spare room it grows by."""
+        """The model in pieces."""
         return self.outline.blocks(self.dtype, self.numbers, self.context, self.users)
 
     @cached_property
@@ -101,7 +101,9 @@ class Case:
         than one row. Quantizing that matrix needs no more and happens before."""
         chunk = GPU_CHUNK if device.kind == "gpu" else CPU_CHUNK
         reading = working_bytes(self.outline.geometry, self.dtype, self.context, self.users, chunk)
-        return reading + (self.outline.largest_matrix(self.dtype) if self.numbers != "none" else 0)
+        # A layer's cache is copied when it grows, which it does on a CPU only.
+        growing = max(block.cache for block in self.blocks) if device.kind == "cpu" else 0
+        return reading + growing + (self.outline.largest_matrix(self.dtype) if self.numbers != "none" else 0)
 
     @cached_property
     def placement(self) -> Placement | None:
@@ -115,11 +117,7 @@ class Case:
             tuple(max(0, device.free - self.overhead(device) - self.working(device)) for device in self.compute),
             tuple(device.free for device in self.keep),
         )
-        return place(self._padded, rooms, self.strategy)
-
-    @property
-    def _padded(self) -> list[Block]:
-        return [replace(block, working=block.working + _spare(block)) for block in self.blocks]
+        return place(list(self.blocks), rooms, self.strategy)
 
     @property
     def _fixed_offloads(self) -> bool:
@@ -138,7 +136,7 @@ class Case:
         if self.placement is not None:
             return self.placement.places
         free = [2**62] * len(self.compute)
-        sizes = [block.size for block in self._padded]
+        sizes = [block.size for block in self.blocks]
         return tuple((fill if self.strategy == "sequential" else even)(sizes, free) or ())
 
     @cached_property
@@ -157,8 +155,7 @@ class Case:
             if place_ >= len(self.compute):
                 home, streamed = 0, max(streamed, block.weights)
             row = rows[home]
-            working = row.working + block.working + _spare(block)
-            rows[home] = replace(row, cache=row.cache + block.cache, working=working)
+            rows[home] = replace(row, cache=row.cache + block.cache, working=row.working + block.working)
         used = [index for index, row in enumerate(rows) if row.weights or row.cache]
         for index in used:
             if index < len(self.compute):
@@ -177,7 +174,3 @@ class Case:
             for name in block.names
         }
         return made | dict.fromkeys(self.outline.beside, self.compute[0].name)
-
-
-def _spare(block: Block) -> int:
-    return int(block.cache * CACHE_SPARE)

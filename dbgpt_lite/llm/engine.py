@@ -73,7 +73,7 @@ class LocalEngine:
         self._tokenizer = tokenizer
         self._template = template
         self._info = info
-        self._runner: Any = Runner(model)
+        self._runner: Any = Runner(model, info.context_length)
         self._end = frozenset(_end_tokens(model, tokenizer)) | template.end_ids
         self._grammars = Grammars(tokenizer, self._end)
         self._slot = Slot()

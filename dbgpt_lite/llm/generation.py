@@ -39,12 +39,14 @@ class Runner:
     Every linear layer first looks at the events of `watch`, so a stop takes effect within one matrix product.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, window: int = 0) -> None:
+        """`window`: the most tokens that prompt and answer have; 0 when nobody knows."""
         self._model = model
+        self._window = window
         self._device = next((p.device for p in model.parameters() if p.device.type != "meta"), torch.device("cpu"))
         self._chunk = _chunk(model, self._device)
         self._whole_context = getattr(model, "whole_context", None)
-        self._cache = new_cache(model.config)
+        self._cache = new_cache(model.config, window)
         self._known: list[int] = []
         self._events: tuple[threading.Event, ...] = ()
         for module in model.modules():
@@ -65,7 +67,7 @@ class Runner:
 
     def forget(self) -> None:
         """Drop the cache and give its memory back."""
-        self._cache, self._known = new_cache(self._model.config), []
+        self._cache, self._known = new_cache(self._model.config, self._window), []
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from dbgpt_lite.errors import ModelError
 from dbgpt_lite.llm.checkpoint import Checkpoint, TaskFacts, read_checkpoint, read_config
+from dbgpt_lite.llm.families import shape
 from dbgpt_lite.llm.layouts import layout, settled
 from dbgpt_lite.llm.placement import Block
 from dbgpt_lite.llm.shapes import Config, Parameter, parameters
@@ -153,7 +154,21 @@ def outline(checkpoint: Checkpoint) -> Outline:
     sizes = geometry(config)
     if not (sizes.layers and sizes.hidden and sizes.heads and sizes.vocabulary):
         raise ModelError("llm.config_without_sizes", name=name)
-    return Outline(name, config, parameters(row, full), sizes, stored, (row.rotary,) if row.rotary else ())
+    beside = (row.rotary,) if row.rotary else ()
+    return Outline(name, config, parameters(row, full), _as_cached(sizes, config), stored, beside)
+
+
+def _as_cached(sizes: Geometry, config: Config) -> Geometry:
+    """The sizes with what the family's row knows of its cache: heads that are repeated before they are kept, windows
+    that are stated but switched off."""
+    known = shape(config)
+    windows = sizes.windows if known.sliding_layers else (0,) * sizes.layers
+    return replace(
+        sizes,
+        kv_heads=known.kv_heads or sizes.kv_heads,
+        head_dim=known.head_dim or sizes.head_dim,
+        windows=windows,
+    )
 
 
 def _by_transformers(checkpoint: Checkpoint) -> tuple[tuple[Parameter, ...], Geometry]:
@@ -169,7 +184,8 @@ def _by_transformers(checkpoint: Checkpoint) -> tuple[tuple[Parameter, ...], Geo
             "llm.unknown_family", name=checkpoint.folder.name, family=checkpoint.model_type or "?"
         ) from error
     text: Mapping[str, Any] = config.get_text_config().to_dict()
-    return _parameters_of(model), geometry({**text, "model_type": checkpoint.model_type})
+    sizes = {**text, "model_type": checkpoint.model_type}
+    return _parameters_of(model), _as_cached(geometry(sizes), sizes)
 
 
 def _parameters_of(model: Any) -> tuple[Parameter, ...]:

@@ -20,8 +20,6 @@ GPU_CHUNK, CPU_CHUNK = 2048, 256
 # and Hopper), and what cuBLAS and the allocator's rounding add.
 CUDA_CONTEXT = 512 * MIB
 CUDA_WORKSPACE = 64 * MIB
-# The cache grows by a quarter at a time (cache.py), so up to that much of it is spare.
-CACHE_SPARE = 0.25
 
 
 def stored_numbers(config: Config) -> Numbers:

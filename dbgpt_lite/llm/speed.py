@@ -27,14 +27,14 @@ class Pace:
     layer_s: float
 
 
-# GPU: bitsandbytes' 4-bit product reaches 22 % of an H200's bandwidth at one row, and generate() over a 33B model in
-# NF4 takes 141 ms a token, of which 18 are reading: 2 ms for each of the 60 layers. 16-bit products reach about 80 %;
-# their layers start a third of the kernels. int8 starts as many kernels as NF4 (LLM.int8 also splits outliers).
+# GPU: measured on an H100 (benchmarks/results/model-loading.md): ChatGLM2-6B, Llama 13B and 33B answer 49 and 42
+# (none; the first two), 32, 29 and 20 (nf4), 16 and 16 (int8 and int4 of the first) tokens a second. Most of it is the time in which
+# Python starts the kernels, so a slower processor beside the card means fewer.
 # CPU: 2 cores with AMX, a Llama of 120M parameters: 24, 23, 36.5 and 19 tokens/s in float32, bfloat16, NF4 and int8.
 PACES: Mapping[tuple[str, str], Pace] = {
-    ("gpu", "none"): Pace(0.8, 0.0007),
+    ("gpu", "none"): Pace(0.8, 0.00045),
     ("gpu", "int8"): Pace(0.3, 0.002),
-    ("gpu", "nf4"): Pace(0.22, 0.002),
+    ("gpu", "nf4"): Pace(0.25, 0.0006),
     ("gpu", "int4"): Pace(0.1, 0.002),
     ("cpu", "none"): Pace(0.5, 0.0002),
     ("cpu", "int8"): Pace(0.15, 0.0002),

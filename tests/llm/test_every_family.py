@@ -17,6 +17,7 @@ from dbgpt_lite.llm.chat_formats import CHAT_FORMATS
 from dbgpt_lite.llm.checkpoint import read_checkpoint
 from dbgpt_lite.llm.families import FAMILIES, shape
 from dbgpt_lite.llm.loader import LoadOptions, load
+from dbgpt_lite.llm.outline import outline
 from dbgpt_lite.messages import Message, Sampling
 from tests.llm.test_chat_template import EXPECTED, TALK
 from tests.llm.tiny_families import CONTEXT, TINY, Lesson, config_json, lessons, make_checkpoint, make_tokenizer
@@ -130,7 +131,11 @@ def test_cache_is_as_large_as_told(row: Loaded, tokens: int) -> None:
     with torch.inference_mode():
         row.model(input_ids=torch.arange(3, 3 + tokens)[None], past_key_values=cache, use_cache=True)
     held = sum(layer.keys.numel() + layer.values.numel() for layer in cache.layers)
-    assert held == shape(row.config).cached_numbers(tokens)
+    sizes = shape(row.config)
+    assert held == sizes.cached_numbers(tokens)
+    planned = sum(block.cache for block in outline(read_checkpoint(row.folder)).blocks("float32", "none", tokens, 1))
+    # A window of a sliding layer is planned whole; one token less is kept.
+    assert 0 <= planned - 4 * held <= 4 * 2 * sizes.kv_heads * sizes.head_dim * sizes.sliding_layers
 
 
 def test_named_parts_are_in_the_model(row: Loaded) -> None:
