@@ -173,4 +173,5 @@ class Case:
             for index, block in zip(self.places, self.blocks, strict=True)
             for name in block.names
         }
-        return made | dict.fromkeys(self.outline.beside, self.compute[0].name)
+        first = next((place for place in self.places if place < len(self.compute)), 0)
+        return made | dict.fromkeys(self.outline.beside, self.compute[first].name)
