@@ -39,6 +39,9 @@ def transformers_config(checkpoint: Checkpoint) -> Any:
 
     if build := _CONFIGS.get(_name(checkpoint)):
         return build(checkpoint)
+    if checkpoint.format == "gguf":
+        # Made from the header: transformers' own reading of it leaves out how positions are stretched.
+        return AutoConfig.for_model(**checkpoint.config)
     return AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False, local_files_only=True)
 
 
@@ -70,5 +73,8 @@ def tokenizer(checkpoint: Checkpoint) -> Tokenizer:
         from dbgpt_lite.llm.chatglm_tokenizer import chatglm_tokenizer
 
         return chatglm_tokenizer(checkpoint.folder, checkpoint.config, chat_format(checkpoint))
-    found: Tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=False, local_files_only=True)
+    inside = {"gguf_file": checkpoint.files[0].name} if checkpoint.format == "gguf" else {}
+    found: Tokenizer = AutoTokenizer.from_pretrained(
+        checkpoint.folder, trust_remote_code=False, local_files_only=True, **inside
+    )
     return found
