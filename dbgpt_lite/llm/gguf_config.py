@@ -125,7 +125,8 @@ def _sizes(header: GgufHeader) -> Config:
         raise ModelError("llm.missing_tensors", names="token_embd.weight", count=1, name=header.file.parent.name)
     hidden, heads = _whole(header, "embedding_length"), _whole(header, "attention.head_count")
     count, vocabulary = _whole(header, "block_count"), embedding[0]
-    if embedding[1] != hidden or layers != set(range(count)) or heads > hidden:
+    complete = len(layers) == count == max(layers, default=0) + 1
+    if embedding[1] != hidden or not complete or heads > hidden:
         raise _unsupported(header, f"block_count {count}, embedding_length {hidden}, head_count {heads}")
     if header.lengths["tokenizer.ggml.tokens"] > vocabulary:
         raise _unsupported(header, f"tokenizer.ggml.tokens {header.lengths['tokenizer.ggml.tokens']}")

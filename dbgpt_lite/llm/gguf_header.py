@@ -174,8 +174,8 @@ def _parse(file: Path, cursor: _Cursor, size: int) -> GgufHeader:
     types: tuple[int, ...] = ()
     for _ in range(entries):
         key, kind = cursor.text(_MAX_NAME), cursor.number("I")
-        if key in values or key in lengths:
-            raise ValueError("a key that is there twice")
+        if not key or key in values or key in lengths:
+            raise ValueError("a key that is there twice, or none")
         if kind != _ARRAY:
             values[key] = _value(cursor, kind)
             continue
@@ -238,8 +238,8 @@ def _tensors(file: Path, cursor: _Cursor, count: int, alignment: Any, size: int)
 def _row(file: Path, cursor: _Cursor) -> tuple[str, str, tuple[int, ...], int, int]:
     """Name, type, shape, place behind the header, and bytes of one tensor."""
     name, dimensions = cursor.text(_MAX_NAME), cursor.number("I")
-    if not 1 <= dimensions <= _MAX_DIMENSIONS:
-        raise ValueError("a tensor of so many dimensions")
+    if not name or not 1 <= dimensions <= _MAX_DIMENSIONS:
+        raise ValueError("a tensor without a name, or of so many dimensions")
     shape: tuple[int, ...] = cursor.numbers("Q", dimensions)[::-1]
     number, offset = cursor.number("I"), cursor.number("Q")
     if number not in TYPES:

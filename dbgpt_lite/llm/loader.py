@@ -180,7 +180,7 @@ def _plan(checkpoint: Checkpoint, options: LoadOptions, freed: Mapping[str, int]
     )
     place.check()
     if checkpoint.format == "gguf":
-        pretrained.refuse_small_memory(place, free_ram() + freed.get("cpu", 0))
+        pretrained.refuse_small_memory(checkpoint, place, free_ram() + freed.get("cpu", 0))
     return dtype, place
 
 

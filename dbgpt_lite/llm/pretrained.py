@@ -17,7 +17,6 @@ from dbgpt_lite.llm.plan import Plan
 from dbgpt_lite.llm.quantize import Quantization, bitsandbytes_config
 from dbgpt_lite.llm.units import gib
 
-
 # How much of the time to load a GGUF file its unpacking takes.
 _UNPACKING = 0.9
 
@@ -35,12 +34,12 @@ def require_gguf(name: str) -> None:
         raise ModelError("llm.no_gguf", name=name)
 
 
-def refuse_small_memory(place: Plan, free: int) -> None:
-    """A GGUF file is unpacked as a whole in memory before it goes to the GPUs. Raises OutOfMemory when there is not
-    so much of it; `free` in bytes."""
-    on_gpus = sum(row.weights for row in place.rows if row.device.kind == "gpu")
-    if on_gpus and place.need.weights > free:
-        raise OutOfMemory("llm.gguf_memory", name=place.name, weights=gib(place.need.weights), free=gib(free))
+def refuse_small_memory(checkpoint: Checkpoint, place: Plan, free: int) -> None:
+    """A GGUF file is unpacked as a whole in main memory, also on its way to a GPU, and the largest tensor is there
+    twice in float32. Raises OutOfMemory when `free` bytes are too few."""
+    need = place.need.weights + 2 * 4 * max(tensor.count for tensor in checkpoint.tensors)
+    if need > free:
+        raise OutOfMemory("llm.gguf_memory", name=place.name, need=gib(need), free=gib(free))
 
 
 def from_pretrained(
