@@ -21,7 +21,7 @@ _COLUMNS = ("device", "layers", "weights", "cache", "working", "overhead", "tota
 def add_models(add: Add) -> None:
     """Add `plan`."""
     plan = add("plan", _plan, "say whether a model fits this machine or others, and what would make it fit")
-    plan.add_argument("model", help="a folder in models/, a path, or a config.json")
+    plan.add_argument("model", help="a folder in models/, a path, a config.json, or a GGUF file")
     plan.add_argument("--context", type=_positive, metavar="TOKENS", help="window of a conversation")
     plan.add_argument("--users", type=_positive, metavar="N", help="conversations at a time")
     plan.add_argument("--quantization", choices=("none", "int8", "nf4", "int4"))
@@ -66,7 +66,7 @@ def _folder(name: str, settings: "Settings") -> Path:
     from dbgpt_lite.llm.manager import configured_folder
 
     path = Path(name)
-    here = path.is_file() or (path / "config.json").is_file()
+    here = path.is_file() or (path / "config.json").is_file() or any(path.glob("*.gguf"))
     return path.resolve() if here else configured_folder(name, settings.models_dir)
 
 

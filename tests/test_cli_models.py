@@ -109,11 +109,40 @@ def test_a_path_and_a_config_alone(folder: Path, capsys: pytest.CaptureFixture[s
     assert "no-such-model" in capsys.readouterr().err
 
 
-def test_no_heavy_library_is_imported(folder: Path) -> None:
+@pytest.fixture
+def packed(folder: Path) -> Path:
+    """A folder with the GGUF file of a tiny Llama."""
+    from tests.llm.tiny_gguf import write_gguf
+    from tests.llm.tiny_models import make_model, make_tokenizer
+
+    source, packed = folder / "source", folder.parent / "packed"
+    packed.mkdir()
+    make_model(source)
+    make_tokenizer(source)
+    from transformers import LlamaForCausalLM
+
+    write_gguf(packed / "tiny.Q4_0.gguf", LlamaForCausalLM.from_pretrained(source), "llama", source, kind="Q4_0")
+    return packed
+
+
+def test_a_gguf_file_counts_unpacked(packed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for given in ("packed", str(packed), str(packed / "tiny.Q4_0.gguf")):
+        assert main(["plan", given, "--gpu", "24GiB", "--json"], lambda: 99) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert (found["model"], found["numbers"], found["dtype"]) == ("packed", "none", "bfloat16")
+        assert found["need"]["weights"] == 2 * found["parameters"]
+    assert main(["plan", "packed", "--quantization", "nf4"], lambda: 99) != 0
+    assert "LLM_QUANTIZATION=none" in capsys.readouterr().err
+    assert main(["quantize", "packed"], lambda: 99) != 0
+    assert "packed is a GGUF file, of which no quantized copy can be made" in capsys.readouterr().err
+
+
+def test_no_heavy_library_is_imported(folder: Path, packed: Path) -> None:
     code = (
         "import sys; from dbgpt_lite.cli import main;"
         f"main(['plan', {str(folder)!r}, '--gpu', '24GiB'], lambda: 99);"
-        "print(sorted({'torch', 'transformers', 'numpy', 'gradio', 'sqlalchemy'} & set(sys.modules)))"
+        f"main(['plan', {str(packed)!r}, '--gpu', '24GiB'], lambda: 99);"
+        "print(sorted({'torch', 'transformers', 'numpy', 'gradio', 'sqlalchemy', 'gguf'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dbgpt_lite.errors import ModelError
-from dbgpt_lite.llm.checkpoint import read_json
+from dbgpt_lite.llm.checkpoint import has_weights, read_json
 
 if TYPE_CHECKING:
     import torch
@@ -104,7 +104,7 @@ def is_adapter(folder: Path) -> bool:
 def base_folder(folder: Path) -> Path:
     """The folder with the weights: the base of an adapter, else the folder itself. Raises ModelError when the base is
     not there. Only the last part of the name counts, so no adapter leads out of its own parent."""
-    if not is_adapter(folder) or ((folder / "config.json").is_file() and _has_weights(folder)):
+    if not is_adapter(folder) or ((folder / "config.json").is_file() and has_weights(folder)):
         return folder
     name = base_name(folder)
     base = folder.parent / name
@@ -119,11 +119,6 @@ def base_name(folder: Path) -> str:
     named = str(facts.get("base") or read_json(folder / CONFIG).get("base_model_name_or_path") or "")
     name = named.replace("\\", "/").rstrip("/").rpartition("/")[2]
     return "" if name in (".", "..") or "\0" in name else name
-
-
-def _has_weights(folder: Path) -> bool:
-    names = ("model.safetensors", "pytorch_model.bin")
-    return any((folder / name).is_file() or (folder / f"{name}.index.json").is_file() for name in names)
 
 
 def read_adapter(folder: Path) -> Adapter | None:

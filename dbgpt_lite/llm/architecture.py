@@ -39,6 +39,9 @@ def transformers_config(checkpoint: Checkpoint) -> Any:
 
     if build := _CONFIGS.get(_name(checkpoint)):
         return build(checkpoint)
+    if checkpoint.format == "gguf":
+        # Made from the header: transformers' own reading of it leaves out how positions are stretched.
+        return AutoConfig.for_model(**checkpoint.config)
     return AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False, local_files_only=True)
 
 
@@ -62,6 +65,15 @@ def chat_format(checkpoint: Checkpoint) -> str:
     return chatglm2.generation(checkpoint) if name == "chatglm2" else name
 
 
+def _gguf_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
+    """AutoTokenizer comes to the same class, but first reads the whole vocabulary for a config it does not need."""
+    from transformers import PreTrainedTokenizerFast
+
+    file = checkpoint.files[0].name
+    found: Tokenizer = PreTrainedTokenizerFast.from_pretrained(checkpoint.folder, gguf_file=file, local_files_only=True)
+    return found
+
+
 def tokenizer(checkpoint: Checkpoint) -> Tokenizer:
     """The checkpoint's tokenizer. Raises ModelError for SentencePiece files that are not ChatGLM's."""
     from transformers import AutoTokenizer
@@ -70,5 +82,7 @@ def tokenizer(checkpoint: Checkpoint) -> Tokenizer:
         from dbgpt_lite.llm.chatglm_tokenizer import chatglm_tokenizer
 
         return chatglm_tokenizer(checkpoint.folder, checkpoint.config, chat_format(checkpoint))
+    if checkpoint.format == "gguf":
+        return _gguf_tokenizer(checkpoint)
     found: Tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=False, local_files_only=True)
     return found

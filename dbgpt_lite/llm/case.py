@@ -80,7 +80,8 @@ class Case:
         """Devices that only keep weights: memory, then disk, which holds plain tensors and no quantized layers."""
         if self.numbers not in MOVABLE and not self.fixed:
             return ()
-        kinds = ("cpu", "disk") if self.numbers == "none" else ("cpu",)
+        on_disk = self.numbers == "none" and not self.outline.unpacked
+        kinds = ("cpu", "disk") if on_disk else ("cpu",)
         others = [device for device in self.devices if device not in self.compute and device.kind in kinds]
         return tuple(sorted(others, key=lambda device: device.kind))
 

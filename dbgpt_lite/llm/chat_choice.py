@@ -15,6 +15,7 @@ from dbgpt_lite.llm.architecture import chat_format as chat_format_of
 from dbgpt_lite.llm.chat_formats import CHAT_FORMATS, chat_format, format_shown_by
 from dbgpt_lite.llm.checkpoint import TOKENIZER_FILES, Checkpoint, read_facts
 from dbgpt_lite.llm.families import Family, family
+from dbgpt_lite.llm.gguf_header import read_gguf
 
 FACTS_FILE = "dbgpt.json"
 
@@ -61,8 +62,11 @@ def format_of_folder(folder: Path, checkpoint: Checkpoint) -> FormatChoice:
     """The format of a folder that is not loaded, from its small files. `checkpoint`: the folder's own, or the base that
     its adapter is for; what the adapter's folder holds comes first."""
     facts = read_facts(folder) if (folder / FACTS_FILE).is_file() else checkpoint.facts
-    own = any((folder / name).is_file() for name in TOKENIZER_FILES)
-    clues = _clues(folder if own else checkpoint.folder, chat_format_of(checkpoint))
+    if checkpoint.format == "gguf":
+        clues = _gguf_clues(checkpoint)
+    else:
+        own = any((folder / name).is_file() for name in TOKENIZER_FILES)
+        clues = _clues(folder if own else checkpoint.folder, chat_format_of(checkpoint))
     return choose_format(facts.chat_format, "", clues, family(checkpoint.config))
 
 
@@ -85,6 +89,11 @@ def remember_format(folder: Path, name: str) -> None:
         draft.replace(file)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _gguf_clues(checkpoint: Checkpoint) -> FormatClues:
+    header = read_gguf(checkpoint.files[0])
+    return FormatClues("", bool(header.values.get("tokenizer.chat_template")), header.marks)
 
 
 def _clues(folder: Path, implied: str) -> FormatClues:

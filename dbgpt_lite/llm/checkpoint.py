@@ -1,19 +1,23 @@
 """A checkpoint folder, read without torch: its config, its task facts, its tensors' names, types and sizes.
 
 Safetensors files begin with the header's length (8 bytes, little endian) and a JSON header
-(https://huggingface.co/docs/safetensors). Reading headers costs milliseconds for any size of model.
+(https://huggingface.co/docs/safetensors). Reading headers costs milliseconds for any size of model. A GGUF file holds
+config and tokenizer as well (gguf_header.py, gguf_config.py).
 """
 
 import json
+import re
 import struct
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from dbgpt_lite.errors import ModelError
+from dbgpt_lite.llm.gguf_config import config_of
+from dbgpt_lite.llm.gguf_header import read_gguf
 from dbgpt_lite.texts import LANGUAGES, Language
 
 TYPE_BYTES: Mapping[str, float] = {
@@ -22,7 +26,9 @@ TYPE_BYTES: Mapping[str, float] = {
 }  # fmt: skip
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "ice_text.model")
 _MAX_HEADER = 100_000_000
-WeightFormat = Literal["safetensors", "bin"]
+_SPLIT = re.compile(r"-\d{5}-of-\d{5}$")
+_STEMS: Mapping["WeightFormat", str] = {"safetensors": "model.safetensors", "bin": "pytorch_model.bin"}
+WeightFormat = Literal["safetensors", "bin", "gguf"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +81,8 @@ class Checkpoint:
 
 def read_checkpoint(folder: Path) -> Checkpoint:
     """Check a model folder and read its headers. Raises ModelError that says which file is wrong and what to do."""
+    if file := gguf_file(folder):
+        return read_gguf_checkpoint(file)
     config = read_config(folder)
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise ModelError("llm.no_tokenizer", name=folder.name)
@@ -90,10 +98,44 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(folder, config, read_facts(folder), kind, files, tuple(tensors), size)
 
 
+def read_gguf_checkpoint(file: Path) -> Checkpoint:
+    """A GGUF file as a checkpoint; its tensors have llama.cpp's names. Raises ModelError like read_checkpoint."""
+    header = read_gguf(file)
+    tensors = tuple(TensorInfo(tensor.name, tensor.kind, tensor.shape) for tensor in header.tensors)
+    facts = read_facts(file.parent)
+    return Checkpoint(file.parent, config_of(header), facts, "gguf", (file,), tensors, file.stat().st_size)
+
+
+def gguf_file(folder: Path) -> Path | None:
+    """The GGUF file of a folder without other weights, None when it has none.
+
+    Raises ModelError when there are several: transformers reads one file, so parts of a split one do not do either.
+    """
+    if not folder.is_dir() or has_weights(folder):
+        return None
+    found = sorted(file for file in folder.iterdir() if file.suffix.lower() == ".gguf" and file.name[0] != ".")
+    split = next((file for file in found if _SPLIT.search(file.stem)), None)
+    if split:
+        raise ModelError("llm.gguf_split", name=folder.name, file=split.name)
+    if len(found) > 1:
+        raise ModelError("llm.gguf_several", name=folder.name, files=", ".join(file.name for file in found[:5]))
+    return found[0] if found else None
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether a folder has safetensors or ``.bin`` weights, or an index of them."""
+    return any((folder / name).is_file() for stem in _STEMS.values() for name in (stem, f"{stem}.index.json"))
+
+
 def read_config(folder: Path) -> Mapping[str, Any]:
-    """config.json of a model folder. Raises ModelError when the folder or a readable config.json is missing."""
+    """config.json of a model folder, or what its GGUF file says in place of one.
+
+    Raises ModelError when the folder or a readable config.json is missing.
+    """
     if not folder.is_dir():
         raise ModelError("llm.no_folder", name=folder.name)
+    if file := gguf_file(folder):
+        return config_of(read_gguf(file))
     if not (folder / "config.json").is_file():
         raise ModelError("llm.no_config", name=folder.name)
     config = read_json(folder / "config.json")
@@ -154,13 +196,12 @@ def _no_zip(file: Path) -> ModelError:
 
 
 def _weight_files(folder: Path) -> tuple[WeightFormat, tuple[Path, ...]]:
-    stems = {"safetensors": "model.safetensors", "bin": "pytorch_model.bin"}
-    for kind in get_args(WeightFormat):
-        index = folder / f"{stems[kind]}.index.json"
+    for kind, stem in _STEMS.items():
+        index = folder / f"{stem}.index.json"
         if index.is_file():
             return kind, _shards(index)
-        if (folder / stems[kind]).is_file():
-            return kind, (folder / stems[kind],)
+        if (folder / stem).is_file():
+            return kind, (folder / stem,)
     raise ModelError("llm.no_weights", name=folder.name)
 
 

@@ -20,7 +20,7 @@ from dbgpt_lite.llm.assemble import Assembly, assemble
 from dbgpt_lite.llm.chat_choice import FormatClues, choose_format
 from dbgpt_lite.llm.chat_template import ChatTemplate, Tokenizer, can_constrain
 from dbgpt_lite.llm.checkpoint import TOKENIZER_FILES, Checkpoint, TaskFacts, read_checkpoint, read_facts
-from dbgpt_lite.llm.devices import device_words, usable_devices
+from dbgpt_lite.llm.devices import device_words, free_ram, usable_devices
 from dbgpt_lite.llm.engine import LocalEngine
 from dbgpt_lite.llm.families import family
 from dbgpt_lite.llm.forecast import number_type
@@ -82,6 +82,8 @@ def prepare(
         stored = stored_quantization(checkpoint.config, base.name)
         if options.quantization in ("int8", "nf4") or stored in ("int8", "nf4", "fp4"):
             prepare_bitsandbytes(options.quantization)
+        if checkpoint.format == "gguf":
+            pretrained.require_gguf(base.name)
         dtype, place = _plan(checkpoint, options, freed or {})
         tokenizer = _tokenizer(folder, checkpoint)
         model, fit = fitted(checkpoint, dtype, stored, adapter)
@@ -123,9 +125,8 @@ class Prepared:
         quantization: Quantization = "none" if self.stored else self.options.quantization
         if self.fit is None:
             return pretrained.from_pretrained(
-                self.checkpoint.folder,
+                self.checkpoint,
                 self.model.config,
-                safetensors=self.checkpoint.format == "safetensors",
                 dtype=dtype,
                 quantization=quantization,
                 device_map=device_map,
@@ -178,14 +179,16 @@ def _plan(checkpoint: Checkpoint, options: LoadOptions, freed: Mapping[str, int]
         users=options.users,
     )
     place.check()
+    if checkpoint.format == "gguf":
+        pretrained.refuse_small_memory(checkpoint, place, free_ram() + freed.get("cpu", 0))
     return dtype, place
 
 
 def _tokenizer(folder: Path, checkpoint: Checkpoint) -> Tokenizer:
-    """The folder's own tokenizer; an adapter may do without one."""
+    """The folder's own tokenizer; an adapter may do without one, and a GGUF file holds its own."""
     from dataclasses import replace
 
-    own = any((folder / name).is_file() for name in TOKENIZER_FILES)
+    own = checkpoint.format != "gguf" and any((folder / name).is_file() for name in TOKENIZER_FILES)
     return architecture.tokenizer(replace(checkpoint, folder=folder) if own else checkpoint)
 
 
@@ -196,7 +199,9 @@ def fitted(checkpoint: Checkpoint, dtype: str, stored: str, adapter: Adapter | N
     model = architecture.empty_model(architecture.transformers_config(checkpoint), getattr(torch, dtype))
     model.name_or_path = checkpoint.folder.name
     fit = match(checkpoint.config, stored_tensors(checkpoint), wanted_of(model), bool(stored))
-    rebuilt = bool(fit.missing and fit.unknown) and pretrained.rebuilds(model)
+    if checkpoint.format == "gguf":
+        fit.check(checkpoint.folder.name)
+    rebuilt = checkpoint.format == "gguf" or (bool(fit.missing and fit.unknown) and pretrained.rebuilds(model))
     if adapter and (rebuilt or stored):
         raise ModelError("llm.adapter_base", name=adapter.folder.name, base=checkpoint.folder.name)
     if rebuilt:

@@ -18,6 +18,7 @@ from dbgpt_lite.llm.checkpoint import read_checkpoint, read_config
 from dbgpt_lite.llm.engine import Engine, LocalEngine
 from dbgpt_lite.llm.families import family
 from dbgpt_lite.llm.forecast import Wishes, forecast
+from dbgpt_lite.llm.gguf_header import read_gguf
 from dbgpt_lite.llm.lazy import LazyEngine
 from dbgpt_lite.llm.loader import LoadOptions, prepare
 from dbgpt_lite.llm.loading import LoadState, Progress
@@ -379,7 +380,7 @@ def describe(folder: Path) -> ModelFolder:
         checkpoint.file_bytes + own,
         tasks=checkpoint.facts.tasks,
         chat_format=open_choice(folder, checkpoint),
-        quantization=stored,
+        quantization=f"GGUF, {read_gguf(checkpoint.files[0]).mixture}" if checkpoint.format == "gguf" else stored,
         adapter_for=adapter_for if base != folder else "",
     )
 

@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from dbgpt_lite.errors import ModelError
-from dbgpt_lite.llm.checkpoint import Checkpoint, TaskFacts, read_checkpoint, read_config
+from dbgpt_lite.llm.checkpoint import (
+    Checkpoint,
+    TaskFacts,
+    gguf_file,
+    read_checkpoint,
+    read_config,
+    read_gguf_checkpoint,
+)
 from dbgpt_lite.llm.families import shape
 from dbgpt_lite.llm.layouts import layout, settled
 from dbgpt_lite.llm.placement import Block
@@ -31,7 +38,10 @@ _LAYER = re.compile(r"(.+?)\.(\d+)(?:\.|$)")
 
 @dataclass(frozen=True, eq=False)
 class Outline:
-    """A model before it is loaded. `beside`: modules without parameters that need a device too (rotary positions)."""
+    """A model before it is loaded. `beside`: modules without parameters that need a device too (rotary positions).
+
+    `unpacked`: transformers unpacks the weights as a whole (GGUF), so none can be quantized or stay on disk.
+    """
 
     name: str
     config: Config
@@ -39,6 +49,7 @@ class Outline:
     geometry: Geometry
     stored: Numbers
     beside: tuple[str, ...] = ()
+    unpacked: bool = False
 
     @property
     def count(self) -> int:
@@ -155,7 +166,8 @@ def outline(checkpoint: Checkpoint) -> Outline:
     if not (sizes.layers and sizes.hidden and sizes.heads and sizes.vocabulary):
         raise ModelError("llm.config_without_sizes", name=name)
     beside = (row.rotary,) if row.rotary else ()
-    return Outline(name, config, parameters(row, full), _as_cached(sizes, config), stored, beside)
+    unpacked = checkpoint.format == "gguf"
+    return Outline(name, config, parameters(row, full), _as_cached(sizes, config), stored, beside, unpacked)
 
 
 def _as_cached(sizes: Geometry, config: Config) -> Geometry:
@@ -215,12 +227,16 @@ def _parameters_of(model: Any) -> tuple[Parameter, ...]:
 def read_outline(folder: Path) -> Checkpoint:
     """A folder as far as it is there: the whole checkpoint, else its config.json and what an index says of its bytes.
 
-    `folder` may also be a config.json file. Raises ModelError without a readable one.
+    `folder` may also be a config.json file or a GGUF file. Raises ModelError without a readable one.
     """
+    if folder.is_file() and folder.suffix.lower() == ".gguf":
+        return read_gguf_checkpoint(folder)
     if folder.is_file():
         config = _config_file(folder)
         return Checkpoint(folder.parent / folder.stem, config, TaskFacts(), "safetensors", (), (), 0)
     config = read_config(folder)
+    if gguf_file(folder):
+        return read_checkpoint(folder)
     try:
         return read_checkpoint(folder)
     except ModelError:

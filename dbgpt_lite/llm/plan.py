@@ -6,7 +6,7 @@ All sizes are bytes; GiB appears only in the texts.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dbgpt_lite.errors import ConfigError, OutOfMemory, UserError
+from dbgpt_lite.errors import ConfigError, ModelError, OutOfMemory, UserError
 from dbgpt_lite.llm.case import Case, Row, Verdict
 from dbgpt_lite.llm.checkpoint import Checkpoint
 from dbgpt_lite.llm.device_map import fixed_places, single_device
@@ -128,9 +128,12 @@ def plan(
 
     `context` 0: the model's own window, or the largest one from 2,048 tokens that fits without offloading. Weights
     that are stored quantized stay so. bitsandbytes keeps quantized layers where they were made, so with GPUs the
-    memory beside them does not count for int8 and nf4. Raises ConfigError for a map that does not match the model.
+    memory beside them does not count for int8 and nf4. Raises ConfigError for a map that does not match the model, and
+    ModelError for a quantization of a GGUF file.
     """
     drawn = outline(checkpoint)
+    if drawn.unpacked and quantization != "none":
+        raise ModelError("llm.gguf_quantized", name=drawn.name, quantization=quantization)
     numbers: Numbers = drawn.stored if drawn.stored != "none" else quantization  # type: ignore[assignment]
     own = shape(checkpoint.config).context_length
     case = Case(drawn, dtype, numbers, min(context or own, own), max(1, users), devices, strategy)
@@ -138,6 +141,8 @@ def plan(
         case = case.changed(strategy="auto", fixed=fixed_places(case.blocks, strategy, devices, drawn.beside))
         if not case.allowed:
             raise ConfigError("llm.map_quantized", quantization=case.numbers)
+        if drawn.unpacked and "disk" in case.fixed:
+            raise ConfigError("llm.gguf_on_disk", name=drawn.name)
     elif strategy not in STRATEGIES:
         alone = single_device(strategy, devices)
         case = case.changed(strategy="auto", devices=alone, others=devices if len(devices) > 1 else ())

@@ -1,16 +1,24 @@
 """Loading through transformers' from_pretrained: for checkpoints whose tensors it rebuilds itself, such as experts
-that are stored one by one and computed together."""
+that are stored one by one and computed together, and GGUF files, which it unpacks."""
 
+import importlib.util
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dbgpt_lite.errors import Cancelled, ModelError
+from dbgpt_lite.errors import Cancelled, ModelError, OutOfMemory
+from dbgpt_lite.llm.checkpoint import Checkpoint
 from dbgpt_lite.llm.loading import LoadState, Progress
 from dbgpt_lite.llm.offload_store import new_folder, remove_with
+from dbgpt_lite.llm.plan import Plan
 from dbgpt_lite.llm.quantize import Quantization, bitsandbytes_config
+from dbgpt_lite.llm.units import gib
+
+# How much of the time to load a GGUF file its unpacking takes.
+_UNPACKING = 0.9
 
 
 def rebuilds(model: Any) -> bool:
@@ -20,11 +28,24 @@ def rebuilds(model: Any) -> bool:
     return bool(get_model_conversion_mapping(model, add_legacy=False))
 
 
+def require_gguf(name: str) -> None:
+    """Raise ModelError that says how to install what transformers unpacks GGUF files with, unless it is there."""
+    if importlib.util.find_spec("gguf") is None:
+        raise ModelError("llm.no_gguf", name=name)
+
+
+def refuse_small_memory(checkpoint: Checkpoint, place: Plan, free: int) -> None:
+    """A GGUF file is unpacked as a whole in main memory, also on its way to a GPU, and the largest tensor is there
+    twice in float32. Raises OutOfMemory when `free` bytes are too few."""
+    need = place.need.weights + 2 * 4 * max(tensor.count for tensor in checkpoint.tensors)
+    if need > free:
+        raise OutOfMemory("llm.gguf_memory", name=place.name, need=gib(need), free=gib(free))
+
+
 def from_pretrained(
-    folder: Path,
+    checkpoint: Checkpoint,
     config: Any,
     *,
-    safetensors: bool,
     dtype: Any,
     quantization: Quantization,
     device_map: Mapping[str, str],
@@ -35,17 +56,18 @@ def from_pretrained(
     """The model on its devices. Every weight must come from the checkpoint. Raises ModelError and Cancelled."""
     from transformers import AutoModelForCausalLM
 
-    given = bitsandbytes_config(quantization)
+    folder, inside = checkpoint.folder, checkpoint.format == "gguf"
+    given = _unpacked() if inside else bitsandbytes_config(quantization)
     if quantization != "none" and given is None:
         raise ModelError("llm.cannot_quantize", name=folder.name, quantization=quantization)
     disk = new_folder(cache) if "disk" in device_map.values() else None
-    with _load_progress(progress, cancel):
+    with _unpack_progress(progress, cancel) if inside else nullcontext(progress) as rest, _load_progress(rest, cancel):
         model, report = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,
             trust_remote_code=False,
             local_files_only=True,
-            use_safetensors=safetensors,
+            use_safetensors=checkpoint.format == "safetensors",
             weights_only=True,
             dtype=dtype,
             device_map=dict(device_map),
@@ -53,11 +75,19 @@ def from_pretrained(
             ignore_mismatched_sizes=True,
             output_loading_info=True,
             **({"quantization_config": given} if given else {}),
+            **({"gguf_file": str(checkpoint.files[0])} if inside else {}),
         )
     if disk:
         remove_with(model, disk)
     _refuse_incomplete(folder.name, report["missing_keys"], report["mismatched_keys"])
     return model.eval()
+
+
+def _unpacked() -> Any:
+    """Plain numbers, never llama.cpp's own kernels: transformers would fetch those from the hub."""
+    from transformers import GgufConfig
+
+    return GgufConfig(dequantize=True)
 
 
 def _refuse_incomplete(name: str, missing: Any, mismatched: Any) -> None:
@@ -87,6 +117,29 @@ def _load_progress(progress: Progress, cancel: threading.Event) -> Iterator[None
         yield
     finally:
         transformers_logging.set_tqdm_hook(previous)
+
+
+@contextmanager
+def _unpack_progress(progress: Progress, cancel: threading.Event) -> Iterator[Progress]:
+    """Report the unpacking of a GGUF file, which transformers shows by a bar of its own, and stop it on `cancel`.
+
+    Yields where to report what comes after it.
+    """
+    from transformers import modeling_gguf_pytorch_utils as unpacking
+
+    def counted(items: Any, **_: Any) -> Any:
+        return _Counted(items, None, _share(progress, 0.0, _UNPACKING), cancel)
+
+    previous, unpacking.tqdm = unpacking.tqdm, counted
+    try:
+        yield _share(progress, _UNPACKING, 1.0)
+    finally:
+        unpacking.tqdm = previous
+
+
+def _share(progress: Progress, start: float, end: float) -> Progress:
+    """Reports from 0 to 1 as a stretch of the whole."""
+    return lambda state: progress(replace(state, share=start + state.share * (end - start)))
 
 
 class _Counted:

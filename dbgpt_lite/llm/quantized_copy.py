@@ -114,6 +114,8 @@ def _check(source: Path, quantization: Quantization) -> _Source:
     checkpoint = read_checkpoint(base_folder(source))
     refuse_foreign(checkpoint)
     name = checkpoint.folder.name
+    if checkpoint.format == "gguf":
+        raise ModelError("llm.gguf_copy", name=name)
     if stored := stored_quantization(checkpoint.config, name):
         raise ModelError("llm.already_quantized", name=name, quantization=stored)
     bitsandbytes_config(quantization)

@@ -97,7 +97,7 @@ def _context(case: Case, least: int) -> Iterator[Remedy]:
 def _fewer_bits(case: Case) -> Iterator[Case]:
     """The same model in the numbers that take less; weights stored quantized stay as they are."""
     offered = [numbers for numbers in _BY_QUALITY if numbers in get_args(Quantization)]
-    if case.outline.stored != "none" or case.numbers not in ("none", *offered):
+    if case.outline.unpacked or case.outline.stored != "none" or case.numbers not in ("none", *offered):
         return
     start = offered.index(case.numbers) + 1 if case.numbers in offered else 0
     smaller = (case.changed(numbers=numbers) for numbers in offered[start:])

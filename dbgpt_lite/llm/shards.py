@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from dbgpt_lite.errors import Cancelled, ModelError
 from dbgpt_lite.llm.checkpoint import TYPE_BYTES, Checkpoint, read_header, weight_map
+from dbgpt_lite.llm.gguf_config import parameter
+from dbgpt_lite.llm.gguf_header import read_gguf
 
 if TYPE_CHECKING:
     import torch
@@ -51,7 +53,19 @@ class StoredTensor:
 
 def stored_tensors(checkpoint: Checkpoint) -> tuple[StoredTensor, ...]:
     """Every tensor of a checkpoint in file order. Raises ModelError for a damaged file, an index that names other
-    tensors than a shard holds, and a type that is not read."""
+    tensors than a shard holds, and a type that is not read.
+
+    Those of a GGUF file have transformers' names and their shapes unpacked, for a comparison with the model; `read`
+    does not unpack them.
+    """
+    if checkpoint.format == "gguf":
+        header = read_gguf(checkpoint.files[0])
+        named = ((parameter(header, one), one) for one in header.tensors)
+        return tuple(
+            StoredTensor(name, one.kind, one.shape, header.file, one.start, one.bytes, _contiguous(one.shape))
+            for name, one in named
+            if name
+        )
     stem = "model.safetensors" if checkpoint.format == "safetensors" else "pytorch_model.bin"
     return read_places(checkpoint.files, checkpoint.folder / f"{stem}.index.json")
 
