@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -163,6 +164,13 @@ class Settings(BaseSettings):
     def _split_equals(cls, value: object) -> object:
         return _pairs(value, "=")
 
+    @field_validator("hf_endpoint")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        if not _is_http_address(value):
+            raise ValueError("expected an http or https address, e.g. https://huggingface.co")
+        return value
+
     @property
     def may_download(self) -> bool:
         """Whether the Models page downloads: a download may fill the disk that several people share."""
@@ -172,6 +180,17 @@ class Settings(BaseSettings):
     @classmethod
     def _from_root(cls, value: Path) -> Path:
         return ROOT / value
+
+
+def _is_http_address(value: str) -> bool:
+    try:
+        url = urlsplit(value)
+        # Both may raise ValueError: a port that is no number, a name that cannot be one.
+        named = bool((url.hostname or "").encode("idna")) and url.port != 0
+    except ValueError:
+        return False
+    plain = not (url.query or url.fragment or "@" in url.netloc) and not any(letter.isspace() for letter in value)
+    return url.scheme in ("http", "https") and named and plain and value.isprintable()
 
 
 def _pairs(value: object, separator: str) -> object:

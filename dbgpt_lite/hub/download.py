@@ -31,6 +31,7 @@ def download(hub: Hub, models_dir: Path, wish: Wanted, told: Told, cancel: threa
     with ExitStack() as stack:
         try:
             partial = stack.enter_context(PartialFolder(models_dir, wish.folder))
+            partial.refuse_other(wish)
             repository = hub.repository(wish.name, wish.revision, cancel)
             files = hub.measured(repository, chosen_files(wish.name, repository.files, wish.gguf), cancel)
             partial.begin(wish, repository, files)

@@ -109,7 +109,8 @@ class Downloads:
         with self._lock:
             if self._status.state == "running":
                 self._status = replace(self._status, state="stopping")
-        self._cancel.set()
+                # Within the lock: a moment later it may be the next download's.
+                self._cancel.set()
 
     def discard(self, folder: str) -> None:
         """Remove an interrupted download. Raises NotFound and Busy."""

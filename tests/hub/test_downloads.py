@@ -94,6 +94,33 @@ def test_closing_stops(hub: FakeHub, tmp_path: Path) -> None:
     assert downloads.wait(60).state == "stopped"
 
 
+def test_a_stop_that_comes_late_leaves_the_next_download_alone(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stop whose caller is held up as soon as it lets go of the lock, until another download has begun."""
+    downloads = downloads_from(hub, tmp_path)
+    downloads.start(NAME)
+    assert downloads.wait(60).state == "done"
+    lock, starts = downloads._lock, []
+
+    class Slow:
+        def __enter__(self) -> None:
+            lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            lock.release()
+            if not starts:
+                starts.append(1)
+                downloads.start(NAME, folder="next")
+
+    hub.waits_after = 1_000_000
+    monkeypatch.setattr(downloads, "_lock", Slow())
+    downloads.stop()
+    hub.go.set()
+    assert downloads.wait(60).state == "done"
+    assert set(files_in(tmp_path / "next")) == TAKEN
+
+
 def test_speed_is_of_the_last_seconds() -> None:
     now = [100.0]
     speed = Speed(lambda: now[0])
