@@ -217,6 +217,17 @@ def telemetry_left_on() -> tuple[str, ...]:
     return tuple(name for name in kept if os.environ.get(name, "").lower() not in _OFF[_LIBRARY_SETTINGS[name]])
 
 
+def proxies_in_use() -> dict[str, str]:
+    """Proxies of the environment, as libraries find them: variable -> scheme://host:port, without a login."""
+    found = {}
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        address = os.environ.get(name.lower()) or os.environ.get(name) or ""
+        if address:
+            scheme = address.partition("://")[0] if "://" in address else "http"
+            found[name] = f"{scheme}://{address.rpartition('://')[2].rpartition('@')[2].rstrip('/')}"
+    return found
+
+
 def keep_uploads_in(folder: Path) -> None:
     """Where gradio puts files on their way in; its default is a folder that all users of the computer share."""
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
