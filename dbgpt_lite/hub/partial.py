@@ -54,11 +54,16 @@ def wanted(endpoint: str, name: str, revision: str = "", folder: str = "", gguf:
     return Wanted(repository, revision_name(revision), folder_name(folder, repository), gguf.strip()[:200])
 
 
+def partial_folder(models_dir: Path, folder: str) -> Path:
+    """Where a download of MODELS_DIR/folder grows."""
+    return models_dir / f".{folder}{_SUFFIX}"
+
+
 class PartialFolder:
     """The folder of one download, held by one process at a time; a context manager that lets go of it."""
 
     def __init__(self, models_dir: Path, folder: str) -> None:
-        self.path = models_dir / f".{folder}{_SUFFIX}"
+        self.path = partial_folder(models_dir, folder)
         self.target = models_dir / folder
         self._lock: int | None = None
 
@@ -85,7 +90,7 @@ class PartialFolder:
         self._lock = None
 
     def refuse_other(self, wish: Wanted) -> None:
-        """Raises ModelError when what lies here was begun for another repository: its bytes are not for us to remove."""
+        """Raises ModelError when what lies here was begun for another repository: it is not for us to remove."""
         other = str(_read_note(self.path).get("name", ""))
         if other and other != wish.name and self._has_bytes():
             raise ModelError("hub.other_partial", folder=wish.folder, other=shown(other))
@@ -145,7 +150,7 @@ def interrupted(models_dir: Path, endpoint: str) -> list[Interrupted]:
             wish = wanted(endpoint, *(str(note.get(key, "")) for key in ("name", "revision", "folder", "gguf")))
         except UserError:
             continue
-        if path.name != f".{wish.folder}{_SUFFIX}":
+        if path != partial_folder(models_dir, wish.folder):
             continue
         files = _entries(note)
         done = sum(_there(path, file) for file in files)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -208,8 +209,8 @@ def test_the_unfinished_download_of_another_is_not_touched(hub: FakeHub, tmp_pat
     "entry",
     [
         {"path": FIRST, "size": None}, {"path": FIRST, "size": -5}, {"path": FIRST, "size": True}, {"path": FIRST},
-        {"size": 5}, {"path": ["x"], "size": 5}, {"path": "../../secret", "size": 5}, {"path": "/etc/passwd", "size": 5},
-        {"path": "a\0b", "size": 5}, "x", None,
+        {"size": 5}, {"path": ["x"], "size": 5}, {"path": "../../secret", "size": 5},
+        {"path": "/etc/passwd", "size": 5}, {"path": "a\0b", "size": 5}, "x", None,
     ],
 )  # fmt: skip
 def test_a_broken_note_costs_no_more_than_its_entry(hub: FakeHub, tmp_path: Path, entry: object) -> None:
@@ -304,12 +305,13 @@ def test_no_redirect_leads_from_https_to_http(monkeypatch: pytest.MonkeyPatch, m
 
     monkeypatch.setattr(httpx.HTTPTransport, "handle_request", answer)
     repository = Repository(NAME, "main", "c" * 40, (RemoteFile("config.json"),))
-    with Hub("https://hub.example", "hf_secret") as client, pytest.raises(ModelError) as told:
-        if method == "HEAD":
-            client.measured(repository, repository.files, threading.Event())
-        else:
-            with client.content(repository, "config.json", 0):
-                pass
+    with Hub("https://hub.example", "hf_secret") as client:
+        ask: dict[str, Callable[[], object]] = {
+            "HEAD": lambda: client.measured(repository, repository.files, threading.Event()),
+            "GET": lambda: client.content(repository, "config.json", 0).__enter__(),
+        }
+        with pytest.raises(ModelError) as told:
+            ask[method]()
     assert told.value.key == "hub.not_encrypted"
     assert [url.partition(":")[0] for url in sent] == ["https"]
 
@@ -386,7 +388,7 @@ def test_room_is_looked_at_before(hub: FakeHub, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(download_module.shutil, "disk_usage", lambda path: usage._replace(free=2**28 + 8_000_000))
     error = refusal(hub, tmp_path)
     assert error.key == "hub.no_room"
-    assert error.facts == {"needed": "0.01", "free": "0.26"}
+    assert error.facts == {"needed": "7.63 MiB", "free": "0.26 GiB"}
     assert not hub.fetched(FIRST)
     assert interrupted(tmp_path, hub.url) == []
     assert list(tmp_path.iterdir()) == []
@@ -489,7 +491,7 @@ def test_the_command_survives_kill_9(hub: FakeHub, tmp_path: Path) -> None:
     again = command(hub, tmp_path, NAME)
     out, errors = again.communicate(timeout=60)
     assert again.returncode == 0, errors
-    assert f"{NAME} is in models/tiny-llama" in out
+    assert f"{NAME} is in {tmp_path}/tiny-llama (7.63 MiB)." in out
     assert hub.fetched(FIRST)[-1].startswith("bytes=")
     assert files_in(tmp_path / "tiny-llama") == {path: hub.repositories[NAME].files[path] for path in TAKEN}
 
@@ -500,6 +502,7 @@ def test_ctrl_c_says_what_is_kept(hub: FakeHub, tmp_path: Path) -> None:
     _, errors = running.communicate(timeout=30)
     assert running.returncode == 130
     assert "The same command goes on from there." in errors
+    assert f"of 7.63 MiB, which are kept in {tmp_path}/.tiny-llama.partial." in errors
     assert "Traceback" not in errors
     assert len(interrupted(tmp_path, hub.url)) == 1
 

@@ -84,6 +84,18 @@ def test_a_hub_that_cannot_be_connected_is_a_failed_download(hub: FakeHub, tmp_p
     assert status.error.key == "hub.bad_endpoint"
 
 
+def test_how_the_last_one_ended_is_told_for_some_minutes(hub: FakeHub, tmp_path: Path) -> None:
+    now = [100.0]
+    downloads = Downloads(lambda: Hub(hub.url, first_wait_s=0.01), tmp_path, hub.url, lambda: now[0])
+    for name, state in ((NAME, "done"), ("lantern/nothing", "failed")):
+        downloads.start(name)
+        assert downloads.wait(60).state == state
+        now[0] += 299
+        assert downloads.status.state == state
+        now[0] += 1
+        assert downloads.status.state == "none"
+
+
 def test_closing_stops(hub: FakeHub, tmp_path: Path) -> None:
     downloads = downloads_from(hub, tmp_path)
     hub.waits_after = 1_000_000
