@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from dbgpt_lite.config import Settings
     from dbgpt_lite.llm.plan import Plan
 
-_COLUMNS = ("device", "layers", "weights", "cache", "working", "overhead", "total", "free")
+_SIZES = ("weights", "cache", "working", "overhead", "total")
 
 
 def add_models(add: Add) -> None:
     """Add `plan`."""
     plan = add("plan", _plan, "say whether a model fits this machine or others, and what would make it fit")
-    plan.add_argument("model", help="a folder in models/, a path, a config.json, or a GGUF file")
+    plan.add_argument("model", help="a folder of MODELS_DIR, a path, a config.json, or a GGUF file")
     plan.add_argument("--context", type=_positive, metavar="TOKENS", help="window of a conversation")
     plan.add_argument("--users", type=_positive, metavar="N", help="conversations at a time")
     plan.add_argument("--quantization", choices=("none", "int8", "nf4", "int4"))
@@ -120,13 +120,15 @@ def lines(plan: "Plan", language: Language) -> list[str]:
 def _table(plan: "Plan", language: Language) -> list[str]:
     from dbgpt_lite.llm.units import gib
 
-    head = [text(f"llm.plan_{name}", language) + ("" if name in ("device", "layers") else " GiB") for name in _COLUMNS]
+    # Without a GPU there is nothing to say of CUDA.
+    sizes = [name for name in _SIZES if name != "overhead" or any(row.overhead for row in plan.rows)]
+    names = [f"{text(f'llm.plan_{name}', language)} GiB" for name in (*sizes, "free")]
+    head = [text("llm.plan_device", language), text("llm.plan_layers", language), *names]
     rows = [head]
     for row in plan.rows:
-        sizes = (row.weights, row.cache, row.working, row.overhead, row.total, row.device.free)
         free = "" if row.device.kind == "disk" else gib(row.device.free)
         name = f"{row.device.name} {row.device.model}".strip()
-        rows.append([name, str(row.layers), *(gib(size) for size in sizes[:-1]), free])
+        rows.append([name, str(row.layers), *(gib(getattr(row, size)) for size in sizes), free])
     widths = [max(_width(row[column]) for row in rows) for column in range(len(head))]
     return ["  ".join(_padded(row, widths)).rstrip() for row in rows]
 

@@ -66,6 +66,13 @@ def test_chinese(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
     assert "放得下" in capsys.readouterr().out
 
 
+def test_nothing_of_cuda_without_a_gpu(capsys: pytest.CaptureFixture[str]) -> None:
+    plan("--device-map", "cpu", "--context", "512", "--max-memory", "cpu=60GiB")
+    assert "CUDA" not in capsys.readouterr().out
+    plan("--gpu", "24GiB", "--context", "512")
+    assert "CUDA GiB" in capsys.readouterr().out
+
+
 def test_json_holds_every_device_and_remedy(capsys: pytest.CaptureFixture[str]) -> None:
     code = plan(
         "--gpu", "12GiB,12GiB", "--max-memory", "0=5GiB,1=5GiB,cpu=60GiB", "--context", "1024", "--users", "4", "--json"

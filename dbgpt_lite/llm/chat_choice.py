@@ -105,11 +105,18 @@ def _clues(folder: Path, implied: str) -> FormatClues:
 
 def _tokens(folder: Path, config: dict[str, Any]) -> set[str]:
     """Special and added tokens; tokenizer.json, which can be large, is read only where the small files list none."""
-    found = {str(entry["content"]) for entry in dict(config.get("added_tokens_decoder") or {}).values()}
+    listed = config.get("added_tokens_decoder") or {}
+    found = _contents(listed.values() if isinstance(listed, dict) else None, folder, "tokenizer_config.json")
     found |= set(_read(folder / "added_tokens.json"))
-    if not found:
-        found = {str(entry["content"]) for entry in _read(folder / "tokenizer.json").get("added_tokens", ())}
-    return found
+    return found or _contents(_read(folder / "tokenizer.json").get("added_tokens", ()), folder, "tokenizer.json")
+
+
+def _contents(entries: Any, folder: Path, file: str) -> set[str]:
+    """What tokens are written as. Raises ModelError for a list that is none."""
+    try:
+        return {str(entry["content"]) for entry in entries}
+    except (TypeError, KeyError):
+        raise ModelError("llm.damaged_file", file=file, name=folder.name) from None
 
 
 def _read(file: Path) -> dict[str, Any]:

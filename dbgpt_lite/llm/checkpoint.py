@@ -26,6 +26,11 @@ TYPE_BYTES: Mapping[str, float] = {
 }  # fmt: skip
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "ice_text.model")
 _MAX_HEADER = 100_000_000
+# Entries of config.json that lead to others, or decide how the rest is read; each may be left out or null.
+_ENTRIES: Mapping[str, type] = {
+    "model_type": str, "architectures": list, "quantization_config": dict, "compression_config": dict,
+    "rope_scaling": dict, "rope_parameters": dict, "text_config": dict, "auto_map": dict,
+}  # fmt: skip
 _SPLIT = re.compile(r"-\d{5}-of-\d{5}$")
 _STEMS: Mapping["WeightFormat", str] = {"safetensors": "model.safetensors", "bin": "pytorch_model.bin"}
 WeightFormat = Literal["safetensors", "bin", "gguf"]
@@ -141,6 +146,9 @@ def read_config(folder: Path) -> Mapping[str, Any]:
     config = read_json(folder / "config.json")
     if not config.get("model_type"):
         raise ModelError("llm.no_model_type", name=folder.name)
+    for entry, kind in _ENTRIES.items():
+        if not isinstance(config.get(entry), kind | None):
+            raise ModelError("llm.bad_entry", entry=entry, file="config.json", name=folder.name)
     return config
 
 

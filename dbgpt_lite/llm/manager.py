@@ -150,7 +150,11 @@ class ModelManager:
             quantization, options.dtype, options.device_map, options.max_memory, options.context, options.users
         )
         freed = self._engine.memory if isinstance(self._engine, LocalEngine) else {}
-        return forecast(self._resolve(name), wishes, freed)
+        folder = self._resolve(name)
+        try:
+            return forecast(folder, wishes, freed)
+        except Exception as error:
+            raise _unreadable(error, folder.name) from None
 
     def connect(self, endpoint: str, model: str = "", api_key: str = "") -> None:
         """Start using a server in the background. Raises Busy."""
@@ -363,16 +367,22 @@ def configured_folder(setting: str, models_dir: Path) -> Path:
 
 
 def describe(folder: Path) -> ModelFolder:
-    """One folder as the Models page lists it."""
-    adapter_for = base_name(folder) if is_adapter(folder) else ""
+    """One folder as the Models page lists it, with its `problem` if it has one: it costs no other folder its row."""
     try:
-        base = base_folder(folder)
-        checkpoint = read_checkpoint(base)
-        stored = stored_quantization(checkpoint.config, base.name)
-        if is_adapter(folder):
-            refuse_unsupported(folder)
-    except UserError as error:
-        return ModelFolder(folder.name, _family_name(folder), 0, error, adapter_for=adapter_for)
+        return _described(folder)
+    except Exception as error:
+        adapter_for = _or_nothing(lambda: base_name(folder) if is_adapter(folder) else "")
+        name = _or_nothing(lambda: family(read_config(folder)).name)
+        return ModelFolder(folder.name, name, 0, _unreadable(error, folder.name), adapter_for=adapter_for)
+
+
+def _described(folder: Path) -> ModelFolder:
+    adapter_for = base_name(folder) if is_adapter(folder) else ""
+    base = base_folder(folder)
+    checkpoint = read_checkpoint(base)
+    stored = stored_quantization(checkpoint.config, base.name)
+    if is_adapter(folder):
+        refuse_unsupported(folder)
     own = 0 if base == folder else sum(file.stat().st_size for file in folder.glob("adapter_model.*"))
     return ModelFolder(
         folder.name,
@@ -385,6 +395,14 @@ def describe(folder: Path) -> ModelFolder:
     )
 
 
+def _unreadable(error: Exception, name: str) -> UserError:
+    """What is wrong with a folder. Files come from anywhere: what no check foresaw is logged and told as well."""
+    if isinstance(error, UserError):
+        return error
+    log.error("the model folder %s cannot be read", name, exc_info=error)
+    return ModelError("llm.unreadable", name=name, reason=type(error).__name__)
+
+
 def _bare(error: Exception, name: str) -> Exception:
     """The error without its traceback, whose frames would keep the half-loaded model in memory."""
     if isinstance(error, UserError):
@@ -395,8 +413,9 @@ def _bare(error: Exception, name: str) -> Exception:
     return ModelError("llm.load_failed", name=name, reason=type(error).__name__)
 
 
-def _family_name(folder: Path) -> str:
+def _or_nothing(fact: Callable[[], str]) -> str:
+    """A fact of a folder with a problem, as far as it can be had."""
     try:
-        return family(read_config(folder)).name
-    except UserError:
+        return fact()
+    except Exception:
         return ""

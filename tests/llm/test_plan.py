@@ -15,6 +15,7 @@ from dbgpt_lite.llm.device_map import covers
 from dbgpt_lite.llm.outline import outline, read_outline
 from dbgpt_lite.llm.placement import DISK_FREE, STRATEGIES, Device
 from dbgpt_lite.llm.plan import Plan, plan
+from dbgpt_lite.llm.remedies import Remedy
 from dbgpt_lite.llm.sizes import CUDA_CONTEXT, cache_bytes
 from dbgpt_lite.llm.units import GIB
 from tests.llm.configs import CONFIGS
@@ -294,3 +295,11 @@ def test_a_config_without_sizes_is_named(tmp_path: Path) -> None:
 def test_a_case_without_a_device_that_computes_is_too_large() -> None:
     case = Case(outline(checkpoint(SMALL)), "bfloat16", "none", 16, 1, (DISK,))
     assert case.verdict == "too_large"
+
+
+def test_beside_a_choice_remedies_say_what_to_choose_there() -> None:
+    for remedy in (Remedy("quantize", "nf4", total=2**30), Remedy("quantize_context", "nf4", 1024, total=2**30)):
+        for language, said in (("en", "choose nf4 here"), ("zh", "请在此处选择 nf4")):
+            assert said in remedy.text_here.render(language)
+            assert "LLM_QUANTIZATION" not in remedy.text_here.render(language)
+            assert "LLM_QUANTIZATION=nf4" in remedy.text.render(language)

@@ -343,7 +343,7 @@ def test_whether_a_model_fits_follows_the_chosen_quantization(visit: Visit) -> N
     row = page.locator(".model[data-name=guanaco-33b-merged]")
     expect(row.locator(".fit:visible")).to_have_count(1)
     expect(row.locator(".fit:visible .verdict")).to_contain_text("will be slow")
-    expect(row.locator(".fit:visible li").first).to_contain_text("LLM_QUANTIZATION=nf4")
+    expect(row.locator(".fit:visible li").first).to_contain_text("choose nf4 here")
     row.locator("select[name=quantization]").select_option("int8")
     expect(row.locator(".fit:visible .verdict")).to_contain_text("Does not fit")
     row.locator("select[name=quantization]").select_option("nf4")
