@@ -11,6 +11,8 @@ from dbgpt_lite.sql.allowed import is_system_table
 from dbgpt_lite.sql.kinds import is_integer, mark_integer
 from dbgpt_lite.sql.schema import Schema, similar
 
+# Parts of a query when each CTE stands wherever it is named. SQLite plans them all, with no look at the clock.
+_MOST_PARTS = 1000
 _COMPARISONS = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Like, exp.In, exp.Between, exp.Is)
 
 
@@ -20,6 +22,7 @@ def check_tables(tree: exp.Expression, schema: Schema) -> list[Scope]:
     Returns the scopes of the query, inner ones first.
     """
     _spell_ctes(tree, schema)
+    _check_repeats(tree)
     scopes = _scopes(tree)
     ctes = {id(node) for scope in scopes for node, source in _selected(scope) if isinstance(source, Scope)}
     for node in tree.find_all(exp.Table):
@@ -90,6 +93,27 @@ def _spell_ctes(tree: exp.Expression, schema: Schema) -> None:
         spelling = names.get(table.name.lower())
         if spelling and not table.db and spelling != table.name:
             table.set("this", exp.to_identifier(spelling))
+
+
+def _check_repeats(tree: exp.Expression) -> None:
+    """Refuse CTEs that name each other twice and again: twenty of them are a million subqueries."""
+    ctes: dict[str, list[exp.CTE]] = {}
+    for cte in tree.find_all(exp.CTE):
+        ctes.setdefault(cte.alias.lower(), []).append(cte)
+    if ctes and _parts(tree, ctes, {}) > _MOST_PARTS:
+        raise QueryRefused("sql.too_complex")
+
+
+def _parts(node: exp.Expression, ctes: dict[str, list[exp.CTE]], known: dict[str, int]) -> int:
+    """`known` gets the parts of each CTE, by name; one that names itself counts once there."""
+    count = 1
+    for table in node.find_all(exp.Table):
+        name = table.name.lower()
+        if name in ctes and name not in known:
+            known[name] = 1
+            known[name] = sum(_parts(cte.this, ctes, known) for cte in ctes[name])
+        count += known.get(name, 1)
+    return count
 
 
 def _spell_table(node: exp.Table, schema: Schema) -> None:
