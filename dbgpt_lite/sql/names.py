@@ -136,6 +136,9 @@ def _columns_of(source: object, schema: Schema, depth: int = 0) -> list[str] | N
         return None
     expression = source.expression
     parent = expression.parent
+    # What a recursive CTE reads of itself is, to sqlglot, the first query of its UNION.
+    while isinstance(parent, exp.SetOperation):
+        parent = parent.parent
     if isinstance(parent, exp.CTE | exp.Subquery) and parent.alias_column_names:
         return list(parent.alias_column_names)
     first = expression
@@ -169,9 +172,16 @@ def _selected_columns(scope: Scope, select: exp.Select, schema: Schema, depth: i
 
 
 def _chain(scope: Scope) -> Iterator[Scope]:
+    """The scopes whose sources may be named in `scope`, from within.
+
+    A CTE or a subquery in FROM sees neither what stands beside it nor itself, only the queries around the one that
+    holds it. LATERAL would; the guard allows none.
+    """
     current: Scope | None = scope
     while current is not None:
         yield current
+        while current.parent is not None and (current.is_derived_table or current.is_cte):
+            current = current.parent
         current = current.parent
 
 
@@ -231,7 +241,9 @@ def _check_bare(column: exp.Column, scope: Scope, schema: Schema, quoted_text: b
                 mark_integer(column, _holds_integers(source, column.name, schema))
                 return
             known.extend(names)
-        known.extend(_aliases(current.expression))
+        # The output names of a UNION are for its own ORDER BY, not for the queries that it is made of.
+        if current is scope or not isinstance(current.expression, exp.SetOperation):
+            known.extend(_aliases(current.expression))
     if column.name.lower() in {name.lower() for name in known}:
         return
     if quoted_text and column.this.quoted and isinstance(column.parent, _COMPARISONS):
