@@ -106,7 +106,7 @@ def _context(config: Mapping[str, Any], row: Family) -> int:
     stated = _first(config, row.context_keys) or row.default_context
     scaling = _scaling(config)
     kind, factor = scaling.get("rope_type") or scaling.get("type"), scaling.get("factor")
-    if kind not in ("yarn", "dynamic", "linear") or not isinstance(factor, int | float):
+    if kind not in ("yarn", "dynamic", "linear") or not isinstance(factor, int | float) or factor <= 0:
         return stated
     if original := _first(scaling, ("original_max_position_embeddings",)):
         return max(stated, int(original * factor))
@@ -115,13 +115,13 @@ def _context(config: Mapping[str, Any], row: Family) -> int:
             return max(stated, longer)
         if stated / factor >= _SHORTEST_TRAINED_WINDOW:
             return stated
-    return int(stated * factor)
+    return max(1, int(stated * factor))
 
 
 def _scaling(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """The scaling of the layers that look at everything; newer config.json call it ``rope_parameters``."""
-    found = config.get("rope_scaling") or config.get("rope_parameters") or {}
-    inner = found.get("full_attention", found)
+    found = config.get("rope_scaling") or config.get("rope_parameters")
+    inner = found.get("full_attention", found) if isinstance(found, dict) else None
     return inner if isinstance(inner, dict) else {}
 
 

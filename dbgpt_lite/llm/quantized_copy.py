@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 from dbgpt_lite.errors import Busy, ModelError
 from dbgpt_lite.llm.adapter import Adapter, base_folder, read_adapter
-from dbgpt_lite.llm.checkpoint import Checkpoint, read_checkpoint, read_json
+from dbgpt_lite.llm.checkpoint import Checkpoint, read_checkpoint
 from dbgpt_lite.llm.loader import fitted, readable_failures, refuse_foreign
 from dbgpt_lite.llm.loading import LoadState, Meter, Progress, ignore
 from dbgpt_lite.llm.matching import Route, part_shape
+from dbgpt_lite.llm.model_json import read_json
 from dbgpt_lite.llm.quantize import Quantization, bitsandbytes_config, stored_quantization
 from dbgpt_lite.llm.shards import read
 from dbgpt_lite.llm.sizes import Numbers, quantized_bytes

@@ -192,6 +192,12 @@ def test_weights_stored_quantized_stay_so() -> None:
     assert not any(remedy.kind == "quantize" for remedy in planned(config, gpu(3)).remedies)
 
 
+@pytest.mark.parametrize("given", [{"quantization_config": {"quant_method": "gptq"}}, {"quantization_bit": 3}])
+def test_what_loading_refuses_is_not_planned(given: dict[str, Any]) -> None:
+    with pytest.raises(ModelError, match="some-model are quantized with .* does not read"):
+        planned(SMALL | given, CPU)
+
+
 def test_a_single_device_says_that_others_would_help() -> None:
     found = planned(CONFIGS["llama-7b"], gpu(8), CPU, DISK, strategy="cuda:0")
     assert not found.fits
