@@ -62,6 +62,10 @@ class Outline:
             Piece(names, tuple(group), layers.get(names[0])) for names, group in _groups(self.parameters).items()
         )
 
+    def experts(self, dtype: str) -> int:
+        """Bytes of the experts' matrices, which stand in one tensor of three sizes and are never quantized."""
+        return sum(tensor_bytes(one, dtype, "none") for one in self.parameters if one.kind == "experts")
+
     def largest_matrix(self, dtype: str) -> int:
         """Bytes of the largest matrix before it is quantized."""
         linear = (one.count for one in self.parameters if one.kind == "linear")
@@ -203,6 +207,10 @@ def _parameters_of(model: Any) -> tuple[Parameter, ...]:
             kinds[f"{name}.weight"] = "linear"
         elif isinstance(module, torch.nn.Embedding):
             kinds[f"{name}.weight"] = "embedding"
+        elif not type(module).__module__.startswith("torch."):
+            # What is no layer of torch's own and has a third size holds one matrix for each expert.
+            own = module.named_parameters(prefix=name, recurse=False)
+            kinds |= {parameter: "experts" for parameter, value in own if value.dim() == 3}
     output = model.get_output_embeddings()
     head = next((f"{name}.weight" for name, module in model.named_modules() if module is output), "")
     tied: Mapping[str, str] = getattr(model, "all_tied_weights_keys", None) or {}

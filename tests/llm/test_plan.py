@@ -194,7 +194,7 @@ def test_weights_stored_quantized_stay_so() -> None:
 
 @pytest.mark.parametrize("given", [{"quantization_config": {"quant_method": "gptq"}}, {"quantization_bit": 3}])
 def test_what_loading_refuses_is_not_planned(given: dict[str, Any]) -> None:
-    with pytest.raises(ModelError, match="some-model are quantized with .* does not read"):
+    with pytest.raises(ModelError, match=r"some-model are quantized with .* does not read"):
         planned(SMALL | given, CPU)
 
 
