@@ -65,15 +65,6 @@ class ModelShape:
     window: int = 0
     sliding_layers: int = 0
 
-    def cached_numbers(self, tokens: int) -> int:
-        """How many numbers the keys and values of one conversation of `tokens` tokens are, over all layers.
-
-        A sliding layer keeps one token less than its window: the newest one comes with the query.
-        """
-        in_window = min(tokens, max(self.window - 1, 0))
-        seen = (self.layers - self.sliding_layers) * tokens + self.sliding_layers * in_window
-        return 2 * self.kv_heads * self.head_dim * seen
-
 
 def read_shape(config: Mapping[str, Any], row: Family) -> ModelShape:
     """Sizes of a config.json; a size that neither it nor the row holds is 0.

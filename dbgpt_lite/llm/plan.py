@@ -159,12 +159,14 @@ def _rate(tokens: float) -> str:
 
 
 def _own_window(case: Case) -> Case:
-    """The model's own window, or a shorter one when that keeps every layer where it computes."""
+    """The model's own window, or a shorter one when that keeps every layer where it computes; the shortest where
+    none fits, so that the least that would do is named."""
     if case.verdict == "fits":
         return case
     room = largest_context(case, min(case.context, SHORTEST_WINDOW))
     if not room and case.verdict == "too_large":
-        room = largest_context(case, min(case.context, SHORTEST_WINDOW), offload=True)
+        shortest = min(case.context, SHORTEST_WINDOW)
+        room = largest_context(case, shortest, offload=True) or shortest
     return case.changed(context=room) if room else case
 
 

@@ -169,6 +169,18 @@ def test_window_shrinks_to_what_fits_unless_it_was_asked_for() -> None:
         planned(SMALL, tight, context=4096).check()
 
 
+def test_what_does_not_fit_is_told_by_the_least_that_would() -> None:
+    """Nobody asked for a window: with as much memory as is said to be missing, the shortest one fits."""
+    config = CONFIGS["llama-7b"] | {"max_position_embeddings": 32768}
+    found = planned(config, gpu(8))
+    assert (found.verdict, found.need.context) == ("too_large", 2048)
+    memory = found.remedies[-1]
+    after = planned(config, Device("cuda:0", 8 * GIB + memory.extra))
+    assert (after.verdict, after.need.context) == ("fits", 2048)
+    assert planned(config, Device("cuda:0", 8 * GIB + memory.extra - 1)).verdict == "too_large"
+    assert planned(config, gpu(8), context=32768).need.context == 32768
+
+
 def test_fits_or_says_what_to_change() -> None:
     planned(SMALL, CPU).check()
     small = planned(SMALL, Device("cpu", 1000))
