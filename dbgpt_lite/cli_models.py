@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dbgpt_lite.cli_arguments import positive
 from dbgpt_lite.cli_knowledge import Add
 from dbgpt_lite.errors import ConfigError
 from dbgpt_lite.texts import Language, text
@@ -22,21 +23,14 @@ def add_models(add: Add) -> None:
     """Add `plan`."""
     plan = add("plan", _plan, "say whether a model fits this machine or others, and what would make it fit")
     plan.add_argument("model", help="a folder of MODELS_DIR, a path, a config.json, or a GGUF file")
-    plan.add_argument("--context", type=_positive, metavar="TOKENS", help="window of a conversation")
-    plan.add_argument("--users", type=_positive, metavar="N", help="conversations at a time")
+    plan.add_argument("--context", type=positive, metavar="TOKENS", help="window of a conversation")
+    plan.add_argument("--users", type=positive, metavar="N", help="conversations at a time")
     plan.add_argument("--quantization", choices=("none", "int8", "nf4", "int4"))
     plan.add_argument("--dtype", choices=("auto", "float32", "float16", "bfloat16"))
     plan.add_argument("--device-map", metavar="MAP", help="a strategy, a device, or a map in JSON")
     plan.add_argument("--max-memory", metavar="LIST", help="memory to use per device, e.g. 0=20GiB,cpu=60GiB")
     plan.add_argument("--gpu", metavar="LIST", help='cards to suppose, by memory or name: 24GiB,24GiB or "RTX 3090"')
     plan.add_argument("--json", action="store_true", help="everything as one JSON object")
-
-
-def _positive(given: str) -> int:
-    number = int(given)
-    if number < 1:
-        raise ValueError(given)
-    return number
 
 
 def _plan(options: argparse.Namespace) -> int:
@@ -51,7 +45,7 @@ def _plan(options: argparse.Namespace) -> int:
         quantization=options.quantization or settings.llm_quantization,
         dtype=options.dtype or settings.llm_dtype,
         device_map=options.device_map or settings.llm_device_map,
-        max_memory=_pairs(options.max_memory) if options.max_memory else settings.llm_max_memory,
+        max_memory=_max_memory(options, settings),
         context=options.context or settings.llm_context,
         users=options.users or settings.llm_users,
         gpus=tuple(part.strip() for part in options.gpu.split(",")) if options.gpu else (),
@@ -68,6 +62,14 @@ def _folder(name: str, settings: "Settings") -> Path:
     path = Path(name)
     here = path.is_file() or (path / "config.json").is_file() or any(path.glob("*.gguf"))
     return path.resolve() if here else configured_folder(name, settings.models_dir)
+
+
+def _max_memory(options: argparse.Namespace, settings: "Settings") -> dict[str, str]:
+    """What is asked for, else what the settings say; of supposed cards these say nothing."""
+    if options.max_memory:
+        return _pairs(options.max_memory)
+    known = ("cpu", "disk") if options.gpu else tuple(settings.llm_max_memory)
+    return {name: size for name, size in settings.llm_max_memory.items() if name in known}
 
 
 def _pairs(given: str) -> dict[str, str]:
@@ -97,6 +99,7 @@ def facts(plan: "Plan") -> dict[str, Any]:
             for row in plan.rows
         ],
         "tokens_per_second": asdict(plan.speed) if plan.speed else None,
+        "unquantized_experts": plan.unquantized,
         "device_map": dict(plan.device_map),
         "remedies": [asdict(remedy) | {"text": str(remedy.text)} for remedy in plan.remedies],
     }
@@ -113,6 +116,7 @@ def lines(plan: "Plan", language: Language) -> list[str]:
         "",
         plan.sentence.render(language),
         plan.speed_sentence.render(language),
+        *(note.render(language) for note in plan.notes),
         *(["", text(title, language), *remedies] if remedies else []),
     ]
 

@@ -44,6 +44,7 @@ class Plan:
 
     `device_map` is complete over all parameters by prefix ("model.layers.0"): "cuda:0", "cpu" or "disk"; empty when it
     does not fit. `remedies` would make it fit, or fast, best first. `speed` is None for devices of unknown bandwidth.
+    `unquantized`: bytes of experts that stay as they are where the other layers are quantized.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Plan:
     device_map: Mapping[str, str]
     remedies: tuple[Remedy, ...] = ()
     speed: Speed | None = None
+    unquantized: int = 0
 
     @property
     def fits(self) -> bool:
@@ -85,6 +87,13 @@ class Plan:
         if self.speed is None:
             return UserError("llm.plan_speed_unknown")
         return UserError("llm.plan_speed", first=_rate(self.speed.first), full=_rate(self.speed.full))
+
+    @property
+    def notes(self) -> tuple[UserError, ...]:
+        """What else should be known, in words."""
+        if not self.unquantized:
+            return ()
+        return (UserError("llm.plan_experts", experts=gib(self.unquantized), dtype=self.dtype),)
 
     @property
     def _away(self) -> int:
@@ -155,12 +164,14 @@ def _rate(tokens: float) -> str:
 
 
 def _own_window(case: Case) -> Case:
-    """The model's own window, or a shorter one when that keeps every layer where it computes."""
+    """The model's own window, or a shorter one when that keeps every layer where it computes; the shortest where
+    none fits, so that the least that would do is named."""
     if case.verdict == "fits":
         return case
     room = largest_context(case, min(case.context, SHORTEST_WINDOW))
     if not room and case.verdict == "too_large":
-        room = largest_context(case, min(case.context, SHORTEST_WINDOW), offload=True)
+        shortest = min(case.context, SHORTEST_WINDOW)
+        room = largest_context(case, shortest, offload=True) or shortest
     return case.changed(context=room) if room else case
 
 
@@ -184,4 +195,5 @@ def _plan(case: Case) -> Plan:
         case.device_map if verdict != "too_large" else {},
         remedies(case) if verdict != "fits" else (),
         speed(case),
+        case.outline.experts(case.dtype) if case.numbers != "none" else 0,
     )

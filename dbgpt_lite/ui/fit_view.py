@@ -33,12 +33,14 @@ def fit_panels(plans: Mapping[str, "Plan | UserError"], language: Language) -> M
 def _panel(found: "Plan | UserError", language: Language) -> Markup:
     if isinstance(found, UserError):
         return Markup("<p>{}</p>").format(found.render(language))
+    notes = Markup("").join(Markup("<p>{}</p>").format(note.render(language)) for note in found.notes)
     return Markup(
-        '<p class="verdict" data-verdict="{}">{}</p>{}{}<details class="fold"><summary>{}</summary>{}</details>'
+        '<p class="verdict" data-verdict="{}">{}</p>{}{}{}<details class="fold"><summary>{}</summary>{}</details>'
     ).format(
         found.verdict,
         found.sentence.render(language),
         Markup("<p>{}</p>").format(found.speed_sentence.render(language)) if found.fits else "",
+        notes,
         _remedies(found, language),
         say("fit_details", language),
         _table(found, language),

@@ -118,6 +118,12 @@ def test_what_a_placement_may_use() -> None:
     assert chosen('{"": 1, "lm_head": "disk"}', {}, ALL) == ALL[1:]
 
 
+@pytest.mark.parametrize("name", ["gpu0", "ram", "cuda:7", "2"])
+def test_memory_for_a_device_that_is_not_there_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"LLM_MAX_MEMORY .*{name}\. Known names: 0, 1, cpu, disk"):
+        chosen("auto", {"cpu": "1GiB", name: "6GiB"}, ALL)
+
+
 @pytest.mark.parametrize("wrong", ["cuda:77", "disk", "everywhere"])
 def test_unknown_device_is_named(wrong: str) -> None:
     with pytest.raises(ConfigError, match=wrong):

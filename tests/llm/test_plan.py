@@ -170,6 +170,18 @@ def test_window_shrinks_to_what_fits_unless_it_was_asked_for() -> None:
         planned(SMALL, tight, context=4096).check()
 
 
+def test_what_does_not_fit_is_told_by_the_least_that_would() -> None:
+    """Nobody asked for a window: with as much memory as is said to be missing, the shortest one fits."""
+    config = CONFIGS["llama-7b"] | {"max_position_embeddings": 32768}
+    found = planned(config, gpu(8))
+    assert (found.verdict, found.need.context) == ("too_large", 2048)
+    memory = found.remedies[-1]
+    after = planned(config, Device("cuda:0", 8 * GIB + memory.extra))
+    assert (after.verdict, after.need.context) == ("fits", 2048)
+    assert planned(config, Device("cuda:0", 8 * GIB + memory.extra - 1)).verdict == "too_large"
+    assert planned(config, gpu(8), context=32768).need.context == 32768
+
+
 def test_fits_or_says_what_to_change() -> None:
     planned(SMALL, CPU).check()
     small = planned(SMALL, Device("cpu", 1000))
@@ -191,6 +203,12 @@ def test_weights_stored_quantized_stay_so() -> None:
     found = planned(config, gpu(6), CPU)
     assert (found.numbers, found.verdict) == ("int4", "fits")
     assert not any(remedy.kind == "quantize" for remedy in planned(config, gpu(3)).remedies)
+
+
+@pytest.mark.parametrize("given", [{"quantization_config": {"quant_method": "gptq"}}, {"quantization_bit": 3}])
+def test_what_loading_refuses_is_not_planned(given: dict[str, Any]) -> None:
+    with pytest.raises(ModelError, match=r"some-model are quantized with .* does not read"):
+        planned(SMALL | given, CPU)
 
 
 def test_a_single_device_says_that_others_would_help() -> None:
