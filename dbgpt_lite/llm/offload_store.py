@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     import torch
 
 
+# A model's attribute: bytes of the copies that are deleted with it.
+OFFLOADED = "dbgpt_offloaded_bytes"
+
+
 class OffloadStore:
     """The index of what is on disk, as accelerate reads it. `cache`: where to write; None: the system's own place."""
 
@@ -80,7 +84,8 @@ class OffloadStore:
 
 
 def remove_with(owner: object, folder: Path) -> None:
-    """Delete a folder once `owner` is gone, at the latest when the process ends."""
+    """Delete a folder once `owner`, a model, is gone, at the latest when the process ends; it knows the bytes then."""
+    setattr(owner, OFFLOADED, sum(file.stat().st_size for file in folder.iterdir()))
     weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)
 
 
