@@ -57,7 +57,7 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _folder(name: str, settings: "Settings") -> Path:
-    from dbgpt_lite.llm.manager import configured_folder
+    from dbgpt_lite.llm.model_folders import configured_folder
 
     path = Path(name)
     here = path.is_file() or (path / "config.json").is_file() or any(path.glob("*.gguf"))

@@ -131,6 +131,11 @@ class Case:
             return "too_large"
         return "offload" if self.placement.offloads else "fits"
 
+    @property
+    def resident(self) -> int:
+        """Layers that are kept where they compute."""
+        return sum(row.layers for row in self.rows if row.device in self.compute)
+
     @cached_property
     def places(self) -> tuple[int, ...]:
         """The device of each block, even where there is not room for it: then as evenly as the strategy wants."""

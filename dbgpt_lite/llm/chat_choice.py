@@ -69,8 +69,13 @@ def format_of_folder(folder: Path, checkpoint: Checkpoint) -> FormatChoice:
 
 
 def open_choice(folder: Path, checkpoint: Checkpoint) -> FormatChoice | None:
-    """The format in use where a person may choose another: nothing in the files shows one."""
+    """The format in use where a person may choose another: nothing in the files shows one.
+
+    Raises ModelError for a format that does not exist.
+    """
     choice = format_of_folder(folder, checkpoint)
+    if choice.name:
+        chat_format(choice.name)
     return choice if choice.source in ("folder", "family") and choice.name in CHAT_FORMATS else None
 
 

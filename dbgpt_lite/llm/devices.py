@@ -68,7 +68,17 @@ def free_ram() -> int:
         used = int((_CGROUP / "memory.current").read_text())
     except (OSError, ValueError):
         return free
-    return max(0, min(free, limit - used))
+    return max(0, min(free, limit - used + _reclaimable()))
+
+
+def _reclaimable() -> int:
+    """Bytes of files that the kernel keeps at hand for this container (a model just read, say) and gives up for any
+    program that asks; they count as used."""
+    try:
+        lines = (_CGROUP / "memory.stat").read_text().splitlines()
+        return next((int(line.split()[1]) for line in lines if line.startswith("inactive_file ")), 0)
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 @cache

@@ -13,7 +13,7 @@ from typing import Literal
 
 from dbgpt_lite.errors import Busy, Cancelled, ModelError, UserError
 from dbgpt_lite.llm.adapter import base_folder, base_name, is_adapter, refuse_unsupported
-from dbgpt_lite.llm.chat_choice import FormatChoice, open_choice, remember_format
+from dbgpt_lite.llm.chat_choice import open_choice, remember_format
 from dbgpt_lite.llm.checkpoint import read_checkpoint, read_config
 from dbgpt_lite.llm.engine import Engine, LocalEngine
 from dbgpt_lite.llm.families import family
@@ -22,6 +22,7 @@ from dbgpt_lite.llm.gguf_header import read_gguf
 from dbgpt_lite.llm.lazy import LazyEngine
 from dbgpt_lite.llm.loader import LoadOptions, prepare
 from dbgpt_lite.llm.loading import LoadState, Progress
+from dbgpt_lite.llm.model_folders import ModelFolder, configured_folder
 from dbgpt_lite.llm.plan import Plan
 from dbgpt_lite.llm.quantize import Quantization, stored_quantization
 from dbgpt_lite.llm.remote import RemoteEngine
@@ -49,24 +50,6 @@ class ModelStatus:
     total: int = 0
     rate: float = 0.0
     kept: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFolder:
-    """A folder of the models directory. `problem` is None when it looks loadable; `tasks`: what it is for.
-
-    `adapter_for`: the folder of the base model, when this one holds a LoRA adapter.
-    `chat_format`: how conversations are written for it; None when there is nothing to choose.
-    """
-
-    name: str
-    family: str
-    size_bytes: int
-    problem: UserError | None = None
-    tasks: tuple[str, ...] = ()
-    quantization: str = ""
-    chat_format: FormatChoice | None = None
-    adapter_for: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,15 +338,6 @@ class ModelManager:
         return (
             [entry.name for entry in self._models_dir.iterdir() if entry.is_dir()] if self._models_dir.is_dir() else []
         )
-
-
-def configured_folder(setting: str, models_dir: Path) -> Path:
-    """LLM_MODEL and SQL_MODEL as folders: absolute, a name in the models directory, or relative to its parent."""
-    path = Path(setting)
-    if path.is_absolute():
-        return path
-    inside = models_dir / path
-    return inside if inside.is_dir() else models_dir.parent / path
 
 
 def describe(folder: Path) -> ModelFolder:

@@ -33,9 +33,9 @@ MOST: Mapping[str, int] = {
 # Positive numbers with a fraction, and the most they may be.
 _FACTORS: Mapping[str, float] = {"factor": 100_000, "expansion_ratio": 1_000}
 _SCALINGS = ("rope_scaling", "rope_parameters")
-_OBJECTS = ("text_config", "quantization_config", *_SCALINGS)
+_OBJECTS = ("text_config", "quantization_config", "compression_config", "auto_map", *_SCALINGS)
 _DEEPEST = 50
-_LISTS = ("layer_types", "mlp_only_layers")
+_LISTS = ("layer_types", "mlp_only_layers", "architectures")
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -20,6 +20,9 @@ from dbgpt_lite.llm.units import gib
 
 # A window that the model's own is cut down to when nobody asked for one; below that, chats break off too early.
 SHORTEST_WINDOW = 2048
+# The longest window that is worth streaming layers for: a longer one takes the room of layers that could compute
+# without being streamed, at every token.
+OFFLOAD_WINDOW = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +138,10 @@ def plan(
 ) -> Plan:
     """Place a model on devices. `strategy`: auto, balanced, balanced_low_0, sequential, a device, or a map in JSON.
 
-    `context` 0: the model's own window, or the largest one from 2,048 tokens that fits without offloading. Weights
-    that are stored quantized stay so. bitsandbytes keeps quantized layers where they were made, so with GPUs the
-    memory beside them does not count for int8 and nf4. Raises ConfigError for a map that does not match the model, and
-    ModelError for a quantization of a GGUF file.
+    `context` 0: the model's own window, or the largest one from 2,048 tokens that fits without offloading; with it,
+    8,192 tokens at most. Weights that are stored quantized stay so. bitsandbytes keeps quantized layers where they were
+    made, so with GPUs the memory beside them does not count for int8 and nf4. Raises ConfigError for a map that does
+    not match the model, and ModelError for a quantization of a GGUF file.
     """
     drawn = outline(checkpoint)
     if drawn.unpacked and quantization != "none":
@@ -164,15 +167,22 @@ def _rate(tokens: float) -> str:
 
 
 def _own_window(case: Case) -> Case:
-    """The model's own window, or a shorter one when that keeps every layer where it computes; the shortest where
-    none fits, so that the least that would do is named."""
+    """The model's own window, or a shorter one when that keeps every layer where it computes.
+
+    Where it cannot, a moderate one, or the shortest when only that leaves room for a layer.
+    """
     if case.verdict == "fits":
         return case
-    room = largest_context(case, min(case.context, SHORTEST_WINDOW))
-    if not room and case.verdict == "too_large":
-        shortest = min(case.context, SHORTEST_WINDOW)
-        room = largest_context(case, shortest, offload=True) or shortest
-    return case.changed(context=room) if room else case
+    least = min(case.context, SHORTEST_WINDOW)
+    if room := largest_context(case, least):
+        return case.changed(context=room)
+    moderate = case.changed(context=min(case.context, OFFLOAD_WINDOW))
+    room = largest_context(moderate, least, offload=True)
+    if not room:
+        # The least that would do is named.
+        return case.changed(context=least) if case.verdict == "too_large" else case
+    found, shortest = case.changed(context=room), case.changed(context=least)
+    return shortest if shortest.resident and not found.resident else found
 
 
 def _plan(case: Case) -> Plan:

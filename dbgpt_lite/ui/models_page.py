@@ -22,7 +22,8 @@ from dbgpt_lite.ui.sidebar import model_badge
 
 if TYPE_CHECKING:
     from dbgpt_lite.bootstrap import Services
-    from dbgpt_lite.llm.manager import ModelFolder, ModelStatus
+    from dbgpt_lite.llm.manager import ModelStatus
+    from dbgpt_lite.llm.model_folders import ModelFolder
     from dbgpt_lite.llm.plan import Plan
 
 QUANTIZATIONS = ("none", "int8", "nf4", "int4")

@@ -3,6 +3,7 @@
 import gc
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,26 @@ def test_what_the_checks_refuse_leaves_the_old_model_in_place(copy_of: Callable[
             assert manager.engine is engine
             assert "layers.3." in str(status.detail)
     manager.close()
+
+
+def test_a_reader_that_pauses_holds_nothing_up(copy_of: Callable[..., Path], never: threading.Event) -> None:
+    manager = ModelManager(copy_of("old").parent, Canned(), OPTIONS)
+    copy_of("new")
+    loaded(manager, "old")
+    model = weakref.ref(manager.engine._runner._model)  # type: ignore[attr-defined]
+    paused = manager.engine.stream(ask("fox"), Sampling(0, 1, 400), never)
+    next(paused)
+    manager.load("new")
+    assert manager.wait(60).state == "ready"
+    assert manager.engine.info.name == "new"
+    assert model() is None
+    with pytest.raises(ModelError, match="old was unloaded"):
+        list(paused)
+    again = manager.engine.stream(ask("fox"), Sampling(0, 1, 400), never)
+    next(again)
+    manager.unload()
+    manager.close()
+    assert manager.engine.info.name == "canned"
 
 
 class Breaks:

@@ -182,6 +182,26 @@ def test_what_does_not_fit_is_told_by_the_least_that_would() -> None:
     assert planned(config, gpu(8), context=32768).need.context == 32768
 
 
+def resident(config: dict[str, Any], *devices: Device, context: int = 0) -> int:
+    return sum(row.layers for row in planned(config, *devices, context=context).rows if row.working)
+
+
+@pytest.mark.parametrize(("name", "card"), [("mistral-7b", 8), ("glm-4-9b", 12), ("mixtral-8x7b", 24)])
+def test_a_window_that_nobody_asked_for_leaves_room_for_layers(name: str, card: int) -> None:
+    config, devices = CONFIGS[name], (gpu(card), CPU, DISK)
+    found = planned(config, *devices)
+    assert (found.verdict, found.need.context) == ("offload", 8192)
+    assert resident(config, *devices) > resident(config, *devices, context=32768)
+    assert planned(config, *devices, context=32768).need.context == 32768
+
+
+def test_the_shortest_window_where_only_that_leaves_room_for_a_layer() -> None:
+    config, devices = CONFIGS["gemma-7b"], (gpu(6), CPU, DISK)
+    assert resident(config, *devices, context=8192) == 0
+    assert planned(config, *devices).need.context == 2048
+    assert resident(config, *devices) > 0
+
+
 def test_fits_or_says_what_to_change() -> None:
     planned(SMALL, CPU).check()
     small = planned(SMALL, Device("cpu", 1000))

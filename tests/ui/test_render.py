@@ -312,7 +312,8 @@ def small_plan(device: str = "cuda:0", free: int = 1000) -> Any:
 
 def test_schemas_and_models_are_harmless() -> None:
     from dbgpt_lite.llm.chat_choice import FormatChoice
-    from dbgpt_lite.llm.manager import ModelFolder, ModelStatus
+    from dbgpt_lite.llm.manager import ModelStatus
+    from dbgpt_lite.llm.model_folders import ModelFolder
     from dbgpt_lite.messages import EngineInfo
     from dbgpt_lite.sql.schema import ColumnInfo, ForeignKey, Schema, TableInfo
     from dbgpt_lite.ui.i18n import say
@@ -366,7 +367,7 @@ def test_a_load_says_how_far_it_is_and_can_be_cancelled() -> None:
 
 
 def test_adapters_are_listed_with_their_base() -> None:
-    from dbgpt_lite.llm.manager import ModelFolder
+    from dbgpt_lite.llm.model_folders import ModelFolder
 
     folder = ModelFolder("guanaco-7b", "Llama", 10, adapter_for="llama-7b")
     assert "adapter for llama-7b" in models_page.folder_list([folder], "none", "en")
