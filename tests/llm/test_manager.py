@@ -394,7 +394,7 @@ def test_a_bad_folder_costs_only_its_own_row(copy_of: Callable[..., Path]) -> No
     assert set(problems) == {*ODD_CONFIGS, "list", "tokens", "added", "adapter"}
     for name, problem in problems.items():
         assert isinstance(problem, ModelError)
-        assert problem.key in ("llm.wrong_entry", "llm.damaged_file")
+        assert problem.key in ("llm.wrong_entry", "llm.damaged_file", "llm.no_model_type")
         assert ".json" in problem.render("en")
         assert name in problem.render("zh")
     for name in ODD_CONFIGS:
