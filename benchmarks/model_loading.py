@@ -101,19 +101,26 @@ def worker(job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _batch(engine: Any, sizes: Mapping[str, int]) -> dict[str, Any]:
-    """Several users' prompts in one batch through the model, as it stands in memory."""
+    """Several users' prompts in one batch over the app's cache, read in chunks and continued greedily."""
     import torch
 
-    model = engine._runner._model
-    torch.cuda.empty_cache()
-    ids = torch.randint(10, 250, (sizes["users"], sizes["tokens"]), device="cuda:0")
+    from dbgpt_lite.llm.cache import new_cache
+
+    model, users = engine._runner._model, sizes["users"]
+    engine._runner.forget()
+    cache = new_cache(model.config, sizes["window"])
+    ids = torch.randint(10, 250, (users, sizes["tokens"]), device="cuda:0")
+    chunk = 2048 // users
     started = time.monotonic()
-    out = model.generate(
-        ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=64, eos_token_id=None
-    )
+    for start in range(0, ids.shape[1], chunk):
+        part = ids[:, start : start + chunk]
+        logits = model(input_ids=part, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
+    read_s, tokens = time.monotonic() - started, 0
+    while cache.get_seq_length() < sizes["window"] - 1:
+        logits = model(input_ids=logits[:, -1:].argmax(-1), past_key_values=cache, use_cache=True).logits
+        tokens += users
     torch.cuda.synchronize()
-    took = time.monotonic() - started
-    return {"batch_tokens": int(out.shape[1] - ids.shape[1]) * sizes["users"], "batch_s": took}
+    return {"batch_tokens": tokens, "batch_s": time.monotonic() - started - read_s, "batch_read_s": read_s}
 
 
 def cycles(job: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,17 +193,17 @@ def plain_read(folder: Path) -> tuple[int, float]:
 def run(job: Mapping[str, Any]) -> dict[str, Any]:
     """A job in a process of its own."""
     arguments = [sys.executable, __file__, "--job", json.dumps(job)]
-    done = subprocess.run(
-        arguments, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": _path()}, check=False
-    )
+    done = subprocess.run(arguments, capture_output=True, text=True, env=_environment(), check=False)
     if done.returncode:
         print(done.stderr[-3000:], flush=True)
         return {"failed": done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "?"}
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def _path() -> str:
-    return f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"
+def _environment() -> dict[str, str]:
+    """The allocator as the app sets it, and this project first among the packages."""
+    path = f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"
+    return {"PYTORCH_ALLOC_CONF": "expandable_segments:True", **os.environ, "PYTHONPATH": path}
 
 
 class Report:
@@ -265,11 +272,20 @@ def case_context(folder: Path, report: Report) -> None:
     base = {"folder": str(folder / "chatglm2-6b"), "dtype": "float16", "quantization": "nf4"}
     found = run({**base, "context": 32768, "prompt_words": 16250})
     report.row("ChatGLM2-6B NF4, window of 32,768 tokens", found)
-    found = run({**base, "context": 8192, "users": 4, "prompt_words": 450, "batch": {"users": 4, "tokens": 8064}})
+    found = run(
+        {
+            **base,
+            "context": 8192,
+            "users": 4,
+            "prompt_words": 450,
+            "batch": {"users": 4, "tokens": 8064, "window": 8192},
+        }
+    )
     report.row("ChatGLM2-6B NF4, 4 users of 8,192 tokens", found)
     if "batch_s" in found:
         report.say(
-            f"4 prompts of 8,064 tokens in one batch: {found['batch_tokens']} tokens in {found['batch_s']:.1f} s"
+            f"4 prompts of 8,064 tokens in one batch: read in {found['batch_read_s']:.1f} s, then "
+            f"{found['batch_tokens']} tokens in {found['batch_s']:.1f} s"
         )
     shutil.rmtree(folder / "chatglm2-6b")
 
@@ -306,7 +322,7 @@ def _same_tokens(folder: Path, report: Report, name: str, changes: Mapping[str, 
         "tokens": 8,
         "prompt_words": 20,
     }
-    whole, parted = run(job), run({**job, **changes})
+    whole, parted = run({**job, "device_map": "cuda:0"}), run({**job, **changes})
     report.row(f"{folder.name} on one device", whole)
     report.row(f"{folder.name}, {name}", parted)
     same = whole.get("text") == parted.get("text") and bool(whole.get("text"))

@@ -9,6 +9,7 @@ only by age.
 import hashlib
 import logging
 import threading
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -88,14 +89,24 @@ class AuditTrail:
             log.error("the end of audit entry %d cannot be written: %s", entry, type(error).__name__)
 
     def entries(
-        self, owner: str = "", connection: str = "", since: datetime | None = None, limit: int = 100
+        self,
+        owner: str = "",
+        connection: str = "",
+        since: datetime | None = None,
+        limit: int = 100,
+        origin: str = "",
+        without: Collection[str] = (),
     ) -> list[AuditEntry]:
-        """Everybody's statements, for the operator, newest first; "" and None leave nothing out."""
+        """Everybody's statements, for the operator, newest first; "" and None leave nothing out, `without` origins."""
         query = sa.select(audit).order_by(audit.c.id.desc()).limit(limit)
         if owner:
             query = query.where(audit.c.owner == owner)
         if connection:
             query = query.where(audit.c.connection == connection)
+        if origin:
+            query = query.where(audit.c.origin == origin)
+        if without:
+            query = query.where(audit.c.origin.not_in(without))
         if since:
             query = query.where(audit.c.started >= since.astimezone(UTC).replace(tzinfo=None))
         return self._read(query)

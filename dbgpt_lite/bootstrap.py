@@ -33,7 +33,8 @@ from dbgpt_lite.knowledge.rerank import CrossEncoderReranker
 from dbgpt_lite.llm.engine import Engine
 from dbgpt_lite.llm.lazy import LazyEngine, lazy_engine
 from dbgpt_lite.llm.loader import LoadOptions, load
-from dbgpt_lite.llm.manager import ModelManager, ModelStatus, configured_folder
+from dbgpt_lite.llm.manager import ModelManager, ModelStatus
+from dbgpt_lite.llm.model_folders import configured_folder
 from dbgpt_lite.messages import Mode
 from dbgpt_lite.outbound import ConnectionLog, configured_hosts
 from dbgpt_lite.prompts import Prompts

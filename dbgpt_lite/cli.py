@@ -3,11 +3,13 @@ hash-password, new-api-key.
 
 The same services as the page.
 
-Exit codes: 0 done, 1 could not be done (one line on stderr says why), 2 wrong usage or settings, 130 interrupted.
+Exit codes: 0 done, 1 could not be done (one line on stderr says why), 2 wrong usage or settings, 130 interrupted,
+141 nobody reads the output any more (`| head`).
 """
 
 import argparse
 import csv
+import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -39,7 +41,11 @@ def main(arguments: Sequence[str], serve: Callable[[], int]) -> int:
     if command is None:
         return serve()
     try:
-        return command(options)
+        code = command(options)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        return _nobody_reads()
     except ConfigError as error:
         return _complain(error, 2)
     except UserError as error:
@@ -187,6 +193,14 @@ def _print_table(table: ResultTable) -> None:
     widths = [max(len(row[i]) for row in cells) for i in range(len(table.columns))]
     for row in cells:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _nobody_reads() -> int:
+    """As if the signal had ended the process, without a word; what Python still holds back goes nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+    return 141
 
 
 def _complain(error: UserError, code: int) -> int:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from dbgpt_lite.cli_arguments import positive
 from dbgpt_lite.cli_knowledge import Add
 from dbgpt_lite.cli_progress import LoadingLine
 from dbgpt_lite.errors import NotFound, UserError
@@ -30,7 +31,7 @@ def add_evaluate(add: Add) -> None:
     retrieval = exams.add_parser("retrieval", help=help, description=help)
     retrieval.set_defaults(command=_retrieval)
     retrieval.add_argument("--exam", type=Path, help="folder with en/ and zh/ (default: the one the app comes with)")
-    retrieval.add_argument("--limit", type=_positive, help="ask only so many questions of each language")
+    retrieval.add_argument("--limit", type=positive, help="ask only so many questions of each language")
     retrieval.add_argument("--half", type=int, choices=(1, 2), help="ask only every second question: odd or even ones")
     retrieval.add_argument("--reranker", type=Path, help="folder of a CrossEncoder (default: RERANKER_MODEL)")
     retrieval.add_argument("--cache", type=Path, help="keep the documents taken in in this folder for the next time")
@@ -47,7 +48,7 @@ def add_evaluate(add: Add) -> None:
     sql.add_argument(
         "--examples", type=int, default=0, metavar="N", help="remember N of the example pairs (at most 20)"
     )
-    sql.add_argument("--limit", type=_positive, help="ask only so many questions, spread over the file")
+    sql.add_argument("--limit", type=positive, help="ask only so many questions, spread over the file")
     sql.add_argument("--json", type=Path, help="write all figures and every query to this file")
     sql.add_argument("--diffs", type=Path, help="write what went wrong to this file")
 
@@ -196,10 +197,3 @@ def _write(file: Path, content: str) -> None:
         file.write_text(content, encoding="utf-8")
     except OSError:
         raise UserError("app.cannot_write", name=file.name) from None
-
-
-def _positive(value: str) -> int:
-    number = int(value)
-    if number < 1:
-        raise argparse.ArgumentTypeError("1 or more")
-    return number

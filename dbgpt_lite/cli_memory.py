@@ -12,10 +12,11 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from dbgpt_lite.cli_knowledge import Add
 from dbgpt_lite.errors import ConfigError, UserError
+from dbgpt_lite.messages import Origin
 from dbgpt_lite.texts import text
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def add_memory(add: Add, owner: str, services: Open) -> None:
     queries = add("queries", partial(_run, services, _list_queries), "list the queries that people have saved")
     _arguments(queries, ("--owner", "--database", "--json"))
     audit = add("audit", partial(_run, services, _list_audit), "list the statements that were sent to databases")
-    _arguments(audit, ("--owner", "--connection", "--since", "--limit", "--json"))
+    _arguments(audit, ("--owner", "--connection", "--origin", "--since", "--limit", "--all", "--json"))
 
 
 def _group(add: Add, services: Open, name: str, default: Work, help: str) -> Callable[..., None]:
@@ -69,6 +70,8 @@ _OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "--database": {"default": "", "metavar": "NAME", "help": "name of the connection"},
     "--connection": {"default": "", "metavar": "NAME", "help": "only of this connection"},
     "--owner": {"default": "", "help": "only of this person, as listed (user:ana, api:reports, cli)"},
+    "--origin": {"default": "", "choices": get_args(Origin), "help": "only from there"},
+    "--all": {"action": "store_true", "help": "also what the app reads of schemas for itself (origin schema)"},
     "--search": {"default": "", "metavar": "TEXT", "help": "only those that hold this text"},
     "--since": {"default": "", "metavar": "WHEN", "help": "a date or time (UTC), or 7d, 12h"},
     "--limit": {"type": int, "default": 100, "metavar": "N", "help": "the newest N (default: 100)"},
@@ -176,7 +179,11 @@ def _list_queries(services: "Services", options: argparse.Namespace) -> None:
 
 def _list_audit(services: "Services", options: argparse.Namespace) -> None:
     since = _since(options.since, datetime.now(UTC))
-    for entry in services.queries.audit.entries(options.owner, options.connection, since, max(options.limit, 1)):
+    origin = options.origin
+    # A reading of a schema that samples values is hundreds of statements, all of the app's own.
+    without = () if options.all or origin or options.owner else ("schema",)
+    limit = max(options.limit, 1)
+    for entry in services.queries.audit.entries(options.owner, options.connection, since, limit, origin, without):
         if options.json:
             _print_json(asdict(entry))
             continue

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dbgpt_lite.cli_arguments import positive
 from dbgpt_lite.cli_knowledge import Add
 from dbgpt_lite.errors import ConfigError
 from dbgpt_lite.texts import Language, text
@@ -15,28 +16,21 @@ if TYPE_CHECKING:
     from dbgpt_lite.config import Settings
     from dbgpt_lite.llm.plan import Plan
 
-_COLUMNS = ("device", "layers", "weights", "cache", "working", "overhead", "total", "free")
+_SIZES = ("weights", "cache", "working", "overhead", "total")
 
 
 def add_models(add: Add) -> None:
     """Add `plan`."""
     plan = add("plan", _plan, "say whether a model fits this machine or others, and what would make it fit")
-    plan.add_argument("model", help="a folder in models/, a path, a config.json, or a GGUF file")
-    plan.add_argument("--context", type=_positive, metavar="TOKENS", help="window of a conversation")
-    plan.add_argument("--users", type=_positive, metavar="N", help="conversations at a time")
+    plan.add_argument("model", help="a folder of MODELS_DIR, a path, a config.json, or a GGUF file")
+    plan.add_argument("--context", type=positive, metavar="TOKENS", help="window of a conversation")
+    plan.add_argument("--users", type=positive, metavar="N", help="conversations at a time")
     plan.add_argument("--quantization", choices=("none", "int8", "nf4", "int4"))
     plan.add_argument("--dtype", choices=("auto", "float32", "float16", "bfloat16"))
     plan.add_argument("--device-map", metavar="MAP", help="a strategy, a device, or a map in JSON")
     plan.add_argument("--max-memory", metavar="LIST", help="memory to use per device, e.g. 0=20GiB,cpu=60GiB")
     plan.add_argument("--gpu", metavar="LIST", help='cards to suppose, by memory or name: 24GiB,24GiB or "RTX 3090"')
     plan.add_argument("--json", action="store_true", help="everything as one JSON object")
-
-
-def _positive(given: str) -> int:
-    number = int(given)
-    if number < 1:
-        raise ValueError(given)
-    return number
 
 
 def _plan(options: argparse.Namespace) -> int:
@@ -51,7 +45,7 @@ def _plan(options: argparse.Namespace) -> int:
         quantization=options.quantization or settings.llm_quantization,
         dtype=options.dtype or settings.llm_dtype,
         device_map=options.device_map or settings.llm_device_map,
-        max_memory=_pairs(options.max_memory) if options.max_memory else settings.llm_max_memory,
+        max_memory=_max_memory(options, settings),
         context=options.context or settings.llm_context,
         users=options.users or settings.llm_users,
         gpus=tuple(part.strip() for part in options.gpu.split(",")) if options.gpu else (),
@@ -63,11 +57,19 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _folder(name: str, settings: "Settings") -> Path:
-    from dbgpt_lite.llm.manager import configured_folder
+    from dbgpt_lite.llm.model_folders import configured_folder
 
     path = Path(name)
     here = path.is_file() or (path / "config.json").is_file() or any(path.glob("*.gguf"))
     return path.resolve() if here else configured_folder(name, settings.models_dir)
+
+
+def _max_memory(options: argparse.Namespace, settings: "Settings") -> dict[str, str]:
+    """What is asked for, else what the settings say; of supposed cards these say nothing."""
+    if options.max_memory:
+        return _pairs(options.max_memory)
+    known = ("cpu", "disk") if options.gpu else tuple(settings.llm_max_memory)
+    return {name: size for name, size in settings.llm_max_memory.items() if name in known}
 
 
 def _pairs(given: str) -> dict[str, str]:
@@ -97,6 +99,7 @@ def facts(plan: "Plan") -> dict[str, Any]:
             for row in plan.rows
         ],
         "tokens_per_second": asdict(plan.speed) if plan.speed else None,
+        "unquantized_experts": plan.unquantized,
         "device_map": dict(plan.device_map),
         "remedies": [asdict(remedy) | {"text": str(remedy.text)} for remedy in plan.remedies],
     }
@@ -113,6 +116,7 @@ def lines(plan: "Plan", language: Language) -> list[str]:
         "",
         plan.sentence.render(language),
         plan.speed_sentence.render(language),
+        *(note.render(language) for note in plan.notes),
         *(["", text(title, language), *remedies] if remedies else []),
     ]
 
@@ -120,13 +124,15 @@ def lines(plan: "Plan", language: Language) -> list[str]:
 def _table(plan: "Plan", language: Language) -> list[str]:
     from dbgpt_lite.llm.units import gib
 
-    head = [text(f"llm.plan_{name}", language) + ("" if name in ("device", "layers") else " GiB") for name in _COLUMNS]
+    # Without a GPU there is nothing to say of CUDA.
+    sizes = [name for name in _SIZES if name != "overhead" or any(row.overhead for row in plan.rows)]
+    names = [f"{text(f'llm.plan_{name}', language)} GiB" for name in (*sizes, "free")]
+    head = [text("llm.plan_device", language), text("llm.plan_layers", language), *names]
     rows = [head]
     for row in plan.rows:
-        sizes = (row.weights, row.cache, row.working, row.overhead, row.total, row.device.free)
         free = "" if row.device.kind == "disk" else gib(row.device.free)
         name = f"{row.device.name} {row.device.model}".strip()
-        rows.append([name, str(row.layers), *(gib(size) for size in sizes[:-1]), free])
+        rows.append([name, str(row.layers), *(gib(getattr(row, size)) for size in sizes), free])
     widths = [max(_width(row[column]) for row in rows) for column in range(len(head))]
     return ["  ".join(_padded(row, widths)).rstrip() for row in rows]
 

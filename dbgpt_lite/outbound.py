@@ -1,8 +1,10 @@
 """Every outbound connection of this process, seen as it is tried: who asked for it, where to, how often.
 
-An audit hook (https://docs.python.org/3/library/sys.html#sys.addaudithook) hears of every name look-up and every
-connect of Python's sockets before they happen, and cannot be taken out again. Connections to this computer do not
-count. What child processes and sockets opened by compiled code do is out of its reach.
+An audit hook (https://docs.python.org/3/library/sys.html#sys.addaudithook) hears of the look-ups of the socket module
+and of every connect of Python's sockets before they happen, and cannot be taken out again. Connections to this computer
+do not count, except those to a proxy of the environment. What is out of its reach: child processes, sockets opened by
+compiled code, where a proxy leads, and the look-up of a name that is given to connect itself, which Python makes before
+it tells of the connect.
 """
 
 import ipaddress
@@ -10,7 +12,7 @@ import logging
 import socket
 import sys
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -83,13 +85,22 @@ def configured_hosts(settings: Settings) -> dict[str, str]:
 
 
 class ConnectionLog:
-    """Counts attempts once `install` was called; the newest MAX_KEPT places are kept. Thread-safe."""
+    """Counts attempts once `install` was called; MAX_KEPT places are kept, unexpected ones the longest. Thread-safe."""
 
-    def __init__(self, configured: Mapping[str, str] | None = None, refuse: bool = False) -> None:
-        """`configured`: host -> setting that names it. `refuse`: let unexpected connections fail."""
+    def __init__(
+        self,
+        configured: Mapping[str, str] | None = None,
+        refuse: bool = False,
+        proxies: Mapping[str, str] | None = None,
+    ) -> None:
+        """`configured`: host -> setting that names it. `refuse`: let unexpected connections fail. `proxies`: variable
+        of the environment -> address, as `proxies_in_use` gives them."""
         self._configured = dict(configured or {})
         self._refuse = refuse
+        self.proxies = tuple(sorted(set((proxies or {}).values())))
+        self._totals: Counter[Kind] = Counter()
         self._own = frozenset(("localhost", socket.gethostname().lower()))
+        self._proxy_ports = frozenset(_port(url) for url in self.proxies if self._is_here(_url_host(url))) - {0}
         self._attempts: OrderedDict[tuple[str, str, str, int], Attempt] = OrderedDict()
         self._names: OrderedDict[str, str] = OrderedDict()
         # A finalizer that runs while the lock is held may connect too.
@@ -106,6 +117,11 @@ class ConnectionLog:
         """Everything that was tried, the latest first."""
         with self._lock:
             return tuple(reversed(self._attempts.values()))
+
+    def totals(self) -> dict[Kind, int]:
+        """How many attempts there were of each kind, also at places that are no longer kept."""
+        with self._lock:
+            return {kind: self._totals[kind] for kind in get_args(Kind)}
 
     def install(self) -> None:
         """Begin to watch, for the rest of the process."""
@@ -132,7 +148,7 @@ class ConnectionLog:
     def heard(self, event: str, args: tuple[Any, ...]) -> None:
         """Take note of one of the audit events in _TARGETS. Raises OutboundRefused."""
         host, port = _TARGETS[event](args)
-        if not host or self._is_here(host):
+        if not host or (self._is_here(host) and port not in self._proxy_ports):
             return
         if _purpose.get() == "self_test":
             raise OutboundRefused
@@ -156,21 +172,28 @@ class ConnectionLog:
         with self._lock:
             known = self._attempts.pop(key, None)
             # A look-up is told only until the connection that it was for is made.
-            if port:
-                self._attempts.pop((kind, who, name, 0), None)
+            looked_up = self._attempts.pop((kind, who, name, 0), None) if port else None
+            self._totals[kind] += 1 - (looked_up.count if looked_up else 0)
             count = known.count + 1 if known else 1
             self._attempts[key] = Attempt(kind, who, name, port, count, refused, now)
-            while len(self._attempts) > MAX_KEPT:
-                self._attempts.popitem(last=False)
+            if len(self._attempts) > MAX_KEPT:
+                self._forget_one()
         if kind == "unexpected" and known is None:
             said = "outbound.log_refused" if refused else "outbound.log_unexpected"
             log.warning("%s", text(said, host=name, who=who))
         return refused
 
+    def _forget_one(self) -> None:
+        """The oldest place; one that nobody expected only when there are no others."""
+        by_kind = {one.kind: key for key, one in reversed(self._attempts.items())}
+        del self._attempts[next(by_kind[kind] for kind in get_args(Kind) if kind in by_kind)]
+
     def _reason(self, host: str, name: str) -> tuple[Kind, str]:
         if purpose := _purpose.get():
             return "asked", purpose
-        if setting := self._configured.get(host) or self._configured.get(name):
+        setting = self._configured.get(host) or self._configured.get(name)
+        # What goes to a proxy on this computer is not for the server beside it that a setting names.
+        if setting and not self._is_here(host):
             return "configured", setting
         return "unexpected", _caller()
 
@@ -197,13 +220,13 @@ def status_line(connections: ConnectionLog, telemetry_on: tuple[str, ...], langu
     if not connections.tested:
         watched = text("outbound.unwatched", language)
     else:
-        attempts = connections.attempts()
-        counts = {kind: sum(one.count for one in attempts if one.kind == kind) for kind in get_args(Kind)}
+        counts = connections.totals()
         since = f"{connections.since:%Y-%m-%d %H:%M}"
-        watched = text("outbound.some" if attempts else "outbound.none", language, since=since, **counts)
+        watched = text("outbound.some" if any(counts.values()) else "outbound.none", language, since=since, **counts)
+    through = text("outbound.proxies", language, proxies=", ".join(connections.proxies)) if connections.proxies else ""
     reports = text("outbound.telemetry_on" if telemetry_on else "outbound.telemetry_off", language,
                    names=", ".join(telemetry_on))  # fmt: skip
-    return f"{watched}{reports}" if language == "zh" else f"{watched} {reports}"
+    return ("" if language == "zh" else " ").join(part for part in (watched, through, reports) if part)
 
 
 def _of_socket(args: tuple[Any, ...]) -> tuple[str, int]:
@@ -220,12 +243,20 @@ def _of_look_up(args: tuple[Any, ...]) -> tuple[str, int]:
     return ("", 0) if _address(name) else (name, 0)
 
 
+def _of_reverse_look_up(args: tuple[Any, ...]) -> tuple[str, int]:
+    """gethostbyaddr(host) and getnameinfo(address): an address that is spelled out is just what they ask about."""
+    asked = args[0][0] if isinstance(args[0], tuple) and args[0] else args[0]
+    return _plain(asked), 0
+
+
 _TARGETS: Mapping[str, Callable[[tuple[Any, ...]], tuple[str, int]]] = {
     "socket.connect": _of_socket,
     "socket.sendto": _of_socket,
     "socket.sendmsg": _of_socket,
     "socket.getaddrinfo": _of_look_up,
     "socket.gethostbyname": _of_look_up,
+    "socket.gethostbyaddr": _of_reverse_look_up,
+    "socket.getnameinfo": _of_reverse_look_up,
 }
 
 
@@ -249,8 +280,20 @@ def _url_host(url: str) -> str:
         return ""
 
 
+def _port(url: str) -> int:
+    """The port of a proxy's address, 0 for none that could be."""
+    try:
+        parts = urlsplit(url)
+        return parts.port or {"http": 80, "https": 443}.get(parts.scheme, 1080)
+    except ValueError:
+        return 0
+
+
 def _caller() -> str:
-    """The package that opens a connection: the nearest on the stack that is not there to carry bytes for others."""
+    """The package that opens a connection: the nearest on the stack that is not there to carry bytes for others.
+
+    "python" where there is none: asyncio looks names up in threads that begin in the standard library.
+    """
     frame, carrier = sys._getframe(1), ""
     while frame is not None:
         module = str(frame.f_globals.get("__name__", ""))

@@ -2,7 +2,8 @@
 the audit trail (audit_trail.py). All in the database of the conversations.
 
 Examples and terms are shared by everybody who may use the app, like the connections they belong to; who added one is
-kept with it. An example is replaced and forgotten by its owner and the operator only. Saved queries are their owner's
+kept with it. An example is replaced and forgotten by its owner and the operator only; anybody may refuse it for
+themselves. Saved queries are their owner's
 alone.
 """
 
@@ -18,7 +19,7 @@ from sqlalchemy.dialects import mysql, sqlite
 
 from dbgpt_lite.audit_trail import AuditTrail
 from dbgpt_lite.errors import NotFound, TooLarge, UserError
-from dbgpt_lite.store_schema import escape_like, examples, glossary, saved_queries, utc_now
+from dbgpt_lite.store_schema import escape_like, examples, glossary, refusals, saved_queries, utc_now
 from dbgpt_lite.texts import Language
 
 ExampleOrigin = Literal["thumbs", "edited", "imported"]
@@ -28,9 +29,11 @@ MAX_TERM = 100
 MAX_MEANING = 2_000
 MAX_NAME = 100
 MAX_EXAMPLES = 5_000  # of one connection: every question looks through them
+MAX_REFUSALS = 1_000  # of one owner on a connection, the newest
 MAX_TERMS = 2_000
 MAX_SAVED = 1_000  # of one owner
 _OF_ONE = ("connection", "question_key", "owner")
+_OF_REFUSAL = ("owner", "connection", "question_key", "statement_key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,10 @@ class ExampleStore:
         self._engine = engine
 
     def add(self, owner: str, new: NewExample) -> Example:
-        """Remember an example in the place of the owner's older one of the question. Raises UserError, TooLarge."""
+        """Remember an example in the place of the owner's older one of the question; it is no longer refused.
+
+        Raises UserError, TooLarge.
+        """
         return self.add_all(owner, [new])[0]
 
     def add_all(self, owner: str, new: Sequence[NewExample]) -> list[Example]:
@@ -101,6 +107,7 @@ class ExampleStore:
         with self._engine.begin() as db:
             for values in sorted(rows, key=_example_place):
                 _put(db, examples, _OF_ONE, values)
+                _drop_refusal(db, owner, str(values["connection"]), _pair(values["question_key"], values["statement"]))
             for connection in {values["connection"] for values in rows}:
                 _check_count(db, examples, examples.c.connection == connection, MAX_EXAMPLES)
             kept = [_one(db, examples, _OF_ONE, values) for values in rows]
@@ -128,8 +135,34 @@ class ExampleStore:
         """Forget anybody's example, for the operator. Raises NotFound."""
         _remove(self._engine, examples, examples.c.id == example, "queries.no_example")
 
+    def refuse(self, owner: str, connection: str, question: str, sql: str) -> None:
+        """Forget the owner's example of this very pair, and note that the owner finds it wrong, whoever taught it."""
+        self.forget(owner, connection, question, sql)
+        key, statement = pair_key(question, sql)
+        values: dict[str, object] = {
+            "owner": owner,
+            "connection": connection,
+            "question_key": key,
+            "statement_key": statement,
+            "created": utc_now(),
+        }
+        own = (refusals.c.owner == owner) & (refusals.c.connection == connection)
+        with self._engine.begin() as db:
+            _put(db, refusals, _OF_REFUSAL, values)
+            oldest_first = sa.select(refusals.c.id).where(own).order_by(refusals.c.id)
+            ids = list(db.scalars(oldest_first))
+            if len(ids) > MAX_REFUSALS:
+                db.execute(refusals.delete().where(own, refusals.c.id <= ids[-MAX_REFUSALS - 1]))
+
+    def refused(self, owner: str, connection: str) -> frozenset[tuple[str, str]]:
+        """The `pair_key` of each pair that the owner found wrong."""
+        own = (refusals.c.owner == owner) & (refusals.c.connection == connection)
+        with self._engine.connect() as db:
+            rows = db.execute(sa.select(refusals.c.question_key, refusals.c.statement_key).where(own))
+            return frozenset((row.question_key, row.statement_key) for row in rows)
+
     def forget(self, owner: str, connection: str, question: str, sql: str) -> None:
-        """Forget the owner's example of this very pair, if there is one."""
+        """Forget the owner's example of this very pair, if there is one, and that the owner found it wrong."""
         chosen = (examples.c.owner == owner) & (examples.c.connection == connection)
         chosen &= examples.c.question_key == question_key(question)
         with self._engine.begin() as db:
@@ -137,6 +170,7 @@ class ExampleStore:
             # Compared here: MySQL would take 'a' and 'A' for the same.
             if kept and kept.statement == sql.strip():
                 db.execute(examples.delete().where(examples.c.id == kept.id))
+            _drop_refusal(db, owner, connection, pair_key(question, sql))
 
 
 class GlossaryStore:
@@ -235,6 +269,15 @@ def question_key(question: str) -> str:
     return hashlib.sha256(plain.encode("utf-8", "replace")).hexdigest()
 
 
+def pair_key(question: str, sql: str) -> tuple[str, str]:
+    """Equal for equal queries to questions that `question_key` takes for one."""
+    return _pair(question_key(question), sql.strip())
+
+
+def _pair(key: object, sql: object) -> tuple[str, str]:
+    return str(key), hashlib.sha256(str(sql).encode("utf-8", "replace")).hexdigest()
+
+
 def one_line(text: str) -> str:
     """Text on one line, without characters that print nothing (a terminal or a prompt might obey them)."""
     return "".join(letter for letter in " ".join(text.split()) if letter.isprintable()).strip()
@@ -294,6 +337,11 @@ def _put(db: sa.Connection, table: sa.Table, key: Iterable[str], values: Mapping
         db.execute(made.on_conflict_do_update(index_elements=list(key), set_=changed))
     else:
         db.execute(mysql.insert(table).values(**values).on_duplicate_key_update(**changed))
+
+
+def _drop_refusal(db: sa.Connection, owner: str, connection: str, pair: tuple[str, str]) -> None:
+    this = (refusals.c.question_key == pair[0]) & (refusals.c.statement_key == pair[1])
+    db.execute(refusals.delete().where(this, refusals.c.owner == owner, refusals.c.connection == connection))
 
 
 def _one(db: sa.Connection, table: sa.Table, key: Iterable[str], values: Mapping[str, object]) -> sa.Row[Any]:

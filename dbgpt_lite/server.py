@@ -11,7 +11,14 @@ import uvicorn
 from fastapi import FastAPI
 
 from dbgpt_lite.auth import check_password, is_password_hash
-from dbgpt_lite.config import Settings, keep_uploads_in, load_settings, prepare_process, telemetry_left_on
+from dbgpt_lite.config import (
+    Settings,
+    keep_uploads_in,
+    load_settings,
+    prepare_process,
+    proxies_in_use,
+    telemetry_left_on,
+)
 from dbgpt_lite.errors import ConfigError, UserError
 from dbgpt_lite.guards import BrowserIdentity, PageHeaders, RequestFence
 from dbgpt_lite.outbound import ConnectionLog, configured_hosts, status_line
@@ -43,7 +50,7 @@ def serve(settings: Settings) -> None:
     check_settings(settings)
     listener = _listen(settings)
     keep_uploads_in(settings.data_dir / "uploads")
-    connections = ConnectionLog(configured_hosts(settings), settings.block_unexpected_connections)
+    connections = ConnectionLog(configured_hosts(settings), settings.block_unexpected_connections, proxies_in_use())
     connections.install()
     connections.self_test()
     # Heavy imports wait until the settings are known to be right, and are watched too.

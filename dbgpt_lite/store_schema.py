@@ -81,6 +81,24 @@ _shared_examples = _examples("query_examples", query_metadata, "connection", "qu
 _owned_metadata = sa.MetaData()
 examples = _examples("owned_examples", _owned_metadata, "connection", "question_key", "owner")
 
+# Pairs that their owner found wrong, whoever taught them.
+_refused_metadata = sa.MetaData()
+refusals = sa.Table(
+    "refused_examples",
+    _refused_metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("owner", _exact(128), nullable=False),
+    sa.Column("connection", _exact(128), nullable=False),
+    sa.Column("question_key", _exact(64), nullable=False),
+    # SHA-256 of the query.
+    sa.Column("statement_key", _exact(64), nullable=False),
+    sa.Column("created", _time, nullable=False),
+    sa.UniqueConstraint("owner", "connection", "question_key", "statement_key", name="one_refusal_a_pair"),
+    sqlite_autoincrement=True,
+    mysql_charset="utf8mb4",
+    mariadb_charset="utf8mb4",
+)
+
 glossary = sa.Table(
     "glossary",
     query_metadata,
@@ -156,10 +174,15 @@ def _examples_of_each_owner(db: sa.Connection) -> None:
         _shared_examples.drop(db)
 
 
+def _refusals(db: sa.Connection) -> None:
+    _refused_metadata.create_all(db)
+
+
 MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     _first_schema,
     _what_was_asked_of_databases,
     _examples_of_each_owner,
+    _refusals,
 )
 """Step n brings a store from version n to n + 1. Steps are only ever added; a released one never changes."""
 

@@ -43,6 +43,12 @@ def time_left(seconds: float | None, language: Language = "en") -> str:
     return text("app.left_hours", language, hours=minutes // 60, minutes=minutes % 60)
 
 
+def memory_size(count: float) -> str:
+    """Bytes as memory and models are counted: 1.23 GiB, and 12.3 MiB where GiB would be 0.0x."""
+    value, unit = (count / 2**30, "GiB") if count >= 2**30 / 10 else (count / 2**20, "MiB")
+    return f"{value:.0f} {unit}" if value >= 100 else f"{value:.1f} {unit}" if value >= 10 else f"{value:.2f} {unit}"
+
+
 def variables(template: str) -> set[str]:
     """Names of the ``{variables}`` in a template."""
     return {name for _, name, _, _ in Formatter().parse(template) if name}

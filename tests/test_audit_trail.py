@@ -63,6 +63,15 @@ def test_entries_are_chosen_by_owner_connection_time_and_number(engine: sa.Engin
     assert trail.entries(since=datetime.now(zone) + timedelta(minutes=5)) == []
 
 
+def test_entries_are_chosen_by_origin(engine: sa.Engine) -> None:
+    trail = AuditTrail(engine)
+    for asked, origin in (("a", "model"), ("b", "schema"), ("c", "schema"), ("d", "cli")):
+        begin(trail, asked, origin=origin)
+    assert [one.asked for one in trail.entries(origin="schema")] == ["c", "b"]
+    assert [one.asked for one in trail.entries(without=("schema",), limit=2)] == ["d", "a"]
+    assert trail.entries(origin="schema", without=("schema",)) == []
+
+
 def test_history_is_ones_own_each_query_once_newest_first(engine: sa.Engine) -> None:
     trail = AuditTrail(engine)
     begin(trail, "SELECT 'a'")

@@ -223,6 +223,10 @@ def test_the_audit_tells_what_the_command_line_asked(data: Path) -> None:
     assert planned["statement"].startswith("EXPLAIN")
     assert ran["asked"] in done.stdout
     assert "1 rows" in run(data, "audit", "--limit", "1").stdout
+    assert "  schema  " not in run(data, "audit").stdout
+    for options in (("--all",), ("--origin", "schema"), ("--owner", "app")):
+        assert "  app  shop  schema  ok" in run(data, "audit", *options).stdout
+    assert "  cli  shop" not in run(data, "audit", "--origin", "schema").stdout
     assert run(data, "audit", "--owner", "nobody").stdout == ""
     assert run(data, "audit", "--since", "2099-01-01").stdout == ""
     assert run(data, "queries").returncode == 0

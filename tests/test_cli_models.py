@@ -1,6 +1,7 @@
 """`python -m dbgpt_lite plan`: what it prints, in both languages and as JSON, and what it leaves alone."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from dbgpt_lite.cli import main
 from dbgpt_lite.config import ROOT
+from tests.llm.configs import CONFIGS
 
 CHATGLM2 = {
     "model_type": "chatglm",
@@ -66,6 +68,13 @@ def test_chinese(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
     assert "放得下" in capsys.readouterr().out
 
 
+def test_nothing_of_cuda_without_a_gpu(capsys: pytest.CaptureFixture[str]) -> None:
+    plan("--device-map", "cpu", "--context", "512", "--max-memory", "cpu=60GiB")
+    assert "CUDA" not in capsys.readouterr().out
+    plan("--gpu", "24GiB", "--context", "512")
+    assert "CUDA GiB" in capsys.readouterr().out
+
+
 def test_json_holds_every_device_and_remedy(capsys: pytest.CaptureFixture[str]) -> None:
     code = plan(
         "--gpu", "12GiB,12GiB", "--max-memory", "0=5GiB,1=5GiB,cpu=60GiB", "--context", "1024", "--users", "4", "--json"
@@ -91,6 +100,9 @@ def test_json_holds_every_device_and_remedy(capsys: pytest.CaptureFixture[str]) 
         (("--gpu", "Voodoo 2"), "Voodoo 2"),
         (("--max-memory", "20GiB"), "0=20GiB,cpu=60GiB"),
         (("--max-memory", "0=much"), "much"),
+        (("--max-memory", "0=-5GiB"), "-5GiB is not a memory size"),
+        (("--gpu", "24GiB", "--max-memory", "gpu0=6GiB,ram=4GiB"), "gpu0, ram. Known names: 0, cpu, disk"),
+        (("--gpu", "24GiB", "--max-memory", "cuda:7=6GiB"), "cuda:7"),
         (("--device-map", "cuda:9"), "cuda:9"),
         (("--gpu", "24GiB", "--device-map", '{"model.layers": 0}'), "model.embed_tokens.weight"),
     ],
@@ -100,6 +112,55 @@ def test_wrong_wishes_are_usage_errors(
 ) -> None:
     assert plan(*arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_caps_of_real_cards_are_not_for_supposed_ones(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LLM_MAX_MEMORY", "3:1GiB cpu:7GiB")
+    assert plan("--gpu", "6GiB", "--context", "2048", "--json") == 0
+    free = {device["name"]: device["free"] for device in json.loads(capsys.readouterr().out)["devices"]}
+    assert free["cuda:0"] == 6 * 2**30
+    assert free["cpu"] <= 7 * 2**30
+
+
+@pytest.mark.parametrize("given", ["0", "-3", "many"])
+def test_a_wrong_number_is_told_in_words(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["plan", "x", "--context", given], ["evaluate", "retrieval", "--limit", given]):
+        with pytest.raises(SystemExit):
+            main(command, lambda: 99)
+        words = capsys.readouterr().err
+        assert f"'{given}' is not a whole number from 1" in words
+        assert "_positive" not in words
+
+
+def test_a_reader_that_leaves_is_no_error(folder: Path) -> None:
+    """As in `plan | head -1`: standard output is a pipe that nobody reads."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "dbgpt_lite", "plan", str(folder), "--gpu", "24GiB", "--json"]
+    try:
+        done = subprocess.run(command, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, text=True)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize(("language", "words"), [("en", "84 GiB of it are experts"), ("zh", "84 GiB 是专家层")])
+def test_experts_stay_as_they_are_and_the_plan_says_so(
+    language: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mixtral 8x7B: 32 layers of 8 experts with 3 matrices of 4,096 x 14,336 in 16 bits."""
+    monkeypatch.setenv("LANGUAGE", language)
+    file = tmp_path / "mixtral.json"
+    file.write_text(json.dumps(CONFIGS["mixtral-8x7b"]))
+    asked = ["plan", str(file), "--gpu", "200GiB", "--context", "2048"]
+    assert main([*asked, "--quantization", "nf4"], lambda: 99) == 0
+    assert words in capsys.readouterr().out
+    assert main([*asked, "--quantization", "nf4", "--json"], lambda: 99) == 0
+    assert json.loads(capsys.readouterr().out)["unquantized_experts"] == 32 * 8 * 3 * 4096 * 14336 * 2
+    assert main(asked, lambda: 99) == 0
+    assert words not in capsys.readouterr().out
 
 
 def test_a_path_and_a_config_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

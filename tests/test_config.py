@@ -4,6 +4,7 @@ import pytest
 
 from dbgpt_lite.config import ROOT, Settings, load_settings
 from dbgpt_lite.errors import ConfigError
+from dbgpt_lite.hub.client import Hub
 from dbgpt_lite.server import check_settings
 
 
@@ -31,6 +32,29 @@ def test_wrong_setting_is_named_without_its_value(monkeypatch: pytest.MonkeyPatc
     assert name in str(caught.value)
     assert "hunter2" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["hub.example", "ftp://hub.example", "http://", "http://[", "http://a:b", "http://a:99999", "http://a..b",
+     "http://a b", "https://me:secret@hub.example", "https://hub.example?x=1", "https://hub.exa\x07mple"],
+)  # fmt: skip
+def test_a_hub_that_is_no_address_is_told_at_the_start(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    with pytest.raises(ConfigError) as caught:
+        load_settings()
+    assert "HF_ENDPOINT" in str(caught.value)
+    assert "http or https address" in str(caught.value)
+    assert endpoint not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["https://hf-mirror.com", "http://127.0.0.1:8080/hub/", "http://[::1]:80", "https://模型.example"]
+)
+def test_a_hub_that_is_an_address_is_taken(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    assert load_settings().hf_endpoint == endpoint
+    Hub(endpoint)
 
 
 def test_secrets_stay_out_of_text(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,14 +1,16 @@
 """The watch over outbound connections: in a process of its own, since a hook cannot be taken out again."""
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from dbgpt_lite.config import ROOT, Settings, telemetry_left_on
+from dbgpt_lite.config import ROOT, Settings, proxies_in_use, telemetry_left_on
 from dbgpt_lite.outbound import ConnectionLog, configured_hosts, status_line
+from dbgpt_lite.ui.connections_view import connections_panel
 
 # A second hook, after the watch, stops what the first lets through: no packet leaves the test.
 START = """
@@ -169,6 +171,113 @@ with socket.socket() as one:
     seen = watched(code)
     assert len(seen) == 200
     assert seen[0][3] == 499
+
+
+def test_what_nobody_expected_stays_in_sight_and_everything_counts() -> None:
+    code = """
+reach("tracker.example")
+with asked_for("download"), socket.socket() as one:
+    for port in range(1, 500):
+        sys.audit("socket.sendto", one, ("192.0.2.1", port))
+with socket.socket() as one:
+    for port in range(1, 31):
+        sys.audit("socket.sendto", one, ("192.0.2.7", port))
+assert connections.totals() == {"asked": 499, "configured": 30, "unexpected": 1}, connections.totals()
+connections.self_test()
+line = status_line(connections, ())
+assert "499 asked for, 30 to configured servers, 1 unexpected" in line, line
+"""
+    seen = watched(code)
+    assert len(seen) == 200
+    assert [one[:4] for one in seen if one[0] == "unexpected"] == [["unexpected", "__main__", "tracker.example", 443]]
+    assert [one[3] for one in seen if one[0] == "asked"] == list(range(499, 330, -1))
+    assert sum(one[0] == "configured" for one in seen) == 30
+
+
+def test_a_proxy_on_this_computer_is_no_way_out_unseen() -> None:
+    """The name is asked of the proxy, so that the watch hears of nothing but a connect to this computer."""
+    code = """
+import httpx
+proxy = socket.create_server(("127.0.0.1", 0))
+port = proxy.getsockname()[1]
+connections.__init__({"127.0.0.1": "LLM_ENDPOINT"}, REFUSE, {"HTTPS_PROXY": f"http://127.0.0.1:{port}"})
+connections.self_test()
+
+def ask():
+    try:
+        httpx.get("https://tracker.example/", proxy=f"http://127.0.0.1:{port}", timeout=0.2)
+    except (httpx.HTTPError, OutboundRefused):
+        pass
+
+ask()
+with asked_for("download"):
+    ask()
+with socket.create_server(("127.0.0.1", 0)) as other:
+    socket.create_connection(other.getsockname(), timeout=5).close()
+for seen in connections.attempts():
+    assert seen.port == port
+line, chinese = status_line(connections, ()), status_line(connections, (), "zh")
+assert "1 asked for" in line and "1 unexpected" in line, line
+assert f"http://127.0.0.1:{port}" in line and "where it leads from there is not seen" in line, line
+assert f"http://127.0.0.1:{port}" in chinese and "无法看到" in chinese, chinese
+"""
+    for refuse in (False, True):
+        seen = watched(code.replace("REFUSE", str(refuse)), refuse)
+        assert [(one[:3], one[5]) for one in seen] == [
+            (["asked", "download", "127.0.0.1"], False),
+            (["unexpected", "__main__", "127.0.0.1"], refuse),
+        ]
+
+
+def test_ports_of_proxies_elsewhere_are_nothing_special_here() -> None:
+    connections = ConnectionLog(proxies={"HTTP_PROXY": "http://proxy.example:3128", "ALL_PROXY": "socks5://[::1"})
+    with socket.socket() as one:
+        connections.heard("socket.connect", (one, ("127.0.0.1", 3128)))
+    assert connections.attempts() == ()
+    assert "proxy.example" in status_line(connections, ())
+
+
+def test_proxies_of_the_environment_are_named_without_logins(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    assert proxies_in_use() == {}
+    monkeypatch.setenv("https_proxy", "http://me:p@ss@127.0.0.1:3128/")
+    monkeypatch.setenv("ALL_PROXY", "127.0.0.1:9")
+    assert proxies_in_use() == {"HTTPS_PROXY": "http://127.0.0.1:3128", "ALL_PROXY": "http://127.0.0.1:9"}
+
+
+def test_a_proxy_looks_like_an_alarm() -> None:
+    quiet, loud = ConnectionLog(), ConnectionLog(proxies={"HTTP_PROXY": "http://127.0.0.1:3128"})
+    for connections, alarm in ((quiet, False), (loud, True)):
+        connections._tested = True
+        assert ('class="connections alarm"' in connections_panel(connections, (), "en")) is alarm
+
+
+def test_reverse_look_ups_are_seen() -> None:
+    code = """
+sys.audit("socket.gethostbyaddr", "192.0.2.3")
+sys.audit("socket.getnameinfo", ("198.51.100.4", 80))
+sys.audit("socket.gethostbyaddr", "127.0.0.1")
+sys.audit("socket.getnameinfo", ("::1", 80, 0, 0))
+sys.audit("socket.gethostbyaddr", socket.gethostname())
+"""
+    assert watched(code) == [
+        ["unexpected", "__main__", "198.51.100.4", 0, 1, False],
+        ["unexpected", "__main__", "192.0.2.3", 0, 1, False],
+    ]
+
+
+def test_reverse_look_ups_are_refused() -> None:
+    code = """
+for look_up in (lambda: socket.gethostbyaddr("192.0.2.3"), lambda: socket.getnameinfo(("192.0.2.4", 80), 0)):
+    try:
+        look_up()
+    except OutboundRefused:
+        continue
+    raise AssertionError
+"""
+    assert len(watched(code, refuse=True)) == 2
 
 
 def test_the_status_line_in_both_languages() -> None:

@@ -55,7 +55,7 @@ def test_a_store_of_the_first_schema_is_brought_up_with_its_rows(url: str, monke
     store = ConversationStore(url)
     assert [message.content for message in store.messages(ANA, conversation)] == ["一共有多少订单？", "12"]
     with store.engine.connect() as db:
-        assert db.scalar(sa.text("SELECT version FROM schema_version")) == 3
+        assert db.scalar(sa.text("SELECT version FROM schema_version")) == 4
     queries = QueryStore(store.engine)
     queries.examples.add(ANA, example("How many orders?"))
     store.close()
@@ -127,6 +127,27 @@ def test_nobody_replaces_or_forgets_anothers_example(queries: QueryStore) -> Non
     assert len(queries.examples.all("shop")) == 2
     queries.examples.forget(BEN, "shop", " HOW many ", "SELECT 'b'")
     assert queries.examples.all("shop") == [anas]
+
+
+def test_a_refusal_is_its_owners_and_goes_when_the_pair_is_taught_or_forgotten(
+    queries: QueryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = queries.examples
+    bens = store.add(BEN, example("How many?", "SELECT 'b'"))
+    store.add(ANA, example("How many?", "SELECT 'a'"))
+    for sql in ("SELECT 'b'", " SELECT 'b' ", "SELECT 'B'", "SELECT 'a'"):
+        store.refuse(ANA, "shop", "how MANY", sql)
+    assert store.all("shop") == [bens]
+    pairs = {sql: query_store.pair_key("How many?", sql) for sql in ("SELECT 'b'", "SELECT 'B'", "SELECT 'a'")}
+    assert store.refused(ANA, "shop") == frozenset(pairs.values())
+    assert store.refused(BEN, "shop") == store.refused(ANA.upper(), "shop") == store.refused(ANA, "hr") == frozenset()
+    store.add(ANA, example("How many?", "SELECT 'b'"))
+    store.forget(ANA, "shop", "How many?", "SELECT 'B'")
+    assert store.refused(ANA, "shop") == {pairs["SELECT 'a'"]}
+    monkeypatch.setattr(query_store, "MAX_REFUSALS", 2)
+    for number in range(4):
+        store.refuse(ANA, "shop", "How many?", f"SELECT {number}")
+    assert store.refused(ANA, "shop") == {query_store.pair_key("how many", f"SELECT {n}") for n in (2, 3)}
 
 
 def test_search_looks_in_question_and_sql_and_takes_wildcards_as_text(queries: QueryStore) -> None:

@@ -1,7 +1,7 @@
 import pytest
 
 from dbgpt_lite.errors import NotFound, UserError
-from dbgpt_lite.texts import text, variables
+from dbgpt_lite.texts import memory_size, text, variables
 
 
 def test_text_renders_in_both_languages_and_ignores_extra_facts() -> None:
@@ -25,6 +25,14 @@ def test_errors_speak_the_readers_language() -> None:
     assert error.render("zh").startswith("此对话")
     assert str(error).startswith("This conversation")
     assert isinstance(error, UserError)
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [(0, "0.00 MiB"), (5_999_999, "5.72 MiB"), (53 * 2**20, "53.0 MiB"), (2**30, "1.00 GiB"), (2**40, "1024 GiB")],
+)
+def test_sizes_of_models(count: int, shown: str) -> None:
+    assert memory_size(count) == shown
 
 
 def test_variables() -> None:

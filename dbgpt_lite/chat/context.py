@@ -174,7 +174,7 @@ class DatabaseContext:
         engine = self._sql_engine()
         previous = previous_query(history)
         change = request.question if previous and leans(request.question) else ""
-        if not change and asks_to_write(request.question):
+        if not previous and asks_to_write(request.question):
             return Context("rows", "database", database.name, reply=reads_only(database, request.language))
         question = request.asked or request.question
         if change and previous and not request.asked and self._follow_ups:

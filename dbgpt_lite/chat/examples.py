@@ -9,6 +9,7 @@ so that the time of one question is bounded however many there are.
 import math
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,7 +18,7 @@ from dbgpt_lite.chat.memory_files import read_examples
 from dbgpt_lite.chat.support import Near
 from dbgpt_lite.errors import DatabaseError, NotFound, UserError
 from dbgpt_lite.knowledge.words import is_chinese
-from dbgpt_lite.query_store import Example, ExampleOrigin, NewExample, QueryStore, Term, question_key
+from dbgpt_lite.query_store import Example, ExampleOrigin, NewExample, QueryStore, Term, pair_key, question_key
 from dbgpt_lite.sql.database import Database
 from dbgpt_lite.sql.words import content_words, singular
 from dbgpt_lite.texts import Language
@@ -38,6 +39,7 @@ RULES: Mapping[Language, Rule] = {
     "zh": Rule(similarity=0.25, words=1.0, needed=0.22),
 }
 MAX_COMPARED = 300  # examples compared by meaning a question
+MAX_ALIKE = 2  # examples of the same question, of several people, for one question
 MAX_CHECKED = 30  # examples held against the schema a question
 
 _HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
@@ -125,25 +127,41 @@ class ExampleMemory:
         name, checked = self._check(connection, sql)
         return self._queries.examples.add(owner, NewExample(name, question, checked, language_of(question), origin))
 
+    def refuse(self, owner: str, connection: str, question: str, sql: str) -> None:
+        """Leave this very pair out of what fits the owner's questions, whoever taught it. Raises NotFound."""
+        self._queries.examples.refuse(owner, self._databases.get(connection).name, question, sql)
+
     def forget(self, owner: str, connection: str, question: str, sql: str) -> None:
-        """Remove this very pair, if the owner keeps it; another query for the question stays. Raises NotFound."""
+        """Remove this very pair, if the owner keeps it, and the owner's refusal of it; another query for the question
+        stays. Raises NotFound.
+        """
         self._queries.examples.forget(owner, self._databases.get(connection).name, question, sql)
 
     def similar(self, connection: str, question: str, count: int = 3, who: str = "") -> tuple[SimilarExample, ...]:
         """At most `count` examples of the connection that fit the question, best first; the same question leads.
 
-        Of several queries for the same question that of `who` is first, then the newest.
+        Of several queries for the same question that of `who` is first, then the newest; two of them are enough. What
+        `who` refused is left out: for its question, and as an answer to the one asked now.
         Those whose SQL the schema no longer bears are left out, as are others with the same SQL. Raises NotFound, and
         DatabaseError when the schema cannot be read.
         """
         database = self._databases.get(connection)
-        scored = self._scored(question, self._index(database.name), who)
+        refused = self._queries.examples.refused(who, database.name)
         found: dict[str, SimilarExample] = {}
-        for example, score in scored[:MAX_CHECKED]:
-            if len(found) >= count:
+        alike: Counter[str] = Counter()
+        checked = 0
+        for example, score in self._scored(question, self._index(database.name), who):
+            if len(found) >= count or checked >= MAX_CHECKED:
                 break
-            if example.sql not in found and database.objection(example.sql) is None:
+            key = question_key(example.question)
+            if example.sql in found or alike[key] >= MAX_ALIKE:
+                continue
+            if refused & {pair_key(example.question, example.sql), pair_key(question, example.sql)}:
+                continue
+            checked += 1
+            if database.objection(example.sql) is None:
                 found[example.sql] = SimilarExample(example.question, example.sql, score)
+                alike[key] += 1
         return tuple(found.values())
 
     def terms(self, connection: str, question: str) -> tuple[Term, ...]:

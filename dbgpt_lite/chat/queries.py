@@ -28,8 +28,12 @@ class Examples(Protocol):
         """Keep a pair; the owner's own of the same question is replaced. Raises UserError."""
         ...
 
+    def refuse(self, owner: str, connection: str, question: str, sql: str) -> None:
+        """Remove this very pair, if the owner keeps it, and do not show it to the owner's questions again."""
+        ...
+
     def forget(self, owner: str, connection: str, question: str, sql: str) -> None:
-        """Remove this very pair, if the owner keeps it; another query for the question stays, as does another's."""
+        """Take back what the owner said of this very pair; another query for the question stays, as does another's."""
         ...
 
 
@@ -73,13 +77,15 @@ class QueryDesk:
         return after
 
     def accept(self, owner: str, conversation: str, answer: int, yes: bool | None) -> Answer:
-        """Note whether the query was right; None takes it back. A right one is remembered, any other forgotten, both
-        for this owner: what others found right stays.
+        """Note whether the query was right; None takes it back. A right one is remembered, a wrong one is shown to this
+        owner's questions no more, whoever taught it. Others still see what they found right.
         """
         question, before = self._own(owner, conversation, answer)
         database = self._databases.get(before.source)
         if yes:
             self._examples.remember(owner, database.name, question, before.sql, "thumbs")
+        elif yes is False:
+            self._examples.refuse(owner, database.name, question, before.sql)
         else:
             self._examples.forget(owner, database.name, question, before.sql)
         after = replace(before, rated=yes)

@@ -15,6 +15,7 @@ MOST_WORDS = 4
 _TOKEN = re.compile(r"[\u3400-\u9fff]|[^\W_\u3400-\u9fff]+(?:[-.'_@][^\W_\u3400-\u9fff]+)*")
 _TEXT = re.compile(r"'((?:[^']|'')*)'")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
 
 
 def reused(question: str, examples: Sequence[SimilarExample]) -> str:
@@ -59,30 +60,45 @@ def _joined(words: Sequence[str]) -> str:
 
 
 def _exchanged(sql: str, swaps: dict[str, str]) -> str:
-    """The query with every swapped value exchanged, in texts and as numbers; "" unless each of them stood in it."""
+    """The query with every swapped value exchanged, in texts and as numbers; "" unless each of them stood in it, and
+    unless all years change when one does: '>= 2023 AND < 2024' is not carried to 2022 by changing its beginning."""
     met: set[str] = set()
     numbers: list[str] = []
+    kept: list[str] = []
+    # All at once: one after the other, 2022 would become 2023 and then 2024 with it.
+    parts = re.compile(
+        "|".join(rf"(?<!\d){re.escape(before)}(?!\d)" for before in swaps if _NUMBER.fullmatch(before)) or r"(?!)"
+    )
+
+    def part(match: "re.Match[str]") -> str:
+        met.add(match[0])
+        return swaps[match[0]]
 
     def text(match: "re.Match[str]") -> str:
         value = match[1].replace("''", "'")
-        for before, after in swaps.items():
-            # Whole values, and years or months that begin or end a text such as '2024-%'.
-            if value.lower() == before or (_NUMBER.fullmatch(before) and re.search(rf"(?<!\d){before}(?!\d)", value)):
-                met.add(before)
-                value = after if value.lower() == before else re.sub(rf"(?<!\d){before}(?!\d)", after, value)
+        if value.lower() in swaps:
+            met.add(value.lower())
+            value = swaps[value.lower()]
+        else:
+            # Years or months that begin or end a text such as '2024-%'.
+            kept.append(parts.sub("", value))
+            value = parts.sub(part, value)
         return "'" + value.replace("'", "''") + "'"
 
     def number(match: "re.Match[str]") -> str:
-        if match[0] in swaps:
-            met.add(match[0])
-            numbers.append(match[0])
-        return swaps.get(match[0], match[0])
+        if match[0] not in swaps:
+            kept.append(match[0])
+            return match[0]
+        met.add(match[0])
+        numbers.append(match[0])
+        return swaps[match[0]]
 
     pieces = _TEXT.split(sql)
-    parts = [
-        f"'{piece}'" if n % 2 else re.sub(r"(?<![\w.])\d+(?:\.\d+)?(?![\w.])", number, piece)
+    written = [
+        _TEXT.sub(text, f"'{piece}'") if n % 2 else re.sub(r"(?<![\w.])\d+(?:\.\d+)?(?![\w.])", number, piece)
         for n, piece in enumerate(pieces)
     ]
-    made = "".join(_TEXT.sub(text, part) if n % 2 else part for n, part in enumerate(parts))
+    if any(_YEAR.search(before) for before in swaps) and any(_YEAR.search(one) for one in kept):
+        return ""
     # A number that stands twice in the query may mean two things.
-    return made if met == set(swaps) and len(numbers) == len(set(numbers)) else ""
+    return "".join(written) if met == set(swaps) and len(numbers) == len(set(numbers)) else ""

@@ -17,7 +17,7 @@ from dbgpt_lite.chat.recall import Memory, recall
 from dbgpt_lite.chat.reuse import reused
 from dbgpt_lite.chat.sql_prompt import Previous, Writer
 from dbgpt_lite.chat.statements import Statements
-from dbgpt_lite.errors import Cancelled, DatabaseError, QueryFailed, QueryRefused, UserError
+from dbgpt_lite.errors import Busy, Cancelled, DatabaseError, QueryFailed, QueryRefused, UserError
 from dbgpt_lite.llm.engine import Engine
 from dbgpt_lite.messages import Origin, ResultTable, SqlAttempt, SqlTried, Step
 from dbgpt_lite.prompts import Prompts
@@ -241,8 +241,8 @@ def _try(search: _Search, sql: str, method: str, dialect: str) -> Generator[Step
         problem = error.render(language)
         if isinstance(error, QueryRefused) and _is_about_names(error) and not search.writer.repairs:
             search.correction = _mended(search, sql, dialect)
-    except DatabaseError as error:
-        # A time limit or a lost server: another query would fare no better, but this one is worth seeing.
+    except (DatabaseError, Busy) as error:
+        # A time limit, a lost server, no free place: another query would fare no better, but this one is worth seeing.
         yield SqlTried(SqlAttempt(sql, error.render(language), method))
         raise
     attempt = SqlAttempt(ready, problem, method, doubted)

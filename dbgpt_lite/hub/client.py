@@ -8,7 +8,7 @@ https://huggingface.co/docs/hub/api; huggingface_hub itself is held against the 
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -26,6 +26,8 @@ CONNECT_S, SILENCE_S = 10.0, 10.0
 TRIES = 5
 _FIRST_WAIT_S = 1.0
 _SHA1, _SHA256 = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{64}")
+# What may stand in a header as it is; quotes come from settings that were copied with them.
+_TOKEN = re.compile(r"[!-~]*")
 _REDIRECTS = 5
 _Result = TypeVar("_Result")
 
@@ -39,12 +41,18 @@ class Repository:
     commit: str
     files: tuple[RemoteFile, ...]
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether `commit` is one; a mirror may tell none, and a branch's name says nothing of what it holds."""
+        return bool(_SHA1.fullmatch(self.commit))
+
 
 class Hub:
     """Connections to one hub; a context manager that closes them. Threads may share it.
 
-    `token` goes to `endpoint` alone: httpx takes it off when a redirect leads to another host. Proxies of the
-    environment are used. Raises ConfigError for an endpoint or a proxy that is no address.
+    `token` goes to `endpoint` alone: httpx takes it off when a redirect leads to another host. From https no redirect
+    is followed to http. Proxies of the environment are used. Raises ConfigError for an endpoint or a proxy that is no
+    address, and for a token that cannot be one.
     """
 
     def __init__(self, endpoint: str, token: str = "", first_wait_s: float = _FIRST_WAIT_S) -> None:
@@ -56,6 +64,8 @@ class Hub:
             raise ConfigError("hub.bad_endpoint") from None
         if self._endpoint.scheme not in ("http", "https") or not self._endpoint.host:
             raise ConfigError("hub.bad_endpoint")
+        if not _TOKEN.fullmatch(token) or '"' in token or "'" in token:
+            raise ConfigError("hub.bad_token")
         self._with_token = bool(token)
         self._first_wait_s = first_wait_s
         headers = {"User-Agent": "dbgpt-lite", "Accept-Encoding": "identity"}
@@ -63,7 +73,9 @@ class Hub:
             headers["Authorization"] = f"Bearer {token}"
         timeout = httpx.Timeout(SILENCE_S, connect=CONNECT_S)
         try:
-            self._client = httpx.Client(headers=headers, timeout=timeout, follow_redirects=True)
+            self._client = httpx.Client(
+                headers=headers, timeout=timeout, follow_redirects=True, event_hooks={"request": [self._refuse_open]}
+            )
         except (ValueError, ImportError, UnicodeError):
             raise ConfigError("hub.bad_proxy") from None
 
@@ -87,9 +99,13 @@ class Hub:
     def measured(
         self, repository: Repository, files: Sequence[RemoteFile], cancel: threading.Event
     ) -> tuple[RemoteFile, ...]:
-        """The files with their sizes; mirrors leave them out of the list, so each such file is asked for its own."""
+        """The files with their sizes and hashes; mirrors leave them out of the list, so each such file is asked for its
+        own. A hash may still be missing."""
         return tuple(
-            file if file.size >= 0 else self.patiently(partial(self._head, repository, file), cancel) for file in files
+            file
+            if file.size >= 0 and (file.sha256 or file.git_sha1)
+            else self.patiently(partial(self._head, repository, file), cancel)
+            for file in files
         )
 
     @contextmanager
@@ -116,32 +132,41 @@ class Hub:
 
     def _head(self, repository: Repository, file: RemoteFile) -> RemoteFile:
         """Size and hash by the first answer that tells them: a redirect to a store of large files may."""
-        url = self._file_url(repository, file.path)
+        request = self._client.build_request("HEAD", self._file_url(repository, file.path))
         for _ in range(_REDIRECTS):
-            with self._asked("HEAD", url, repository.name, repository.revision, follow_redirects=False) as response:
+            with self._sent(request, repository.name, repository.revision, follow=False) as response:
                 size = response.headers.get("x-linked-size") or (
                     "" if response.is_redirect else response.headers.get("content-length", "")
                 )
                 etag = (response.headers.get("x-linked-etag") or response.headers.get("etag", "")).removeprefix("W/")
                 if size.isdigit():
-                    return _with_etag(replace(file, size=int(size)), etag.strip('"'))
+                    found = file if file.size >= 0 else replace(file, size=int(size))
+                    return _with_etag(found, etag.strip('"'))
                 if not response.next_request:
                     break
-                url = str(response.next_request.url)
+                # Not one made from its address: httpx has taken the token off where it leads to another host.
+                request = response.next_request
+        if file.size >= 0:
+            return file
         raise ModelError("hub.no_size", file=file.path, host=self._endpoint.host)
 
     def _file_url(self, repository: Repository, path: str) -> str:
         return f"{self._endpoint}/{repository.name}/resolve/{quote(repository.commit, safe='')}/{quote(path)}"
 
+    def _asked(
+        self, method: str, url: str, name: str, revision: str, **more: Any
+    ) -> AbstractContextManager["httpx.Response"]:
+        return self._sent(self._client.build_request(method, url, **more), name, revision)
+
     @contextmanager
-    def _asked(self, method: str, url: str, name: str, revision: str, **more: Any) -> Iterator["httpx.Response"]:
+    def _sent(
+        self, request: "httpx.Request", name: str, revision: str, follow: bool = True
+    ) -> Iterator["httpx.Response"]:
         """One request; what goes wrong on the wire, also while its body is read, is told as UserError or Passing."""
         import httpx
 
-        follow = more.pop("follow_redirects", True)
         with asked_for("download"):
             try:
-                request = self._client.build_request(method, url, **more)
                 response = self._client.send(request, stream=True, follow_redirects=follow)
                 try:
                     check_status(response, name, revision, self._with_token)
@@ -150,6 +175,11 @@ class Hub:
                     response.close()
             except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
                 raise network_fault(error, self._endpoint.host) from None
+
+    def _refuse_open(self, request: "httpx.Request") -> None:
+        """Called before every request, those of redirects too."""
+        if self._endpoint.scheme == "https" and request.url.scheme != "https":
+            raise ModelError("hub.not_encrypted", host=self._endpoint.host, to=request.url.host)
 
 
 def _read_repository(response: "httpx.Response", name: str, revision: str) -> Repository:

@@ -13,12 +13,12 @@ from dbgpt_lite.hub.client import Hub, Repository
 from dbgpt_lite.hub.partial import PartialFolder, Wanted
 from dbgpt_lite.hub.selection import RemoteFile, chosen_files
 from dbgpt_lite.hub.transfer import fetch_file
+from dbgpt_lite.texts import memory_size
 
 AT_ONCE = 4
 # Left free: a full disk takes the conversations down with it.
 _SPARE_BYTES = 1 << 28
 _LOOK_S = 0.2
-_GIB = 2**30
 # Bytes on the disk, bytes altogether.
 Told = Callable[[int, int], None]
 
@@ -31,6 +31,7 @@ def download(hub: Hub, models_dir: Path, wish: Wanted, told: Told, cancel: threa
     with ExitStack() as stack:
         try:
             partial = stack.enter_context(PartialFolder(models_dir, wish.folder))
+            partial.refuse_other(wish)
             repository = hub.repository(wish.name, wish.revision, cancel)
             files = hub.measured(repository, chosen_files(wish.name, repository.files, wish.gguf), cancel)
             partial.begin(wish, repository, files)
@@ -45,7 +46,7 @@ def _check_room(partial: PartialFolder, files: Sequence[RemoteFile]) -> None:
     needed = sum(file.size - partial.holds(file) for file in files)
     free = shutil.disk_usage(partial.path).free
     if needed and needed + _SPARE_BYTES > free:
-        raise ModelError("hub.no_room", needed=f"{needed / _GIB:.2f}", free=f"{free / _GIB:.2f}")
+        raise ModelError("hub.no_room", needed=memory_size(needed), free=memory_size(free))
 
 
 def _disk_fault(error: OSError, folder: str) -> UserError:

@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 _SPEED_S = 5.0
 _CLOSE_S = 2.0
+# How long the page tells everybody how the last one ended.
+_TOLD_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +69,18 @@ class Speed:
 class Downloads:
     """Thread-safe. `connect` makes the Hub when one is needed, so that nothing is opened before."""
 
-    def __init__(self, connect: Callable[[], Hub], models_dir: Path, endpoint: str) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Hub],
+        models_dir: Path,
+        endpoint: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._connect = connect
         self._models_dir = models_dir
         self._endpoint = endpoint
         self._status = DownloadStatus("none")
+        self._clock, self._ended = clock, 0.0
         self._lock = threading.Lock()
         self._cancel = threading.Event()
         self._speed = Speed()
@@ -79,8 +88,11 @@ class Downloads:
 
     @property
     def status(self) -> DownloadStatus:
-        """The download at work, or how the last one ended."""
+        """The download at work, or how the last one ended some minutes ago."""
         with self._lock:
+            over = self._status.state not in ("none", "running", "stopping")
+            if over and self._clock() - self._ended >= _TOLD_S:
+                self._status = DownloadStatus("none")
             speed = self._speed.now() if self._status.state == "running" else 0.0
             return replace(self._status, bytes_per_s=speed)
 
@@ -109,7 +121,8 @@ class Downloads:
         with self._lock:
             if self._status.state == "running":
                 self._status = replace(self._status, state="stopping")
-        self._cancel.set()
+                # Within the lock: a moment later it may be the next download's.
+                self._cancel.set()
 
     def discard(self, folder: str) -> None:
         """Remove an interrupted download. Raises NotFound and Busy."""
@@ -158,4 +171,4 @@ class Downloads:
 
     def _end(self, state: Literal["done", "stopped", "failed"], error: UserError | None = None) -> None:
         with self._lock:
-            self._status = replace(self._status, state=state, error=error)
+            self._status, self._ended = replace(self._status, state=state, error=error), self._clock()

@@ -48,3 +48,8 @@ def is_safe_path(path: str) -> bool:
         and not windows.root
         and not any(PureWindowsPath(part).drive for part in parts)
     )
+
+
+def shown(name: str) -> str:
+    """What a hub or a file calls something, for a terminal: what is not to be printed is spelled out, \\x1b."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in name[:100])

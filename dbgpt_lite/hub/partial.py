@@ -7,7 +7,7 @@ is renamed to NAME when it is complete. The note stays in the model folder and t
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 from dbgpt_lite.errors import Busy, ModelError, NotFound, UserError
 from dbgpt_lite.hub.client import Repository
-from dbgpt_lite.hub.names import folder_name, is_safe_path, repository_name, revision_name
+from dbgpt_lite.hub.names import folder_name, is_safe_path, repository_name, revision_name, shown
 from dbgpt_lite.hub.selection import RemoteFile
 from dbgpt_lite.hub.transfer import PART
 
@@ -54,11 +54,16 @@ def wanted(endpoint: str, name: str, revision: str = "", folder: str = "", gguf:
     return Wanted(repository, revision_name(revision), folder_name(folder, repository), gguf.strip()[:200])
 
 
+def partial_folder(models_dir: Path, folder: str) -> Path:
+    """Where a download of MODELS_DIR/folder grows."""
+    return models_dir / f".{folder}{_SUFFIX}"
+
+
 class PartialFolder:
     """The folder of one download, held by one process at a time; a context manager that lets go of it."""
 
     def __init__(self, models_dir: Path, folder: str) -> None:
-        self.path = models_dir / f".{folder}{_SUFFIX}"
+        self.path = partial_folder(models_dir, folder)
         self.target = models_dir / folder
         self._lock: int | None = None
 
@@ -77,21 +82,33 @@ class PartialFolder:
     def __exit__(self, *_: object) -> None:
         if self._lock is None:
             return
-        if not (self.path / NOTE).is_file():
-            # Nothing was begun: no trace is left.
-            (self.path / _LOCK).unlink(missing_ok=True)
-            with suppress(OSError):
-                self.path.rmdir()
+        with suppress(OSError):
+            if self.path.is_dir() and not self._has_bytes():
+                # Nothing came: no trace is left.
+                shutil.rmtree(self.path)
         os.close(self._lock)
         self._lock = None
 
+    def refuse_other(self, wish: Wanted) -> None:
+        """Raises ModelError when what lies here was begun for another repository: it is not for us to remove."""
+        other = str(_read_note(self.path).get("name", ""))
+        if other and other != wish.name and self._has_bytes():
+            raise ModelError("hub.other_partial", folder=wish.folder, other=shown(other))
+
     def begin(self, wish: Wanted, repository: Repository, files: Sequence[RemoteFile]) -> None:
-        """Write the note; what an earlier run left of files that are others now is removed."""
-        known = {str(entry.get("path")): entry for entry in _entries(_read_note(self.path))}
-        wanted_now = {file.path: file for file in files}
-        for path in known.keys() - {path for path, file in wanted_now.items() if known.get(path) == asdict(file)}:
-            if is_safe_path(path):
-                self._remove(path)
+        """Write the note; what an earlier run left of files that are others now is removed.
+
+        A file counts as the same by its hash; one without is, if its size is, only at the same commit.
+        """
+        before = _read_note(self.path)
+        same_commit = repository.is_fixed and before.get("commit") == repository.commit
+        known = {entry["path"]: entry for entry in _entries(before)}
+        kept = {
+            file.path
+            for file in files
+            if known.get(file.path) == asdict(file) and (file.sha256 or file.git_sha1 or same_commit)
+        }
+        self._remove_all_but(kept)
         note = {**asdict(wish), "commit": repository.commit, "files": [asdict(file) for file in files]}
         fresh = self.path / f"{NOTE}{PART}"
         fresh.write_text(json.dumps(note, indent=1), encoding="utf-8")
@@ -114,9 +131,14 @@ class PartialFolder:
         self.path.rename(self.target)
         return self.target
 
-    def _remove(self, path: str) -> None:
-        for name in (path, path + PART):
-            (self.path / name).unlink(missing_ok=True)
+    def _remove_all_but(self, kept: Set[str]) -> None:
+        for path in _files(self.path):
+            name = path.relative_to(self.path).as_posix()
+            if name not in kept and name.removesuffix(PART) not in kept:
+                path.unlink()
+
+    def _has_bytes(self) -> bool:
+        return any(path.stat().st_size for path in _files(self.path))
 
 
 def interrupted(models_dir: Path, endpoint: str) -> list[Interrupted]:
@@ -128,11 +150,11 @@ def interrupted(models_dir: Path, endpoint: str) -> list[Interrupted]:
             wish = wanted(endpoint, *(str(note.get(key, "")) for key in ("name", "revision", "folder", "gguf")))
         except UserError:
             continue
-        if path.name != f".{wish.folder}{_SUFFIX}":
+        if path != partial_folder(models_dir, wish.folder):
             continue
         files = _entries(note)
         done = sum(_there(path, file) for file in files)
-        found.append(Interrupted(wish, done, sum(int(file.get("size", 0)) for file in files)))
+        found.append(Interrupted(wish, done, sum(file["size"] for file in files)))
     return found
 
 
@@ -151,11 +173,16 @@ def discard(models_dir: Path, folder: str) -> None:
 
 
 def _there(folder: Path, file: Mapping[str, Any]) -> int:
-    path = str(file.get("path", ""))
-    for name in (path, path + PART):
+    for name in (file["path"], file["path"] + PART):
         if (folder / name).is_file():
-            return min((folder / name).stat().st_size, int(file.get("size", 0)))
+            return int(min((folder / name).stat().st_size, file["size"]))
     return 0
+
+
+def _files(folder: Path) -> list[Path]:
+    """What is there of the model: every file but the note and the lock."""
+    found = [Path(where) / name for where, _, names in os.walk(folder) for name in names]
+    return [path for path in found if path not in (folder / NOTE, folder / f"{NOTE}{PART}", folder / _LOCK)]
 
 
 def _read_note(folder: Path) -> Mapping[str, Any]:
@@ -167,8 +194,16 @@ def _read_note(folder: Path) -> Mapping[str, Any]:
 
 
 def _entries(note: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The files that a note lists, without those that no download could have written."""
     files = note.get("files")
-    return [file for file in files if isinstance(file, dict)] if isinstance(files, list) else []
+    return [file for file in files if _is_entry(file)] if isinstance(files, list) else []
+
+
+def _is_entry(file: object) -> bool:
+    if not isinstance(file, dict):
+        return False
+    path, size = file.get("path"), file.get("size")
+    return isinstance(path, str) and is_safe_path(path) and type(size) is int and size >= 0
 
 
 def _locked(descriptor: int) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from dbgpt_lite.errors import ModelError
-from dbgpt_lite.hub.names import is_safe_path
+from dbgpt_lite.hub.names import is_safe_path, shown
 
 _SMALL = (".json", ".txt", ".model", ".tiktoken", ".jinja", ".md", ".spm", ".bpe")
 _LEGAL = ("LICENSE", "LICENCE", "NOTICE", "COPYING", "USE_POLICY")
@@ -36,7 +36,7 @@ def chosen_files(name: str, files: Sequence[RemoteFile], gguf: str = "") -> tupl
     """
     for file in files:
         if not is_safe_path(file.path):
-            raise ModelError("hub.bad_file_name", name=name, file=file.path[:100])
+            raise ModelError("hub.bad_file_name", name=name, file=shown(file.path))
     paths = [file.path for file in files]
     weights = _gguf(name, paths, gguf) if gguf else _weights(name, paths)
     wanted = {*weights, *(path for path in paths if _beside(path, weights))}

@@ -13,11 +13,13 @@ import re
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dbgpt_lite.errors import ModelError
-from dbgpt_lite.llm.checkpoint import has_weights, read_json
+from dbgpt_lite.llm.checkpoint import LONGEST_NAME, has_weights, read_facts
+from dbgpt_lite.llm.model_json import read_json, shown, wrong_entry
 
 if TYPE_CHECKING:
     import torch
@@ -35,6 +37,10 @@ _UNSUPPORTED = (
 # Ways to begin that take something out of the base's own weights.
 _CHANGED_BASE = ("pissa", "olora", "corda", "loftq")
 _SAVED = re.compile(r"\.(modules_to_save(\.default)?|base_layer)(?=\.)")
+_PATTERNS = ("rank_pattern", "alpha_pattern")
+# A module's name; PEFT would take these keys for regular expressions, where a dot stands for any letter.
+_LITERAL = re.compile(r"[\w.-]+")
+_LARGEST = 2**24
 _ENDINGS = {
     "lora_A.weight": "a",
     "lora_B.weight": "b",
@@ -115,10 +121,9 @@ def base_folder(folder: Path) -> Path:
 
 def base_name(folder: Path) -> str:
     """Name of an adapter's base, without any path."""
-    facts = read_json(folder / "dbgpt.json") if (folder / "dbgpt.json").is_file() else {}
-    named = str(facts.get("base") or read_json(folder / CONFIG).get("base_model_name_or_path") or "")
-    name = named.replace("\\", "/").rstrip("/").rpartition("/")[2]
-    return "" if name in (".", "..") or "\0" in name else name
+    named = read_facts(folder).base or read_json(folder / CONFIG).get("base_model_name_or_path")
+    name = named.replace("\\", "/").rstrip("/").rpartition("/")[2] if isinstance(named, str) else ""
+    return "" if name in (".", "..") or "\0" in name or len(name.encode()) > LONGEST_NAME else name
 
 
 def read_adapter(folder: Path) -> Adapter | None:
@@ -137,18 +142,36 @@ def read_adapter(folder: Path) -> Adapter | None:
 def refuse_unsupported(folder: Path) -> Mapping[str, Any]:
     """The adapter's configuration. Raises ModelError that names what cannot be merged. Torch-free."""
     config = read_json(folder / CONFIG)
-    kind = str(config.get("peft_type", ""))
+    kind = shown(config.get("peft_type") or "?")
     begun = config.get("init_lora_weights")
     found = [name for name in _UNSUPPORTED if config.get(name)]
     if kind != "LORA":
-        found.append(f"peft_type={kind or '?'}")
+        found.append(f"peft_type={kind}")
     if config.get("bias", "none") != "none":
-        found.append(f"bias={config['bias']}")
+        found.append(f"bias={shown(config['bias'])}")
     if isinstance(begun, str) and begun.lower().startswith(_CHANGED_BASE):
         found.append(f"init_lora_weights={begun}")
     if found:
         raise ModelError("llm.adapter_kind", name=folder.name, kind=", ".join(found))
+    for entry in ("r", "lora_alpha"):
+        if not _is_number(config.get(entry, 8)):
+            raise wrong_entry(CONFIG, folder.name, entry, config[entry])
+    for entry in _PATTERNS:
+        _refuse_patterns(folder, entry, config.get(entry))
     return config
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and isfinite(value) and 0 <= value <= _LARGEST
+
+
+def _refuse_patterns(folder: Path, entry: str, patterns: Any) -> None:
+    """rank_pattern and alpha_pattern: only {end of a module's name: number}. An expression of a stranger could take
+    hours to match, so none is matched."""
+    if not isinstance(patterns, Mapping | None) or not all(map(_is_number, (patterns or {}).values())):
+        raise wrong_entry(CONFIG, folder.name, entry, patterns)
+    if strange := [key for key in patterns or {} if not _LITERAL.fullmatch(key)]:
+        raise ModelError("llm.adapter_pattern", name=folder.name, entry=entry, names=", ".join(map(shown, strange[:5])))
 
 
 def _updates(folder: Path, config: Mapping[str, Any], places: "Sequence[StoredTensor]") -> dict[str, Update]:
@@ -188,16 +211,10 @@ def _pair(
     return Update(scaling, a, b, transposed=embedding or bool(config.get("fan_in_fan_out")))
 
 
-def _pattern(patterns: Any, module: str, default: Any) -> Any:
-    """The first entry of rank_pattern or alpha_pattern whose key is the end of the module's name, or matches it."""
-    for key, value in (patterns or {}).items():
-        try:
-            found = re.match(rf"(.*\.)?({key})$", module)
-        except re.error:
-            found = None
-        if found:
-            return value
-    return default
+def _pattern(patterns: Mapping[str, float] | None, module: str, default: float) -> float:
+    """The first entry of rank_pattern or alpha_pattern whose key is the module's name or the end of it."""
+    found = (value for key, value in (patterns or {}).items() if f".{module}".endswith(f".{key}"))
+    return next(found, default)
 
 
 def _shapes(update: Update) -> set[tuple[int, ...]]:

@@ -12,7 +12,7 @@ from dbgpt_lite.llm.adapter import Adapter
 from dbgpt_lite.llm.filler import Filler
 from dbgpt_lite.llm.loading import Meter, Progress
 from dbgpt_lite.llm.matching import Route
-from dbgpt_lite.llm.offload_store import OffloadStore
+from dbgpt_lite.llm.offload_store import OffloadStore, lies_ready
 from dbgpt_lite.llm.quantize import Quantization
 from dbgpt_lite.llm.shards import read
 
@@ -65,14 +65,29 @@ def device_of(name: str, device_map: Mapping[str, str]) -> str:
     return device
 
 
+def bytes_copied(model: Any, routes: Sequence[Route] | None, how: Assembly) -> int:
+    """Bytes that go to the disk as copies, at most; without `routes` it is transformers that reads the files."""
+    sizes = {name: tensor.nbytes for name, tensor in model.named_parameters()}
+    if routes is None:
+        names = set(sizes)
+    else:
+        copied = [route for route in routes if not lies_ready(route) or _adapted(route, how)]
+        names = {part.name for route in copied for part in route.parts} & set(sizes)
+    return sum(sizes[name] for name in names if device_of(name, how.device_map) == "disk")
+
+
+def _adapted(route: Route, how: Assembly) -> bool:
+    names = (route.place.name, *(part.name for part in route.parts))
+    return bool(how.adapter and how.adapter.changes(names))
+
+
 def _stays(route: Route, how: Assembly, store: OffloadStore, filler: Filler) -> bool:
     """Whether a tensor needs no reading now: it belongs on disk and lies there as it is needed."""
     import torch
 
     if any(device_of(part.name, how.device_map) != "disk" for part in route.parts):
         return False
-    names = (route.place.name, *(part.name for part in route.parts))
-    if (how.adapter and how.adapter.changes(names)) or not store.take_in_place(route):
+    if _adapted(route, how) or not store.take_in_place(route):
         return False
     filler.put(route.parts[0].name, torch.empty(route.place.shape, dtype=how.dtype, device="meta"), "meta")
     return True

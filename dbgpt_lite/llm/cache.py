@@ -89,6 +89,16 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         return room
 
 
+def rooms(cache: Any) -> list[tuple[int, str, int]]:
+    """(address, device, bytes) of every buffer that a cache of any kind holds; several tensors may view the same."""
+    values = [value for layer in list(cache.layers) for value in list(vars(layer).values())]
+    # States of layers that keep no keys and values are in dicts.
+    values += [state for value in values if isinstance(value, dict) for state in list(value.values())]
+    held = [value for value in values if isinstance(value, torch.Tensor) and not value.is_meta]
+    storages = [(tensor.untyped_storage(), str(tensor.device)) for tensor in held]
+    return [(storage.data_ptr(), device, storage.nbytes()) for storage, device in storages]
+
+
 def new_cache(config: Any, window: int = 0) -> DynamicCache:
     """An empty cache for a model: growing layers for full attention, transformers' own for every other kind.
 

@@ -131,6 +131,11 @@ class Case:
             return "too_large"
         return "offload" if self.placement.offloads else "fits"
 
+    @property
+    def resident(self) -> int:
+        """Layers that are kept where they compute."""
+        return sum(row.layers for row in self.rows if row.device in self.compute)
+
     @cached_property
     def places(self) -> tuple[int, ...]:
         """The device of each block, even where there is not room for it: then as evenly as the strategy wants."""
@@ -174,4 +179,5 @@ class Case:
             for index, block in zip(self.places, self.blocks, strict=True)
             for name in block.names
         }
-        return made | dict.fromkeys(self.outline.beside, self.compute[0].name)
+        first = next((place for place in self.places if place < len(self.compute)), 0)
+        return made | dict.fromkeys(self.outline.beside, self.compute[first].name)

@@ -10,14 +10,12 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any, Literal
 
-from dbgpt_lite.errors import ModelError
 from dbgpt_lite.llm.architecture import chat_format as chat_format_of
 from dbgpt_lite.llm.chat_formats import CHAT_FORMATS, chat_format, format_shown_by
-from dbgpt_lite.llm.checkpoint import TOKENIZER_FILES, Checkpoint, read_facts
+from dbgpt_lite.llm.checkpoint import FACTS_FILE, TOKENIZER_FILES, Checkpoint, read_facts
 from dbgpt_lite.llm.families import Family, family
 from dbgpt_lite.llm.gguf_header import read_gguf
-
-FACTS_FILE = "dbgpt.json"
+from dbgpt_lite.llm.model_json import damaged, read_json_if_there, token_texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +69,13 @@ def format_of_folder(folder: Path, checkpoint: Checkpoint) -> FormatChoice:
 
 
 def open_choice(folder: Path, checkpoint: Checkpoint) -> FormatChoice | None:
-    """The format in use where a person may choose another: nothing in the files shows one."""
+    """The format in use where a person may choose another: nothing in the files shows one.
+
+    Raises ModelError for a format that does not exist.
+    """
     choice = format_of_folder(folder, checkpoint)
+    if choice.name:
+        chat_format(choice.name)
     return choice if choice.source in ("folder", "family") and choice.name in CHAT_FORMATS else None
 
 
@@ -83,7 +86,7 @@ def remember_format(folder: Path, name: str) -> None:
     """
     chat_format(name)
     file, draft = folder / FACTS_FILE, folder / f".{FACTS_FILE}.{token_hex(4)}"
-    text = json.dumps(_read(file) | {"chat_format": name}, indent=2, ensure_ascii=False)
+    text = json.dumps(read_json_if_there(file) | {"chat_format": name}, indent=2, ensure_ascii=False)
     try:
         draft.write_text(f"{text}\n", encoding="utf-8")
         draft.replace(file)
@@ -97,29 +100,22 @@ def _gguf_clues(checkpoint: Checkpoint) -> FormatClues:
 
 
 def _clues(folder: Path, implied: str) -> FormatClues:
-    config = _read(folder / "tokenizer_config.json")
+    config = read_json_if_there(folder / "tokenizer_config.json")
     names = ("chat_template.jinja", "chat_template.json")
     template = bool(config.get("chat_template")) or any((folder / name).is_file() for name in names)
     return FormatClues(implied, template, frozenset(() if implied or template else _tokens(folder, config)))
 
 
 def _tokens(folder: Path, config: dict[str, Any]) -> set[str]:
-    """Special and added tokens; tokenizer.json, which can be large, is read only where the small files list none."""
-    found = {str(entry["content"]) for entry in dict(config.get("added_tokens_decoder") or {}).values()}
-    found |= set(_read(folder / "added_tokens.json"))
+    """Special and added tokens; tokenizer.json, which can be large, is read only where the small files list none.
+
+    Raises ModelError that names the file whose list of tokens is none.
+    """
+    file, added = folder / "tokenizer_config.json", config.get("added_tokens_decoder") or {}
+    if not isinstance(added, dict):
+        raise damaged(file)
+    found = token_texts([*added.values()], file) | set(read_json_if_there(folder / "added_tokens.json"))
     if not found:
-        found = {str(entry["content"]) for entry in _read(folder / "tokenizer.json").get("added_tokens", ())}
+        file = folder / "tokenizer.json"
+        found = token_texts(read_json_if_there(file).get("added_tokens") or [], file)
     return found
-
-
-def _read(file: Path) -> dict[str, Any]:
-    """A JSON object; {} where there is none. Raises ModelError for a file that holds something else."""
-    if not file.is_file():
-        return {}
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        content = None
-    if not isinstance(content, dict):
-        raise ModelError("llm.damaged_file", file=file.name, name=file.parent.name)
-    return content

@@ -9,7 +9,7 @@ import json
 import re
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any, Literal
 from dbgpt_lite.errors import ModelError
 from dbgpt_lite.llm.gguf_config import config_of
 from dbgpt_lite.llm.gguf_header import read_gguf
+from dbgpt_lite.llm.model_json import check_config, damaged, read_json, read_json_if_there, strings, wrong_entry
 from dbgpt_lite.texts import LANGUAGES, Language
 
 TYPE_BYTES: Mapping[str, float] = {
@@ -25,9 +26,12 @@ TYPE_BYTES: Mapping[str, float] = {
     "F8_E4M3": 1, "F8_E5M2": 1, "I8": 1, "U8": 1, "BOOL": 1,
 }  # fmt: skip
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "ice_text.model")
+FACTS_FILE = "dbgpt.json"
 _MAX_HEADER = 100_000_000
 _SPLIT = re.compile(r"-\d{5}-of-\d{5}$")
 _STEMS: Mapping["WeightFormat", str] = {"safetensors": "model.safetensors", "bin": "pytorch_model.bin"}
+# File systems allow no longer names.
+LONGEST_NAME = 255
 WeightFormat = Literal["safetensors", "bin", "gguf"]
 
 
@@ -47,13 +51,14 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True)
 class TaskFacts:
-    """What a folder's ``dbgpt.json`` says of its model; every entry may be left out."""
+    """What a folder's ``dbgpt.json`` says of its model; every entry may be left out. `base`: of an adapter."""
 
     tasks: tuple[str, ...] = ("chat", "sql")
     languages: tuple[Language, ...] = ("en", "zh")
     sql_prompt: str = "sql"
     sql_dialect: str = ""
     chat_format: str = ""
+    base: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +135,7 @@ def has_weights(folder: Path) -> bool:
 def read_config(folder: Path) -> Mapping[str, Any]:
     """config.json of a model folder, or what its GGUF file says in place of one.
 
-    Raises ModelError when the folder or a readable config.json is missing.
+    Raises ModelError when the folder or a sound config.json is missing.
     """
     if not folder.is_dir():
         raise ModelError("llm.no_folder", name=folder.name)
@@ -139,53 +144,80 @@ def read_config(folder: Path) -> Mapping[str, Any]:
     if not (folder / "config.json").is_file():
         raise ModelError("llm.no_config", name=folder.name)
     config = read_json(folder / "config.json")
-    if not config.get("model_type"):
-        raise ModelError("llm.no_model_type", name=folder.name)
+    check_config(config, folder.name)
     return config
 
 
 def read_facts(folder: Path) -> TaskFacts:
-    """The folder's ``dbgpt.json``; without one, the defaults. Raises ModelError for one that cannot be read."""
-    if not (folder / "dbgpt.json").is_file():
-        return TaskFacts()
-    given = read_json(folder / "dbgpt.json")
+    """The folder's ``dbgpt.json``; without one, the defaults. null is as good as left out.
+
+    Raises ModelError for one that cannot be read, or with an entry of the wrong type.
+    """
+    written = read_json_if_there(folder / FACTS_FILE)
+    given = {key: value for key, value in written.items() if value is not None}
+    for entry, right in _FACTS.items():
+        if entry in given and not right(given[entry]):
+            raise wrong_entry(FACTS_FILE, folder.name, entry, given[entry])
     default = TaskFacts()
     languages = tuple(language for language in LANGUAGES if language in given.get("languages", LANGUAGES))
     return TaskFacts(
-        tasks=tuple(str(task) for task in given.get("tasks", default.tasks)),
+        tasks=tuple(given.get("tasks", default.tasks)),
         languages=languages or default.languages,
-        sql_prompt=str(given.get("sql_prompt", default.sql_prompt)),
-        sql_dialect=str(given.get("sql_dialect", "")),
-        chat_format=str(given.get("chat_format", "")),
+        sql_prompt=given.get("sql_prompt", default.sql_prompt),
+        sql_dialect=given.get("sql_dialect", ""),
+        chat_format=given.get("chat_format", ""),
+        base=given.get("base", ""),
     )
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+# What the entries of dbgpt.json must be.
+_FACTS: Mapping[str, Callable[[Any], bool]] = {
+    "tasks": strings,
+    "languages": strings,
+    "sql_prompt": _is_text,
+    "sql_dialect": _is_text,
+    "chat_format": _is_text,
+    "base": _is_text,
+}
 
 
 def read_tokenizer_config(folder: Path) -> Mapping[str, Any]:
     """The folder's tokenizer_config.json, empty without one. Raises ModelError for one that cannot be read."""
-    file = folder / "tokenizer_config.json"
-    return read_json(file) if file.is_file() else {}
+    return read_json_if_there(folder / "tokenizer_config.json")
 
 
 def read_header(file: Path) -> list[TensorInfo]:
     """Tensors of a safetensors file. Raises ModelError when the file is cut short or is no such file."""
-    damaged = ModelError("llm.damaged_file", file=file.name, name=file.parent.name)
     size = file.stat().st_size
     with file.open("rb") as stream:
         start = stream.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
         if not 2 <= length <= min(_MAX_HEADER, size - 8):
-            raise damaged
+            raise damaged(file)
         raw = stream.read(length)
     try:
         header: dict[str, Any] = json.loads(raw)
         header.pop("__metadata__", None)
-        tensors = [TensorInfo(name, entry["dtype"], tuple(entry["shape"])) for name, entry in header.items()]
+        tensors = [_tensor(name, entry) for name, entry in header.items()]
         end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-        raise damaged from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise damaged(file) from None
     if size != 8 + length + end:
-        raise damaged
+        raise damaged(file)
     return tensors
+
+
+def _tensor(name: str, entry: Mapping[str, Any]) -> TensorInfo:
+    """One entry of a header. Raises ValueError, KeyError, TypeError or AttributeError for anything else."""
+    dtype, shape, (start, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+    numbers = (start, end, *shape)
+    if not isinstance(dtype, str) or not all(type(number) is int and number >= 0 for number in numbers) or start > end:
+        raise ValueError(name)
+    return TensorInfo(name, dtype, tuple(shape))
 
 
 def _no_zip(file: Path) -> ModelError:
@@ -208,9 +240,9 @@ def _weight_files(folder: Path) -> tuple[WeightFormat, tuple[Path, ...]]:
 def _shards(index: Path) -> tuple[Path, ...]:
     """Files that an index names. A name that leaves the folder is refused."""
     folder = index.parent
-    names = sorted({str(name) for name in weight_map(index).values()})
-    if any(Path(name).name != name for name in names):
-        raise ModelError("llm.damaged_file", file=index.name, name=folder.name)
+    names = sorted(set(weight_map(index).values()))
+    if any(Path(name).name != name or "\0" in name or len(name.encode()) > LONGEST_NAME for name in names):
+        raise damaged(index)
     missing = [name for name in names if not (folder / name).is_file()]
     if missing or not names:
         raise ModelError("llm.missing_shards", files=", ".join(missing[:5]), count=len(missing), name=folder.name)
@@ -230,17 +262,6 @@ def _refuse_missing(folder: Path, kind: WeightFormat, tensors: list[TensorInfo])
 def weight_map(index: Path) -> dict[str, str]:
     """Which file holds which tensor. Raises ModelError for an unreadable index."""
     entries = read_json(index).get("weight_map")
-    if not isinstance(entries, dict):
-        raise ModelError("llm.damaged_file", file=index.name, name=index.parent.name)
+    if not isinstance(entries, dict) or not strings([*entries.values()]):
+        raise damaged(index)
     return entries
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises ModelError for anything else."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        content = None
-    if not isinstance(content, dict):
-        raise ModelError("llm.damaged_file", file=file.name, name=file.parent.name)
-    return content

@@ -15,7 +15,6 @@ from dbgpt_lite.llm.placement import DISK_FREE, STRATEGIES, Device
 from dbgpt_lite.llm.units import MIB, parse_size
 
 _CGROUP = Path("/sys/fs/cgroup")
-PLACEMENTS = STRATEGIES
 
 
 def usable_devices(
@@ -25,14 +24,14 @@ def usable_devices(
     `freed`: bytes by device that will be free as well.
 
     A strategy may use all of them, at last the disk: weights are read from the checkpoint where it lies. Raises
-    ConfigError for an unknown placement or a GPU that is not there.
+    ConfigError for an unknown placement, and for a device that is not there.
     """
     found = (replace(device, free=device.free + (freed or {}).get(device.name, 0)) for device in all_devices())
     return chosen(device_map, max_memory, tuple(found))
 
 
 def chosen(device_map: str, max_memory: Mapping[str, str], found: tuple[Device, ...]) -> tuple[Device, ...]:
-    """Those of `found` that a placement may use, with their caps."""
+    """Those of `found` that a placement may use, with their caps. Raises ConfigError for a name that none has."""
     known = [device.name for device in found]
     if device_map in STRATEGIES:
         names = known
@@ -43,6 +42,9 @@ def chosen(device_map: str, max_memory: Mapping[str, str], found: tuple[Device, 
         if names[0] not in known or names[0] == "disk":
             raise ConfigError("llm.bad_device", value=device_map, known=", ".join((*STRATEGIES, *known)))
     caps = {device_name(name): parse_size(size) for name, size in max_memory.items()}
+    if strange := [name for name in max_memory if device_name(name) not in known]:
+        numbers = (name.removeprefix("cuda:") for name in known)
+        raise ConfigError("llm.bad_max_memory", value=", ".join(strange), known=", ".join(numbers))
     return tuple(_capped(device, caps.get(device.name)) for device in found if device.name in names)
 
 
@@ -56,12 +58,6 @@ def all_devices() -> tuple[Device, ...]:
     return (*_gpus(), cpu, Device("disk", DISK_FREE))
 
 
-def accelerate_max_memory(max_memory: Mapping[str, str]) -> dict[int | str, int] | None:
-    """`max_memory` as accelerate wants it: GPUs by number, sizes in bytes; None when nothing is set."""
-    sizes = {(int(name) if name.isdigit() else name): parse_size(size) for name, size in max_memory.items()}
-    return sizes or None
-
-
 def free_ram() -> int:
     """Bytes of memory this process can still take, within the container's limit when there is one."""
     import psutil
@@ -72,7 +68,17 @@ def free_ram() -> int:
         used = int((_CGROUP / "memory.current").read_text())
     except (OSError, ValueError):
         return free
-    return max(0, min(free, limit - used))
+    return max(0, min(free, limit - used + _reclaimable()))
+
+
+def _reclaimable() -> int:
+    """Bytes of files that the kernel keeps at hand for this container (a model just read, say) and gives up for any
+    program that asks; they count as used."""
+    try:
+        lines = (_CGROUP / "memory.stat").read_text().splitlines()
+        return next((int(line.split()[1]) for line in lines if line.startswith("inactive_file ")), 0)
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 @cache

@@ -1,13 +1,15 @@
 """Engine: what chat asks of any language model. LocalEngine: a lean decoding loop over a model loaded here.
 
 One request computes at a time, in the order of arrival. Stopping works between any two matrix products of
-the model, so a stop frees the place at once even while a long prompt is read.
+the model, so a stop frees the place at once even while a long prompt is read. Closing waits for a pass under way and
+for nothing else: a reader that pauses in the middle of an answer keeps its place, but nothing of the model.
 """
 
 import gc
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from traceback import clear_frames
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
     from dbgpt_lite.llm.constraint import Guide
 
 log = logging.getLogger(__name__)
+
+# How often to look for a closed model that is still referenced, and how long to wait in between.
+_COLLECTIONS = 20
+_UNWIND_S = 0.02
 
 
 class Engine(Protocol):
@@ -59,7 +65,7 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Free what the engine holds; requests under way end with ModelError."""
+        """Free what the engine holds, without waiting for readers; requests under way end with ModelError."""
         ...
 
 
@@ -78,6 +84,8 @@ class LocalEngine:
         self._grammars = Grammars(tokenizer, self._end)
         self._slot = Slot()
         self._closed = threading.Event()
+        # Held while the runner computes, and never while a piece is handed out.
+        self._computing = threading.Lock()
         self._used = time.monotonic()
 
     @property
@@ -102,8 +110,9 @@ class LocalEngine:
 
     @property
     def memory(self) -> dict[str, int]:
-        """Bytes of the weights on each device."""
-        return self._runner.memory() if self._runner else {}
+        """Bytes on each device that closing gives back."""
+        runner = self._runner
+        return runner.memory() if runner else {}
 
     def count(self, messages: Sequence[Message]) -> int:
         """Tokens of the prompt these messages make."""
@@ -124,8 +133,10 @@ class LocalEngine:
                 answer.queue_s = answer.elapsed
                 yield from self._decode(ids, limit, sampling, answer, cancel, self._guide(prompt))
         except Cancelled:
-            self._refuse_closed()
             answer.finish_reason = "cancelled"
+        # Not in the handler: there the error would hold the stop, whose frames hold the model.
+        if answer.finish_reason == "cancelled":
+            self._refuse_closed()
         yield answer.usage()
 
     def candidates(self, prompt: Prompt, count: int, max_tokens: int, cancel: threading.Event) -> list[str]:
@@ -134,27 +145,37 @@ class LocalEngine:
         from dbgpt_lite.llm.decoding import beam_search
 
         ids, limit = self._fit(prompt, max_tokens)
+        beams = None
         try:
-            with self._turn(cancel), self._memory_guard():
+            with self._turn(cancel):
                 guide = self._guide(prompt)
                 bar = BeamGuides(guide).masked if guide else None
-                logits, _ = self._runner.read(ids)
-                try:
-                    beams = beam_search(logits, self._runner.beam_step, count, limit, self._end, bar)
-                finally:
-                    self._runner.end_beams()
+                with self._pass():
+                    logits, _ = self._runner.read(ids)
+                    try:
+                        beams = beam_search(logits, self._runner.beam_step, count, limit, self._end, bar)
+                    finally:
+                        self._runner.end_beams()
         except Cancelled:
+            pass
+        if beams is None:
             self._refuse_closed()
-            raise
+            raise Cancelled
         texts = (self._before_stop(self._text(beam.tokens)) for beam in beams)
         return list(dict.fromkeys(texts))
 
     def close(self) -> None:
-        """Stop what computes, then free the model's memory."""
+        """Stop what computes, which takes one matrix product, then free the model's memory."""
         self._closed.set()
-        with self._slot.hold():
+        with self._computing:
+            held = [weakref.ref(self._runner)] if self._runner else []
             self._runner = None
-        gc.collect()
+        # The thread that was stopped may unwind for a moment still, and what it holds would not be collected.
+        for _ in range(_COLLECTIONS):
+            gc.collect()
+            if not held or held[0]() is None:
+                break
+            time.sleep(_UNWIND_S)
         _empty_gpu_cache()
 
     def _fit(self, prompt: Prompt, max_tokens: int) -> tuple[list[int], int]:
@@ -183,9 +204,11 @@ class LocalEngine:
 
         sampler = Sampler(sampling)
         characters, scanner = Detokenizer(self._text), StopScanner((*sampling.stop, *self._template.stop))
-        with self._memory_guard():
+        with self._pass():
             logits, answer.cached_tokens = self._runner.read(ids)
         while (token := sampler.pick(_guided(guide, logits, limit - answer.completion_tokens))) not in self._end:
+            # The reader may pause for any time at the yield below, and nothing on the model's devices may wait for it.
+            del logits
             answer.token()
             if guide:
                 guide.advance(token)
@@ -198,7 +221,7 @@ class LocalEngine:
                 break
             if cancel.is_set():
                 raise Cancelled
-            with self._memory_guard():
+            with self._pass():
                 logits = self._runner.step(token)
         if tail := scanner.push(characters.flush()) + scanner.flush():
             yield tail
@@ -207,12 +230,21 @@ class LocalEngine:
     def _turn(self, cancel: threading.Event) -> Iterator[None]:
         """Hold the slot, with the model watching for a stop."""
         with self._slot.hold(cancel, self._closed):
-            self._refuse_closed()
-            self._runner.watch(cancel, self._closed)
+            with self._computing:
+                self._refuse_closed()
+                self._runner.watch(cancel, self._closed)
             try:
                 yield
             finally:
                 self._used = time.monotonic()
+
+    @contextmanager
+    def _pass(self) -> Iterator[None]:
+        """Let the runner compute, unless the engine is closed."""
+        with self._computing:
+            self._refuse_closed()
+            with self._memory_guard():
+                yield
 
     @contextmanager
     def _memory_guard(self) -> Iterator[None]:
@@ -222,14 +254,15 @@ class LocalEngine:
         try:
             yield
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            # The activations of the failed pass live as long as its frames, and those as long as the error is shown.
+            # The activations of the failed pass, and the model, live as long as its frames, and those as long as the
+            # error is shown.
             clear_frames(error.__traceback__)
             self._runner.forget()
             if not _is_memory(error):
                 log.warning("generation failed: %s", type(error).__name__, exc_info=error)
-                raise ModelError("llm.generation_failed", name=self._info.name) from error
+                raise ModelError("llm.generation_failed", name=self._info.name) from error.with_traceback(None)
             _empty_gpu_cache()
-            raise OutOfMemory("llm.out_of_memory_answering", name=self._info.name) from error
+            raise OutOfMemory("llm.out_of_memory_answering", name=self._info.name) from error.with_traceback(None)
 
     def _text(self, ids: Sequence[int]) -> str:
         return self._tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)

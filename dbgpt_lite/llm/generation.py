@@ -1,6 +1,7 @@
 """Forward passes of one model over a cache that outlives a request, so that a follow-up reads only what is new."""
 
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -8,7 +9,8 @@ from typing import Any
 import torch
 
 from dbgpt_lite.errors import Cancelled
-from dbgpt_lite.llm.cache import GrowingLayer, new_cache
+from dbgpt_lite.llm.cache import GrowingLayer, new_cache, rooms
+from dbgpt_lite.llm.offload_store import OFFLOADED
 
 # Tokens of a prompt read in one pass. On a CPU a stop waits for one matrix product over a chunk, so large models
 # get a shorter one.
@@ -28,6 +30,13 @@ def _chunk(model: Any, device: torch.device) -> int:
     if device.type != "cpu":
         return GPU_CHUNK
     return CPU_CHUNK if sum(p.numel() for p in model.parameters()) < _LARGE else CPU_CHUNK_LARGE
+
+
+def in_reserve(device: str) -> int:
+    """Bytes that torch holds of a GPU without a tensor in them; nobody else counts them as free."""
+    if not device.startswith("cuda"):
+        return 0
+    return int(torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
 
 
 class Runner:
@@ -58,12 +67,18 @@ class Runner:
         self._events = events
 
     def memory(self) -> dict[str, int]:
-        """Bytes of the weights on each device, shared ones once; what is kept elsewhere meanwhile does not count."""
-        found: dict[str, int] = {}
-        for tensor in {t.data_ptr(): t for t in (*self._model.parameters(), *self._model.buffers())}.values():
-            if tensor.device.type != "meta":
-                found[str(tensor.device)] = found.get(str(tensor.device), 0) + tensor.nbytes
-        return found
+        """Bytes on each device that are free once the model is gone: its weights, shared ones once, the cache, and on
+        a GPU what the allocator keeps in reserve. "disk": copies of weights that go with the model."""
+        held = [(t.data_ptr(), str(t.device), t.nbytes) for t in (*self._model.parameters(), *self._model.buffers())]
+        found: Counter[str] = Counter()
+        for device, size in {start: (device, size) for start, device, size in (*held, *rooms(self._cache))}.values():
+            found[device] += size
+        del found["meta"]
+        for device in found:
+            found[device] += in_reserve(device)
+        if copied := getattr(self._model, OFFLOADED, 0):
+            found["disk"] = copied
+        return dict(found)
 
     def forget(self) -> None:
         """Drop the cache and give its memory back."""

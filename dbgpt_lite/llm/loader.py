@@ -9,23 +9,25 @@ import logging
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from dbgpt_lite.errors import Cancelled, ModelError, OutOfMemory, UserError
 from dbgpt_lite.llm import architecture, pretrained
 from dbgpt_lite.llm.adapter import Adapter, base_folder, read_adapter
-from dbgpt_lite.llm.assemble import Assembly, assemble
+from dbgpt_lite.llm.assemble import Assembly, assemble, bytes_copied
 from dbgpt_lite.llm.chat_choice import FormatClues, choose_format
 from dbgpt_lite.llm.chat_template import ChatTemplate, Tokenizer, can_constrain
-from dbgpt_lite.llm.checkpoint import TOKENIZER_FILES, Checkpoint, TaskFacts, read_checkpoint, read_facts
+from dbgpt_lite.llm.checkpoint import FACTS_FILE, TOKENIZER_FILES, Checkpoint, read_checkpoint, read_facts
 from dbgpt_lite.llm.devices import device_words, free_ram, usable_devices
 from dbgpt_lite.llm.engine import LocalEngine
 from dbgpt_lite.llm.families import family
 from dbgpt_lite.llm.forecast import number_type
 from dbgpt_lite.llm.loading import LoadState, Progress, ignore
 from dbgpt_lite.llm.matching import Match, match, wanted_of
+from dbgpt_lite.llm.model_json import read_json
+from dbgpt_lite.llm.offload_store import check_room
 from dbgpt_lite.llm.plan import Plan, plan
 from dbgpt_lite.llm.quantize import Quantization, prepare_bitsandbytes, stored_quantization
 from dbgpt_lite.llm.renaming import architecture as own_architecture
@@ -69,7 +71,8 @@ def prepare(
     progress: Progress = ignore,
     freed: Mapping[str, int] | None = None,
 ) -> "Prepared":
-    """Everything that can be checked before a weight is read: files, names, shapes, memory, tokenizer.
+    """Everything that can be checked before a weight is read: files, names, shapes, memory, disk, tokenizer, chat
+    format.
 
     `freed`: bytes by device that will be free before the load. Raises ModelError and OutOfMemory.
     """
@@ -77,7 +80,7 @@ def prepare(
     with readable_failures(folder.name), ONE_AT_A_TIME:
         base = base_folder(folder)
         adapter = read_adapter(folder)
-        checkpoint = read_checkpoint(base)
+        checkpoint = _as_told(read_checkpoint(base), folder, options)
         refuse_foreign(checkpoint)
         stored = stored_quantization(checkpoint.config, base.name)
         if options.quantization in ("int8", "nf4") or stored in ("int8", "nf4", "fp4"):
@@ -85,14 +88,22 @@ def prepare(
         if checkpoint.format == "gguf":
             pretrained.require_gguf(base.name)
         dtype, place = _plan(checkpoint, options, freed or {})
-        tokenizer = _tokenizer(folder, checkpoint)
+        template = _template(_tokenizer(folder, checkpoint), checkpoint)
+        generation = _generation_config(checkpoint)
         model, fit = fitted(checkpoint, dtype, stored, adapter)
-    return Prepared(folder, checkpoint, adapter, options, dtype, place, tokenizer, model, fit, stored, bool(freed))
+        if fit is None and options.quantization == "int4" and not stored:
+            raise ModelError("llm.cannot_quantize", name=base.name, quantization="int4")
+        ready = Prepared(
+            folder, checkpoint, adapter, options, dtype, place, template, generation, model, fit, stored, bool(freed)
+        )
+        ready.check_disk(place, (freed or {}).get("disk", 0))
+    return ready
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A folder that passed all checks. `fit` is None when transformers rebuilds its tensors itself."""
+    """A folder that passed all checks. `fit` is None when transformers rebuilds its tensors itself; `generation` is its
+    generation_config.json, None without one."""
 
     folder: Path
     checkpoint: Checkpoint
@@ -100,7 +111,8 @@ class Prepared:
     options: LoadOptions
     dtype: str
     place: Plan
-    tokenizer: Tokenizer
+    template: ChatTemplate
+    generation: Any
     model: Any
     fit: Match | None
     stored: str
@@ -112,35 +124,51 @@ class Prepared:
         with readable_failures(self.folder.name), ONE_AT_A_TIME:
             if self.planned_ahead:
                 _, place = _plan(self.checkpoint, self.options, {})
+                self.check_disk(place)
             progress(LoadState("loading"))
             model = self._read(place, progress, cancel or threading.Event())
         progress(LoadState("ready", 1.0))
         return self._engine(model, place)
 
-    def _read(self, place: Plan, progress: Progress, cancel: threading.Event) -> Any:
+    def check_disk(self, place: Plan, freed: int = 0) -> None:
+        """Raise ModelError when the weights that a plan copies to the disk do not fit there. `freed`: bytes that will
+        be free as well."""
+        copied = bytes_copied(self.model, self.fit.routes if self.fit else None, self._assembly(place))
+        if copied:
+            check_room(self.options.cache_dir, copied, freed, self.folder.name)
+
+    def _assembly(self, place: Plan) -> Assembly:
         import torch
 
-        dtype, cache = getattr(torch, self.dtype), self.options.cache_dir
-        device_map = place.device_map
-        quantization: Quantization = "none" if self.stored else self.options.quantization
-        if self.fit is None:
-            return pretrained.from_pretrained(
-                self.checkpoint,
-                self.model.config,
-                dtype=dtype,
-                quantization=quantization,
-                device_map=device_map,
-                cache=cache,
-                progress=progress,
-                cancel=cancel,
-            )
-        how = Assembly(dtype, device_map, quantization, self.stored, self.adapter, cache)
-        return assemble(self.model, self.fit.routes, how, progress, cancel)
+        dtype, quantization = getattr(torch, self.dtype), self.options.quantization
+        return Assembly(
+            dtype,
+            place.device_map,
+            "none" if self.stored else quantization,
+            self.stored,
+            self.adapter,
+            self.options.cache_dir,
+        )
+
+    def _read(self, place: Plan, progress: Progress, cancel: threading.Event) -> Any:
+        how = self._assembly(place)
+        if self.fit is not None:
+            return assemble(self.model, self.fit.routes, how, progress, cancel)
+        return pretrained.from_pretrained(
+            self.checkpoint,
+            self.model.config,
+            dtype=how.dtype,
+            quantization=how.quantization,
+            device_map=how.device_map,
+            cache=how.cache,
+            progress=progress,
+            cancel=cancel,
+        )
 
     def _engine(self, model: Any, place: Plan) -> LocalEngine:
-        _take_generation_config(model, self.checkpoint)
-        facts = read_facts(self.folder) if (self.folder / "dbgpt.json").is_file() else self.checkpoint.facts
-        constrained = self.options.constrained and can_constrain(self.tokenizer)
+        if self.generation is not None:
+            model.generation_config = self.generation
+        facts, tokenizer = self.checkpoint.facts, self.template.tokenizer
         info = EngineInfo(
             name=self.folder.name,
             kind="local",
@@ -150,19 +178,32 @@ class Prepared:
             languages=facts.languages,
             sql_prompt=facts.sql_prompt,
             sql_dialect=facts.sql_dialect,
-            constrained=constrained,
+            constrained=self.options.constrained and can_constrain(tokenizer),
         )
-        return LocalEngine(model, self.tokenizer, self._template(facts), info)
+        return LocalEngine(model, tokenizer, self.template, info)
 
-    def _template(self, facts: TaskFacts) -> ChatTemplate:
-        row, tokenizer = family(self.checkpoint.config), self.tokenizer
-        clues = FormatClues(
-            implied=architecture.chat_format(self.checkpoint),
-            template=bool(tokenizer.chat_template),
-            tokens=frozenset(str(token) for token in tokenizer.added_tokens_decoder.values()),
-        )
-        choice = choose_format(facts.chat_format, self.options.chat_format, clues, row)
-        return ChatTemplate(tokenizer, choice.name, row.end_tokens)
+
+def _as_told(checkpoint: Checkpoint, folder: Path, options: LoadOptions) -> Checkpoint:
+    """With the facts of the folder that is loaded, which an adapter may have of its own, and in them the chat format
+    that it or the setting names: tokenizer, positions and template all go by that one."""
+    facts = read_facts(folder) if (folder / FACTS_FILE).is_file() else checkpoint.facts
+    return replace(checkpoint, facts=replace(facts, chat_format=facts.chat_format or options.chat_format))
+
+
+def _template(tokenizer: Tokenizer, checkpoint: Checkpoint) -> ChatTemplate:
+    """The chat format with the tokenizer, tried out. Raises ModelError for a format that does not exist."""
+    row = family(checkpoint.config)
+    clues = FormatClues(
+        implied=architecture.chat_format(checkpoint),
+        template=bool(tokenizer.chat_template),
+        tokens=frozenset(str(token) for token in tokenizer.added_tokens_decoder.values()),
+    )
+    # The setting, too, is in the facts here.
+    choice = choose_format(checkpoint.facts.chat_format, "", clues, row)
+    template = ChatTemplate(tokenizer, choice.name, row.end_tokens)
+    # Its first use: what fails does so now, while another model may still answer.
+    _ = template.end_ids
+    return template
 
 
 def _plan(checkpoint: Checkpoint, options: LoadOptions, freed: Mapping[str, int]) -> tuple[str, Plan]:
@@ -186,8 +227,6 @@ def _plan(checkpoint: Checkpoint, options: LoadOptions, freed: Mapping[str, int]
 
 def _tokenizer(folder: Path, checkpoint: Checkpoint) -> Tokenizer:
     """The folder's own tokenizer; an adapter may do without one, and a GGUF file holds its own."""
-    from dataclasses import replace
-
     own = checkpoint.format != "gguf" and any((folder / name).is_file() for name in TOKENIZER_FILES)
     return architecture.tokenizer(replace(checkpoint, folder=folder) if own else checkpoint)
 
@@ -212,12 +251,18 @@ def fitted(checkpoint: Checkpoint, dtype: str, stored: str, adapter: Adapter | N
     return model, fit
 
 
-def _take_generation_config(model: Any, checkpoint: Checkpoint) -> None:
-    """generation_config.json lists the tokens that end an answer."""
+def _generation_config(checkpoint: Checkpoint) -> Any:
+    """generation_config.json, which lists the tokens that end an answer; None without one. Raises ModelError."""
     from transformers import GenerationConfig
 
-    if (checkpoint.folder / "generation_config.json").is_file():
-        model.generation_config = GenerationConfig.from_pretrained(checkpoint.folder, local_files_only=True)
+    name = "generation_config.json"
+    if not (checkpoint.folder / name).is_file():
+        return None
+    read_json(checkpoint.folder / name)
+    try:
+        return GenerationConfig.from_pretrained(checkpoint.folder, local_files_only=True)
+    except Exception as error:
+        raise ModelError("llm.damaged_file", file=name, name=checkpoint.folder.name) from error
 
 
 def _places(model: Any) -> set[str]:

@@ -13,7 +13,7 @@ from typing import Literal
 
 from dbgpt_lite.errors import Busy, Cancelled, ModelError, UserError
 from dbgpt_lite.llm.adapter import base_folder, base_name, is_adapter, refuse_unsupported
-from dbgpt_lite.llm.chat_choice import FormatChoice, open_choice, remember_format
+from dbgpt_lite.llm.chat_choice import open_choice, remember_format
 from dbgpt_lite.llm.checkpoint import read_checkpoint, read_config
 from dbgpt_lite.llm.engine import Engine, LocalEngine
 from dbgpt_lite.llm.families import family
@@ -22,6 +22,7 @@ from dbgpt_lite.llm.gguf_header import read_gguf
 from dbgpt_lite.llm.lazy import LazyEngine
 from dbgpt_lite.llm.loader import LoadOptions, prepare
 from dbgpt_lite.llm.loading import LoadState, Progress
+from dbgpt_lite.llm.model_folders import ModelFolder, configured_folder
 from dbgpt_lite.llm.plan import Plan
 from dbgpt_lite.llm.quantize import Quantization, stored_quantization
 from dbgpt_lite.llm.remote import RemoteEngine
@@ -49,24 +50,6 @@ class ModelStatus:
     total: int = 0
     rate: float = 0.0
     kept: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFolder:
-    """A folder of the models directory. `problem` is None when it looks loadable; `tasks`: what it is for.
-
-    `adapter_for`: the folder of the base model, when this one holds a LoRA adapter.
-    `chat_format`: how conversations are written for it; None when there is nothing to choose.
-    """
-
-    name: str
-    family: str
-    size_bytes: int
-    problem: UserError | None = None
-    tasks: tuple[str, ...] = ()
-    quantization: str = ""
-    chat_format: FormatChoice | None = None
-    adapter_for: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +133,11 @@ class ModelManager:
             quantization, options.dtype, options.device_map, options.max_memory, options.context, options.users
         )
         freed = self._engine.memory if isinstance(self._engine, LocalEngine) else {}
-        return forecast(self._resolve(name), wishes, freed)
+        folder = self._resolve(name)
+        try:
+            return forecast(folder, wishes, freed)
+        except Exception as error:
+            raise _unreadable(error, folder.name) from None
 
     def connect(self, endpoint: str, model: str = "", api_key: str = "") -> None:
         """Start using a server in the background. Raises Busy."""
@@ -353,26 +340,23 @@ class ModelManager:
         )
 
 
-def configured_folder(setting: str, models_dir: Path) -> Path:
-    """LLM_MODEL and SQL_MODEL as folders: absolute, a name in the models directory, or relative to its parent."""
-    path = Path(setting)
-    if path.is_absolute():
-        return path
-    inside = models_dir / path
-    return inside if inside.is_dir() else models_dir.parent / path
-
-
 def describe(folder: Path) -> ModelFolder:
-    """One folder as the Models page lists it."""
-    adapter_for = base_name(folder) if is_adapter(folder) else ""
+    """One folder as the Models page lists it, with its `problem` if it has one: it costs no other folder its row."""
     try:
-        base = base_folder(folder)
-        checkpoint = read_checkpoint(base)
-        stored = stored_quantization(checkpoint.config, base.name)
-        if is_adapter(folder):
-            refuse_unsupported(folder)
-    except UserError as error:
-        return ModelFolder(folder.name, _family_name(folder), 0, error, adapter_for=adapter_for)
+        return _described(folder)
+    except Exception as error:
+        adapter_for = _or_nothing(lambda: base_name(folder) if is_adapter(folder) else "")
+        name = _or_nothing(lambda: family(read_config(folder)).name)
+        return ModelFolder(folder.name, name, 0, _unreadable(error, folder.name), adapter_for=adapter_for)
+
+
+def _described(folder: Path) -> ModelFolder:
+    adapter_for = base_name(folder) if is_adapter(folder) else ""
+    base = base_folder(folder)
+    checkpoint = read_checkpoint(base)
+    stored = stored_quantization(checkpoint.config, base.name)
+    if is_adapter(folder):
+        refuse_unsupported(folder)
     own = 0 if base == folder else sum(file.stat().st_size for file in folder.glob("adapter_model.*"))
     return ModelFolder(
         folder.name,
@@ -385,6 +369,14 @@ def describe(folder: Path) -> ModelFolder:
     )
 
 
+def _unreadable(error: Exception, name: str) -> UserError:
+    """What is wrong with a folder. Files come from anywhere: what no check foresaw is logged and told as well."""
+    if isinstance(error, UserError):
+        return error
+    log.error("the model folder %s cannot be read", name, exc_info=error)
+    return ModelError("llm.unreadable", name=name, reason=type(error).__name__)
+
+
 def _bare(error: Exception, name: str) -> Exception:
     """The error without its traceback, whose frames would keep the half-loaded model in memory."""
     if isinstance(error, UserError):
@@ -395,8 +387,9 @@ def _bare(error: Exception, name: str) -> Exception:
     return ModelError("llm.load_failed", name=name, reason=type(error).__name__)
 
 
-def _family_name(folder: Path) -> str:
+def _or_nothing(fact: Callable[[], str]) -> str:
+    """A fact of a folder with a problem, as far as it can be had."""
     try:
-        return family(read_config(folder)).name
-    except UserError:
+        return fact()
+    except Exception:
         return ""

@@ -65,15 +65,6 @@ class ModelShape:
     window: int = 0
     sliding_layers: int = 0
 
-    def cached_numbers(self, tokens: int) -> int:
-        """How many numbers the keys and values of one conversation of `tokens` tokens are, over all layers.
-
-        A sliding layer keeps one token less than its window: the newest one comes with the query.
-        """
-        in_window = min(tokens, max(self.window - 1, 0))
-        seen = (self.layers - self.sliding_layers) * tokens + self.sliding_layers * in_window
-        return 2 * self.kv_heads * self.head_dim * seen
-
 
 def read_shape(config: Mapping[str, Any], row: Family) -> ModelShape:
     """Sizes of a config.json; a size that neither it nor the row holds is 0.
@@ -106,7 +97,7 @@ def _context(config: Mapping[str, Any], row: Family) -> int:
     stated = _first(config, row.context_keys) or row.default_context
     scaling = _scaling(config)
     kind, factor = scaling.get("rope_type") or scaling.get("type"), scaling.get("factor")
-    if kind not in ("yarn", "dynamic", "linear") or not isinstance(factor, int | float):
+    if kind not in ("yarn", "dynamic", "linear") or not isinstance(factor, int | float) or factor <= 0:
         return stated
     if original := _first(scaling, ("original_max_position_embeddings",)):
         return max(stated, int(original * factor))
@@ -115,13 +106,13 @@ def _context(config: Mapping[str, Any], row: Family) -> int:
             return max(stated, longer)
         if stated / factor >= _SHORTEST_TRAINED_WINDOW:
             return stated
-    return int(stated * factor)
+    return max(1, int(stated * factor))
 
 
 def _scaling(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """The scaling of the layers that look at everything; newer config.json call it ``rope_parameters``."""
-    found = config.get("rope_scaling") or config.get("rope_parameters") or {}
-    inner = found.get("full_attention", found)
+    found = config.get("rope_scaling") or config.get("rope_parameters")
+    inner = found.get("full_attention", found) if isinstance(found, dict) else None
     return inner if isinstance(inner, dict) else {}
 
 

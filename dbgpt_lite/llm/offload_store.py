@@ -10,10 +10,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dbgpt_lite.errors import ModelError
 from dbgpt_lite.llm.matching import Route
+from dbgpt_lite.llm.units import gib
 
 if TYPE_CHECKING:
     import torch
+
+
+# A model's attribute: bytes of the copies that are deleted with it.
+OFFLOADED = "dbgpt_offloaded_bytes"
 
 
 class OffloadStore:
@@ -32,9 +38,9 @@ class OffloadStore:
 
     def take_in_place(self, route: Route) -> bool:
         """Whether a stored tensor can be read from the checkpoint itself; it is in the index then."""
-        place = route.place
-        if place.file.suffix != ".safetensors" or len(route.parts) != 1 or route.parts[0].rows:
+        if not lies_ready(route):
             return False
+        place = route.place
         entry = {"safetensors_file": str(place.file), "weight_name": place.name}
         if place.dtype in ("F64", "F32", "F16", "BF16"):
             entry["dtype"] = str(self._dtype).removeprefix("torch.")
@@ -79,8 +85,23 @@ class OffloadStore:
             shutil.rmtree(self._folder, ignore_errors=True)
 
 
+def lies_ready(route: Route) -> bool:
+    """Whether a stored tensor is whole and in a file that single tensors can be read from."""
+    return route.place.file.suffix == ".safetensors" and len(route.parts) == 1 and not route.parts[0].rows
+
+
+def check_room(cache: Path | None, needed: int, freed: int, name: str) -> None:
+    """Raise ModelError unless `needed` bytes of a model can be written. `freed`: bytes that will be free as well."""
+    folder = cache or Path(tempfile.gettempdir())
+    there = next(place for place in (folder, *folder.resolve().parents) if place.exists())
+    free = shutil.disk_usage(there).free + freed
+    if needed > free:
+        raise ModelError("llm.offload_no_space", name=name, needed=gib(needed), free=gib(free))
+
+
 def remove_with(owner: object, folder: Path) -> None:
-    """Delete a folder once `owner` is gone, at the latest when the process ends."""
+    """Delete a folder once `owner`, a model, is gone, at the latest when the process ends; it knows the bytes then."""
+    setattr(owner, OFFLOADED, sum(file.stat().st_size for file in folder.iterdir()))
     weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)
 
 

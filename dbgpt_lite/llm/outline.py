@@ -1,6 +1,5 @@
 """A model's parameters grouped into what stays together, from its config.json or, slower, from its empty model."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +7,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from dbgpt_lite.errors import ModelError
+from dbgpt_lite.errors import ModelError, UserError
 from dbgpt_lite.llm.checkpoint import (
     Checkpoint,
     TaskFacts,
@@ -19,6 +18,7 @@ from dbgpt_lite.llm.checkpoint import (
 )
 from dbgpt_lite.llm.families import shape
 from dbgpt_lite.llm.layouts import layout, settled
+from dbgpt_lite.llm.model_json import check_config, damaged, read_json
 from dbgpt_lite.llm.placement import Block
 from dbgpt_lite.llm.shapes import Config, Parameter, parameters
 from dbgpt_lite.llm.sizes import (
@@ -73,6 +73,10 @@ class Outline:
             Piece(names, tuple(group), layers.get(names[0])) for names, group in _groups(self.parameters).items()
         )
 
+    def experts(self, dtype: str) -> int:
+        """Bytes of the experts' matrices, which stand in one tensor of three sizes and are never quantized."""
+        return sum(tensor_bytes(one, dtype, "none") for one in self.parameters if one.kind == "experts")
+
     def largest_matrix(self, dtype: str) -> int:
         """Bytes of the largest matrix before it is quantized."""
         linear = (one.count for one in self.parameters if one.kind == "linear")
@@ -113,14 +117,15 @@ def _read(config: Config, one: Parameter, dtype: str, numbers: Numbers) -> int:
     if one.tied:
         return tensor_bytes(Parameter(one.name, one.shape), dtype, numbers)
     whole = tensor_bytes(one, dtype, numbers)
+    count = max(1, one.shape[0]) if one.shape else 1
     if one.kind == "embedding":
-        return whole // one.shape[0]
-    return whole * _picked(config, one.shape[0]) // one.shape[0] if one.kind == "experts" else whole
+        return whole // count
+    return whole * _picked(config, count) // count if one.kind == "experts" else whole
 
 
 def _picked(config: Config, experts: int) -> int:
     given = config.get("num_experts_per_tok")
-    return min(given, experts) if isinstance(given, int) else min(2, experts)
+    return min(given, experts) if isinstance(given, int) and given > 0 else min(2, experts)
 
 
 def _groups(found: Sequence[Parameter]) -> dict[tuple[str, ...], list[Parameter]]:
@@ -158,7 +163,7 @@ def outline(checkpoint: Checkpoint) -> Outline:
     Raises ModelError for an architecture that transformers does not know either.
     """
     config = checkpoint.config
-    name, stored, row = checkpoint.folder.name, stored_numbers(config), layout(config)
+    name, stored, row = checkpoint.folder.name, stored_numbers(config, checkpoint.folder.name), layout(config)
     if row is None:
         return Outline(name, config, *_by_transformers(checkpoint), stored)
     full = settled(config)
@@ -191,10 +196,15 @@ def _by_transformers(checkpoint: Checkpoint) -> tuple[tuple[Parameter, ...], Geo
     try:
         config = transformers_config(checkpoint)
         model = empty_model(config, torch.bfloat16)
+    except UserError:
+        raise
     except (ValueError, KeyError, ImportError) as error:
         raise ModelError(
             "llm.unknown_family", name=checkpoint.folder.name, family=checkpoint.model_type or "?"
         ) from error
+    except Exception as error:
+        # transformers takes a config.json at its word; what comes of a wrong one may be of any type.
+        raise damaged(checkpoint.folder / "config.json") from error
     text: Mapping[str, Any] = config.get_text_config().to_dict()
     sizes = {**text, "model_type": checkpoint.model_type}
     return _parameters_of(model), _as_cached(geometry(sizes), sizes)
@@ -209,6 +219,10 @@ def _parameters_of(model: Any) -> tuple[Parameter, ...]:
             kinds[f"{name}.weight"] = "linear"
         elif isinstance(module, torch.nn.Embedding):
             kinds[f"{name}.weight"] = "embedding"
+        elif not type(module).__module__.startswith("torch."):
+            # What is no layer of torch's own and has a third size holds one matrix for each expert.
+            own = module.named_parameters(prefix=name, recurse=False)
+            kinds |= {parameter: "experts" for parameter, value in own if value.dim() == 3}
     output = model.get_output_embeddings()
     head = next((f"{name}.weight" for name, module in model.named_modules() if module is output), "")
     tied: Mapping[str, str] = getattr(model, "all_tied_weights_keys", None) or {}
@@ -245,12 +259,10 @@ def read_outline(folder: Path) -> Checkpoint:
 
 
 def _config_file(file: Path) -> Mapping[str, Any]:
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        config = None
-    if not isinstance(config, dict) or not config.get("model_type"):
-        raise ModelError("llm.damaged_file", file=file.name, name=file.parent.name)
+    config = read_json(file)
+    if not config.get("model_type"):
+        raise damaged(file)
+    check_config(config, file.parent.name)
     return config
 
 
@@ -258,8 +270,8 @@ def _indexed(folder: Path) -> tuple[int, Any]:
     """Bytes and format that an index names; 0 without one."""
     for kind, stem in (("safetensors", "model.safetensors"), ("bin", "pytorch_model.bin")):
         try:
-            index = json.loads((folder / f"{stem}.index.json").read_text(encoding="utf-8"))
-            return int(index["metadata"]["total_size"]), kind
-        except (OSError, ValueError, KeyError, TypeError):
+            index = read_json(folder / f"{stem}.index.json")
+            return max(0, int(index["metadata"]["total_size"])), kind
+        except (ModelError, ValueError, KeyError, TypeError, OverflowError):
             continue
     return 0, "safetensors"

@@ -82,8 +82,9 @@ class Placement:
 def place(blocks: Sequence[Block], rooms: Rooms, strategy: str) -> Placement | None:
     """Put every block somewhere by a strategy, None when there is no room.
 
-    auto and balanced: as even a load on the GPUs as whole blocks allow. balanced_low_0: the first GPU takes only what
-    the others cannot. sequential: one full GPU after the other. Whatever the GPUs cannot hold goes to the devices that
+    balanced: as even a load on the GPUs as whole blocks allow. auto: the roomiest GPU alone when it holds everything,
+    since layers on several GPUs wait for each other, else balanced. balanced_low_0: the first GPU takes only what the
+    others cannot. sequential: one full GPU after the other. Whatever the GPUs cannot hold goes to the devices that
     keep, in their order.
     """
     found = _resident([block.size for block in blocks], rooms.compute, strategy)
@@ -165,6 +166,9 @@ def _smallest_largest(sizes: Sequence[int], rooms: Sequence[int]) -> list[int] |
 
 
 def _resident(sizes: Sequence[int], rooms: Sequence[int], strategy: str) -> list[int] | None:
+    roomiest = max(range(len(rooms)), key=rooms.__getitem__)
+    if strategy == "auto" and sum(sizes) <= rooms[roomiest]:
+        return [roomiest] * len(sizes)
     if strategy == "sequential" or len(rooms) == 1:
         return fill(sizes, rooms)
     if strategy == "balanced_low_0":

@@ -20,6 +20,9 @@ from dbgpt_lite.llm.units import gib
 
 # A window that the model's own is cut down to when nobody asked for one; below that, chats break off too early.
 SHORTEST_WINDOW = 2048
+# The longest window that is worth streaming layers for: a longer one takes the room of layers that could compute
+# without being streamed, at every token.
+OFFLOAD_WINDOW = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,7 @@ class Plan:
 
     `device_map` is complete over all parameters by prefix ("model.layers.0"): "cuda:0", "cpu" or "disk"; empty when it
     does not fit. `remedies` would make it fit, or fast, best first. `speed` is None for devices of unknown bandwidth.
+    `unquantized`: bytes of experts that stay as they are where the other layers are quantized.
     """
 
     name: str
@@ -56,6 +60,7 @@ class Plan:
     device_map: Mapping[str, str]
     remedies: tuple[Remedy, ...] = ()
     speed: Speed | None = None
+    unquantized: int = 0
 
     @property
     def fits(self) -> bool:
@@ -85,6 +90,13 @@ class Plan:
         if self.speed is None:
             return UserError("llm.plan_speed_unknown")
         return UserError("llm.plan_speed", first=_rate(self.speed.first), full=_rate(self.speed.full))
+
+    @property
+    def notes(self) -> tuple[UserError, ...]:
+        """What else should be known, in words."""
+        if not self.unquantized:
+            return ()
+        return (UserError("llm.plan_experts", experts=gib(self.unquantized), dtype=self.dtype),)
 
     @property
     def _away(self) -> int:
@@ -126,10 +138,10 @@ def plan(
 ) -> Plan:
     """Place a model on devices. `strategy`: auto, balanced, balanced_low_0, sequential, a device, or a map in JSON.
 
-    `context` 0: the model's own window, or the largest one from 2,048 tokens that fits without offloading. Weights
-    that are stored quantized stay so. bitsandbytes keeps quantized layers where they were made, so with GPUs the
-    memory beside them does not count for int8 and nf4. Raises ConfigError for a map that does not match the model, and
-    ModelError for a quantization of a GGUF file.
+    `context` 0: the model's own window, or the largest one from 2,048 tokens that fits without offloading; with it,
+    8,192 tokens at most. Weights that are stored quantized stay so. bitsandbytes keeps quantized layers where they were
+    made, so with GPUs the memory beside them does not count for int8 and nf4. Raises ConfigError for a map that does
+    not match the model, and ModelError for a quantization of a GGUF file.
     """
     drawn = outline(checkpoint)
     if drawn.unpacked and quantization != "none":
@@ -155,13 +167,22 @@ def _rate(tokens: float) -> str:
 
 
 def _own_window(case: Case) -> Case:
-    """The model's own window, or a shorter one when that keeps every layer where it computes."""
+    """The model's own window, or a shorter one when that keeps every layer where it computes.
+
+    Where it cannot, a moderate one, or the shortest when only that leaves room for a layer.
+    """
     if case.verdict == "fits":
         return case
-    room = largest_context(case, min(case.context, SHORTEST_WINDOW))
-    if not room and case.verdict == "too_large":
-        room = largest_context(case, min(case.context, SHORTEST_WINDOW), offload=True)
-    return case.changed(context=room) if room else case
+    least = min(case.context, SHORTEST_WINDOW)
+    if room := largest_context(case, least):
+        return case.changed(context=room)
+    moderate = case.changed(context=min(case.context, OFFLOAD_WINDOW))
+    room = largest_context(moderate, least, offload=True)
+    if not room:
+        # The least that would do is named.
+        return case.changed(context=least) if case.verdict == "too_large" else case
+    found, shortest = case.changed(context=room), case.changed(context=least)
+    return shortest if shortest.resident and not found.resident else found
 
 
 def _plan(case: Case) -> Plan:
@@ -184,4 +205,5 @@ def _plan(case: Case) -> Plan:
         case.device_map if verdict != "too_large" else {},
         remedies(case) if verdict != "fits" else (),
         speed(case),
+        case.outline.experts(case.dtype) if case.numbers != "none" else 0,
     )

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from dbgpt_lite.errors import ModelError
+from dbgpt_lite.llm.model_json import shown
 
 Quantization = Literal["none", "int8", "nf4", "int4"]
 Stored = Literal["", "nf4", "fp4", "int8", "int4", "row8"]
@@ -50,9 +51,9 @@ def stored_quantization(config: Mapping[str, Any], name: str = "") -> Stored:
         kind = given.get("bnb_4bit_quant_type", "fp4")
         if method == "bitsandbytes" and _flag(given, "load_in_4bit") and kind in ("nf4", "fp4"):
             return "nf4" if kind == "nf4" else "fp4"
-        raise ModelError("llm.unknown_quantization", name=name, method=method)
+        raise ModelError("llm.unknown_quantization", name=name, method=shown(method))
     if bits not in (0, 4, 8):
-        raise ModelError("llm.unknown_quantization", name=name, method=f"quantization_bit {bits}")
+        raise ModelError("llm.unknown_quantization", name=name, method=f"quantization_bit {shown(bits)}")
     return {0: "", 4: "int4", 8: "row8"}[bits]  # type: ignore[return-value]
 
 

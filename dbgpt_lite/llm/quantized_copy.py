@@ -21,10 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 from dbgpt_lite.errors import Busy, ModelError
 from dbgpt_lite.llm.adapter import Adapter, base_folder, read_adapter
-from dbgpt_lite.llm.checkpoint import Checkpoint, read_checkpoint, read_json
+from dbgpt_lite.llm.checkpoint import Checkpoint, read_checkpoint
 from dbgpt_lite.llm.loader import fitted, readable_failures, refuse_foreign
 from dbgpt_lite.llm.loading import LoadState, Meter, Progress, ignore
 from dbgpt_lite.llm.matching import Route, part_shape
+from dbgpt_lite.llm.model_json import read_json
+from dbgpt_lite.llm.outline import outline
 from dbgpt_lite.llm.quantize import Quantization, bitsandbytes_config, stored_quantization
 from dbgpt_lite.llm.shards import read
 from dbgpt_lite.llm.sizes import Numbers, quantized_bytes
@@ -122,7 +124,7 @@ def _check(source: Path, quantization: Quantization) -> _Source:
     adapter, dtype = read_adapter(source), _dtype(checkpoint.config)
     model, fit = fitted(checkpoint, dtype, "", adapter)
     if fit is None:
-        raise ModelError("llm.copy_rebuilt", name=name, quantization=quantization)
+        raise _not_copied(checkpoint, quantization)
     linear = {name: module for name, module in model.named_modules() if linear_shape(module)}
     chosen = replaceable(model, quantization, ())
     return _Source(
@@ -136,6 +138,14 @@ def _check(source: Path, quantization: Quantization) -> _Source:
         whole=tuple(sorted(linear.keys() - set(chosen))),
         tied=dict(getattr(model, "all_tied_weights_keys", None) or {}),
     )
+
+
+def _not_copied(checkpoint: Checkpoint, quantization: Quantization) -> ModelError:
+    """Why there is no copy of a model that transformers builds from pieces, and what loading does instead."""
+    name = checkpoint.folder.name
+    if outline(checkpoint).experts("bfloat16"):
+        return ModelError("llm.copy_experts", name=name)
+    return ModelError("llm.copy_rebuilt", name=name, quantization="nf4" if quantization == "int4" else quantization)
 
 
 def _dtype(config: Mapping[str, Any]) -> str:

@@ -33,8 +33,16 @@ class Remedy:
     @property
     def text(self) -> UserError:
         """The sentence to show, with the setting to change."""
+        return self._said(self.kind)
+
+    @property
+    def text_here(self) -> UserError:
+        """The sentence beside a choice of how to quantize: what to choose there."""
+        return self._said(f"{self.kind}_here" if self.numbers else self.kind)
+
+    def _said(self, name: str) -> UserError:
         return UserError(
-            f"llm.remedy_{self.kind}",
+            f"llm.remedy_{name}",
             quantization=self.numbers,
             context=self.context,
             users=self.users,

@@ -150,7 +150,7 @@ def llama_like(
 
 def dimensions(config: Config) -> dict[str, int]:
     """Sizes by the short names that the rows use; 0 for one that the family has not."""
-    found = {name: _first(config, keys) for name, keys in _KEYS.items()}
+    found = {name: whole_number(config, *keys) for name, keys in _KEYS.items()}
     h, heads = found["h"], found["heads"]
     d = found["d"] or (h // heads if heads else 0)
     kv_heads = _kv_heads(config, found["kv_heads"], heads)
@@ -178,7 +178,8 @@ def _kv_heads(config: Config, stated: int, heads: int) -> int:
     return stated or heads
 
 
-def _first(config: Config, keys: tuple[str, ...]) -> int:
+def whole_number(config: Config, *keys: str) -> int:
+    """The first of these entries that is a whole number above 0; 0 when none is."""
     values = (config.get(key) for key in keys)
     return next((value for value in values if isinstance(value, int) and value > 0), 0)
 
@@ -220,7 +221,7 @@ def _says(rule: str, config: Config) -> bool:
 
 def _is_sparse(config: Config, index: int) -> bool:
     """Whether a layer has experts, as the Qwen MoE configs say it."""
-    step = config.get("decoder_sparse_step") or 1
+    step = whole_number(config, "decoder_sparse_step") or 1
     return index not in (config.get("mlp_only_layers") or ()) and (index + 1) % step == 0
 
 

@@ -6,10 +6,11 @@ Weights are exact for what bitsandbytes and the packed layers keep in memory; th
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil, prod
-from typing import Any, Literal
+from typing import Literal
 
 from dbgpt_lite.llm.layouts import layout, settled
-from dbgpt_lite.llm.shapes import Config, Parameter, dimensions, known_config
+from dbgpt_lite.llm.quantize import stored_quantization
+from dbgpt_lite.llm.shapes import Config, Parameter, dimensions, known_config, whole_number
 from dbgpt_lite.llm.units import MIB
 
 DTYPE_BYTES: Mapping[str, int] = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -22,18 +23,13 @@ CUDA_CONTEXT = 512 * MIB
 CUDA_WORKSPACE = 64 * MIB
 
 
-def stored_numbers(config: Config) -> Numbers:
-    """How the weights beside a config.json are stored: "none" unless they are quantized already.
-
-    fp4 takes the bytes of nf4; without double quantization a scale takes four bytes instead of one.
-    """
-    given = config.get("quantization_config") or {}
-    if given.get("load_in_8bit") or given.get("_load_in_8bit"):
-        return "int8"
-    if given.get("load_in_4bit") or given.get("_load_in_4bit"):
-        return "nf4" if given.get("bnb_4bit_use_double_quant") else "nf4_single"
-    packed: Mapping[Any, Numbers] = {4: "int4", 8: "row8"}
-    return packed.get(config.get("quantization_bit"), "none")
+def stored_numbers(config: Config, name: str = "") -> Numbers:
+    """`stored_quantization` by the bytes it takes: fp4 those of nf4, and a scale four instead of one without double
+    quantization. Raises ModelError for what is not read."""
+    stored = stored_quantization(config, name)
+    if stored in ("nf4", "fp4"):
+        return "nf4" if config["quantization_config"].get("bnb_4bit_use_double_quant") else "nf4_single"
+    return stored or "none"  # type: ignore[return-value]
 
 
 def tensor_bytes(one: Parameter, dtype: str, numbers: Numbers) -> int:
@@ -93,17 +89,19 @@ def geometry(config: Config) -> Geometry:
 
 def _window(config: Config, index: int) -> int:
     """Tokens that a layer's cache keeps, as transformers' DynamicCache reads it from the config; 0 for all of them."""
-    window = config.get("sliding_window")
-    if not isinstance(window, int) or config.get("use_sliding_window") is False:
+    window = whole_number(config, "sliding_window")
+    if not window or config.get("use_sliding_window") is False:
         return 0
     kinds = config.get("layer_types")
     if isinstance(kinds, list) and len(kinds) > index:
         return window if kinds[index] == "sliding_attention" else 0
-    every = {"gemma2": 2, "gemma3_text": config.get("sliding_window_pattern") or 6}.get(str(config["model_type"]), 0)
+    every = {"gemma2": 2, "gemma3_text": whole_number(config, "sliding_window_pattern") or 6}.get(
+        str(config["model_type"]), 0
+    )
     if every:
         return window if (index + 1) % every else 0
     # Qwen slides only from max_window_layers on.
-    return window if index >= (config.get("max_window_layers") or 0) else 0
+    return window if index >= whole_number(config, "max_window_layers") else 0
 
 
 def cache_bytes(sizes: Geometry, layer: int, dtype: str, context: int, users: int) -> int:

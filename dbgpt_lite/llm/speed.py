@@ -28,8 +28,8 @@ class Pace:
 
 
 # GPU: measured on an H100 (benchmarks/results/model-loading.md): ChatGLM2-6B, Llama 13B and 33B answer 49 and 42
-# (none; the first two), 32, 29 and 20 (nf4), 16 and 16 (int8 and int4 of the first) tokens a second. Most of it is the time in which
-# Python starts the kernels, so a slower processor beside the card means fewer.
+# (none; the first two), 32, 29 and 20 (nf4), 16 and 16 (int8 and int4 of the first) tokens a second. Most of it is the
+# time in which Python starts the kernels, so a slower processor beside the card means fewer.
 # CPU: 2 cores with AMX, a Llama of 120M parameters: 24, 23, 36.5 and 19 tokens/s in float32, bfloat16, NF4 and int8.
 PACES: Mapping[tuple[str, str], Pace] = {
     ("gpu", "none"): Pace(0.8, 0.00045),

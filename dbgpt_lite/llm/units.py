@@ -28,6 +28,9 @@ def parse_size(text: str) -> int:
     cleaned = text.strip().upper()
     unit = next((unit for unit in sorted(_UNITS, key=len, reverse=True) if cleaned.endswith(unit)), "")
     try:
-        return int(float(cleaned.removesuffix(unit)) * _UNITS[unit])
+        size = int(float(cleaned.removesuffix(unit)) * _UNITS[unit])
     except (ValueError, KeyError, OverflowError):
-        raise ConfigError("llm.bad_size", value=text) from None
+        size = -1
+    if size < 0:
+        raise ConfigError("llm.bad_size", value=text)
+    return size

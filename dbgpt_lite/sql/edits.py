@@ -82,6 +82,9 @@ def _sorted(tree: exp.Expression, change: str, schema: Schema, finder: ValueFind
     found = _SORT.match(change)
     if found is None or not isinstance(tree, exp.Select) or not (_SORTS.search(change) or tree.args.get("order")):
         return False
+    if tree.args.get("limit"):
+        # "The 5 most expensive", sorted by name, are other rows than the first 5 by name.
+        return False
     said = found["en"] or found["zh"]
     down = bool(_DOWN.search(change)) and not _UP.search(change)
     column = _column(tree, _UP.sub("", _DOWN.sub("", said)), schema)

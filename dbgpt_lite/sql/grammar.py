@@ -10,6 +10,8 @@ operations, CASE, windows, aggregates, GROUP BY, HAVING, ORDER BY, LIMIT, DISTIN
 Left out: WITH, comma joins, output names in ORDER BY that are not on the list of grammar_aliases.py.
 """
 
+from dataclasses import replace
+
 from dbgpt_lite.sql.grammar_aliases import AliasRules
 from dbgpt_lite.sql.grammar_expressions import add_aggregates, add_common, add_expressions
 from dbgpt_lite.sql.grammar_list import add_lists
@@ -30,8 +32,8 @@ from dbgpt_lite.sql.grammar_scope import (
     planned,
 )
 from dbgpt_lite.sql.grammar_shapes import families
-from dbgpt_lite.sql.grammar_words import SPACE, define, words_pattern
-from dbgpt_lite.sql.schema import Schema
+from dbgpt_lite.sql.grammar_words import SPACE, define, is_sayable, words_pattern
+from dbgpt_lite.sql.schema import Schema, TableInfo
 
 
 def select_grammar(schema: Schema, dialect: str, otherwise: str = "") -> str:
@@ -39,12 +41,19 @@ def select_grammar(schema: Schema, dialect: str, otherwise: str = "") -> str:
 
     `otherwise` is a text that may be answered in place of a query. A query then stands in a code fence, as chat models
     write it: one that is kept from closing a fence does not know how to end. In the text, `<stop>` stands for the
-    tokens that end an answer. "" when the schema has no table or more than 63: then there is nothing to hold on to.
+    tokens that end an answer. Names with control characters are left out. "" when the schema has no table or more
+    than 63: then there is nothing to hold on to.
     """
-    tables = tuple(table for table in schema.tables if table.columns)
+    tables = tuple(table for table in map(_sayable, schema.tables) if table.columns and is_sayable(table.name))
     if not tables or len(tables) > MAX_TABLES:
         return ""
     return _Grammar(Names(Schema(tables), dialect)).text(otherwise)
+
+
+def _sayable(table: TableInfo) -> TableInfo:
+    """Without columns whose names hold control characters: no terminal spells them, and the guard refuses them."""
+    columns = tuple(column for column in table.columns if is_sayable(column.name))
+    return table if len(columns) == len(table.columns) else replace(table, columns=columns)
 
 
 class _Grammar:

@@ -130,6 +130,11 @@ def _functions(rules: Rules, dialect: str) -> None:
 _UNITS = "year|month|day|hour|minute|second"
 
 
+def is_sayable(name: str) -> bool:
+    """Whether a terminal can spell the name: without line breaks and whatever else the guard refuses in a query."""
+    return re.search(f"[{_UNSAFE}]", name) is None
+
+
 def words_pattern(texts: Iterable[str]) -> str:
     """A pattern that matches exactly the given texts."""
     return "|".join(re.escape(text) for text in sorted(texts))

@@ -1,8 +1,8 @@
 """Where a value stands in a database: bounded, read-only look-ups through whatever runs checked queries.
 
-Each look-up reads at most SCANNED rows of one table and keeps what it found; all of them together may take SECONDS. The
-time between them does not count: a model writes as long as it likes. A query that fails or takes too long counts as
-"not found": a look-up only ever suggests.
+Each look-up reads at most SCANNED rows of one table and keeps what it found; all of them together may take SECONDS, the
+last of them as long as any query may. The time between them does not count: a model writes as long as it likes. A query
+that fails, finds no connection or takes too long counts as "not found": a look-up only ever suggests.
 """
 
 import re
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 
-from dbgpt_lite.errors import DatabaseError, QueryTimeout
+from dbgpt_lite.errors import Busy, DatabaseError, QueryTimeout
 from dbgpt_lite.messages import ResultTable
 from dbgpt_lite.sql.dialects import write
 from dbgpt_lite.sql.schema import ColumnInfo, Schema, TableInfo
@@ -54,7 +54,7 @@ class ValueFinder:
         seconds: float = SECONDS,
         clock: Clock = time.monotonic,
     ) -> None:
-        """`run` runs one query of `dialect` behind the fences. It may raise DatabaseError, or Cancelled."""
+        """`run` runs one query of `dialect` behind the fences. It may raise DatabaseError, Busy, or Cancelled."""
         self._schema = schema
         self._dialect = dialect
         self._run = run
@@ -139,7 +139,7 @@ class ValueFinder:
         except QueryTimeout:
             # A database this slow is not asked again for a mere suggestion.
             self._left = 0.0
-        except DatabaseError:
+        except (DatabaseError, Busy):
             pass
         finally:
             self._left -= self._clock() - started

@@ -11,6 +11,8 @@ from dbgpt_lite.sql.allowed import is_system_table
 from dbgpt_lite.sql.kinds import is_integer, mark_integer
 from dbgpt_lite.sql.schema import Schema, similar
 
+# Parts of a query when each CTE stands wherever it is named. SQLite plans them all, with no look at the clock.
+_MOST_PARTS = 1000
 _COMPARISONS = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Like, exp.In, exp.Between, exp.Is)
 
 
@@ -20,6 +22,7 @@ def check_tables(tree: exp.Expression, schema: Schema) -> list[Scope]:
     Returns the scopes of the query, inner ones first.
     """
     _spell_ctes(tree, schema)
+    _check_repeats(tree)
     scopes = _scopes(tree)
     ctes = {id(node) for scope in scopes for node, source in _selected(scope) if isinstance(source, Scope)}
     for node in tree.find_all(exp.Table):
@@ -92,6 +95,27 @@ def _spell_ctes(tree: exp.Expression, schema: Schema) -> None:
             table.set("this", exp.to_identifier(spelling))
 
 
+def _check_repeats(tree: exp.Expression) -> None:
+    """Refuse CTEs that name each other twice and again: twenty of them are a million subqueries."""
+    ctes: dict[str, list[exp.CTE]] = {}
+    for cte in tree.find_all(exp.CTE):
+        ctes.setdefault(cte.alias.lower(), []).append(cte)
+    if ctes and _parts(tree, ctes, {}) > _MOST_PARTS:
+        raise QueryRefused("sql.too_complex")
+
+
+def _parts(node: exp.Expression, ctes: dict[str, list[exp.CTE]], known: dict[str, int]) -> int:
+    """`known` gets the parts of each CTE, by name; one that names itself counts once there."""
+    count = 1
+    for table in node.find_all(exp.Table):
+        name = table.name.lower()
+        if name in ctes and name not in known:
+            known[name] = 1
+            known[name] = sum(_parts(cte.this, ctes, known) for cte in ctes[name])
+        count += known.get(name, 1)
+    return count
+
+
 def _spell_table(node: exp.Table, schema: Schema) -> None:
     table = schema.table(node.name)
     if table is None:
@@ -112,6 +136,9 @@ def _columns_of(source: object, schema: Schema, depth: int = 0) -> list[str] | N
         return None
     expression = source.expression
     parent = expression.parent
+    # What a recursive CTE reads of itself is, to sqlglot, the first query of its UNION.
+    while isinstance(parent, exp.SetOperation):
+        parent = parent.parent
     if isinstance(parent, exp.CTE | exp.Subquery) and parent.alias_column_names:
         return list(parent.alias_column_names)
     first = expression
@@ -145,9 +172,16 @@ def _selected_columns(scope: Scope, select: exp.Select, schema: Schema, depth: i
 
 
 def _chain(scope: Scope) -> Iterator[Scope]:
+    """The scopes whose sources may be named in `scope`, from within.
+
+    A CTE or a subquery in FROM sees neither what stands beside it nor itself, only the queries around the one that
+    holds it. LATERAL would; the guard allows none.
+    """
     current: Scope | None = scope
     while current is not None:
         yield current
+        while current.parent is not None and (current.is_derived_table or current.is_cte):
+            current = current.parent
         current = current.parent
 
 
@@ -207,7 +241,9 @@ def _check_bare(column: exp.Column, scope: Scope, schema: Schema, quoted_text: b
                 mark_integer(column, _holds_integers(source, column.name, schema))
                 return
             known.extend(names)
-        known.extend(_aliases(current.expression))
+        # The output names of a UNION are for its own ORDER BY, not for the queries that it is made of.
+        if current is scope or not isinstance(current.expression, exp.SetOperation):
+            known.extend(_aliases(current.expression))
     if column.name.lower() in {name.lower() for name in known}:
         return
     if quoted_text and column.this.quoted and isinstance(column.parent, _COMPARISONS):

@@ -20,13 +20,16 @@ from dbgpt_lite.sql.faults import sqlite_fault
 from dbgpt_lite.sql.reflect import reflect
 from dbgpt_lite.sql.rules import Rules
 from dbgpt_lite.sql.schema import Schema
+from dbgpt_lite.sql.sqlite_functions import TextFunctions, builds_texts
 
 # Virtual-machine steps between two looks at the clock: about a millisecond.
 _STEPS = 20_000
+# The same where one step may handle a megabyte.
+_STEPS_WITH_TEXTS = 200
 _MOST_SCHEMA_TEXT = 2**30
 _FILES = ("load_extension", "readfile", "writefile", "edit", "fts3_tokenizer", "eval")
-# They build a value of any size within one step, where neither the time limit nor a cancel is looked at.
-_GROWING = ("randomblob", "zeroblob", "printf", "format")
+# They build a value of any size, or compare all with all, within one step, where no clock is looked at.
+_GROWING = ("randomblob", "zeroblob", "printf", "format", "json_patch")
 _EVERYTHING = Rules()
 _DENIED_FUNCTIONS = frozenset((*_FILES, *_GROWING))
 
@@ -100,20 +103,23 @@ class SqliteBackend:
         if cancel.is_set():
             raise Cancelled
         started = time.monotonic()
-        with closing(self._open()) as connection:
+        must_stop = partial(self._must_stop, started, limits, cancel)
+        builds = builds_texts(sql)
+        with closing(self._open()) as connection, closing(TextFunctions(must_stop)) as functions:
+            if builds:
+                functions.install(connection)
             connection.text_factory = _Text(limits.bytes_read)
             connection.set_authorizer(self._authorize)
-            connection.set_progress_handler(lambda: self._must_stop(started, limits, cancel), _STEPS)
+            connection.set_progress_handler(must_stop, _STEPS_WITH_TEXTS if builds else _STEPS)
             try:
                 cursor = connection.execute(sql)
                 names = [column[0] for column in cursor.description or ()]
-                return collect(names, cursor, limits, started)
+                table = collect(names, cursor, limits, started)
             except sqlite3.Error as error:
-                if cancel.is_set():
-                    raise Cancelled from None
-                if time.monotonic() - started >= limits.seconds:
-                    raise QueryTimeout("sql.timeout", seconds=f"{limits.seconds:g}") from None
-                raise sqlite_fault(error, self._name) from None
+                self._raise_if_over(started, limits, cancel)
+                raise functions.problem or sqlite_fault(error, self._name) from None
+            self._raise_if_over(started, limits, cancel)
+            return table
 
     def grants(self) -> tuple[str, ...]:
         """SQLite has no accounts."""
@@ -123,8 +129,16 @@ class SqliteBackend:
         """Nothing is held open."""
 
     @staticmethod
-    def _must_stop(started: float, limits: Limits, cancel: threading.Event) -> int:
-        return int(cancel.is_set() or time.monotonic() - started >= limits.seconds)
+    def _must_stop(started: float, limits: Limits, cancel: threading.Event) -> bool:
+        return cancel.is_set() or time.monotonic() - started >= limits.seconds
+
+    @staticmethod
+    def _raise_if_over(started: float, limits: Limits, cancel: threading.Event) -> None:
+        """Also of a statement that came to its end: between two looks at the clock much can happen."""
+        if cancel.is_set():
+            raise Cancelled
+        if time.monotonic() - started >= limits.seconds:
+            raise QueryTimeout("sql.timeout", seconds=f"{limits.seconds:g}")
 
     def _open(self) -> sqlite3.Connection:
         if not self._path.is_file():

@@ -9,7 +9,8 @@ from dbgpt_lite.texts import Language, text
 def connections_panel(connections: ConnectionLog, telemetry_on: tuple[str, ...], language: Language) -> Markup:
     """The status line; below it, folded, every place that was tried."""
     attempts = connections.attempts()
-    alarm = bool(telemetry_on) or any(one.kind == "unexpected" for one in attempts) or not connections.tested
+    unseen = bool(connections.proxies) or not connections.tested
+    alarm = bool(telemetry_on) or unseen or connections.totals()["unexpected"] > 0
     rows = Markup("").join(_row(one, language) for one in attempts)
     return Markup('<section class="connections{}"><h2>{}</h2><p role="status">{}</p>{}</section>').format(
         " alarm" if alarm else "",

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from dbgpt_lite.errors import ModelError
 from dbgpt_lite.hub.downloads import DownloadStatus
 from dbgpt_lite.hub.partial import Interrupted
-from dbgpt_lite.texts import Language, text, time_left
+from dbgpt_lite.texts import Language, memory_size, text, time_left
 from dbgpt_lite.ui.bridge import Bridge, fact, telling
 from dbgpt_lite.ui.icons import icon
 from dbgpt_lite.ui.render import error_box
@@ -19,7 +19,6 @@ from dbgpt_lite.ui.session import reader_of
 if TYPE_CHECKING:
     from dbgpt_lite.bootstrap import Services
 
-_GIB = 2**30
 _EMPTY = Markup("")
 _AT_WORK = ("running", "stopping")
 
@@ -149,13 +148,13 @@ def _status(status: DownloadStatus, host: str, language: Language) -> Markup:
 def _facts(status: DownloadStatus, language: Language) -> list[str]:
     if not status.total_bytes:
         return []
-    speed = text("hub.speed", language, speed=f"{status.bytes_per_s / _GIB:.3f}") if status.bytes_per_s else ""
+    speed = text("hub.speed", language, speed=memory_size(status.bytes_per_s)) if status.bytes_per_s else ""
     facts = (_amount(status.done_bytes, status.total_bytes, language), speed, time_left(status.seconds_left, language))
     return [part for part in facts if part]
 
 
 def _unfinished(one: Interrupted, language: Language) -> Markup:
-    done = _gib(one.done_bytes)
+    done = memory_size(one.done_bytes)
     return Markup(
         '<section class="job" data-state="stopped" data-folder="{folder}"><div class="job-head"><div><b>{title}</b>'
         '<span class="job-facts">{amount}</span></div><div class="download-ways">'
@@ -193,10 +192,4 @@ def _bar(done: int, total: int) -> Markup:
 
 
 def _amount(done: int, total: int, language: Language) -> str:
-    return text("hub.amount", language, done=_gib(done), total=_gib(total))
-
-
-def _gib(count: int) -> str:
-    """Two decimals, and three where that would be 0.0x."""
-    value = count / _GIB
-    return f"{value:.2f}" if value >= 0.1 or not count else f"{value:.3f}"
+    return text("hub.amount", language, done=memory_size(done), total=memory_size(total))

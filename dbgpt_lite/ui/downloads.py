@@ -18,8 +18,10 @@ SHEET_ROWS, SHEET_COLUMNS, SHEET_CELL = 1_048_576, 16_384, 32_767
 # Excel keeps numbers as floats of 53 bits; longer ones would come out rounded.
 _EXACT = 2**53
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-# A decimal with more digits than a float holds comes as text.
-_NUMBER = re.compile(r"-\d+(?:\.\d+)?")
+# Numbers and times that come as text: decimals of more digits than a float holds, small ones, a TIME below zero.
+_NUMBER = re.compile(r"-[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|-[0-9]+(?::[0-9]{2}){1,2}(?:\.[0-9]+)?")
+# What some programs skip before they look for a formula: every kind of space, also of no width.
+_SKIPPED = re.compile(r"\A[\s\ufeff\u200b-\u200f\u2060\x00-\x1f]+")
 
 
 def to_csv(table: ResultTable) -> str:
@@ -82,11 +84,17 @@ def _writable(text: str) -> Iterator[str]:
 
 
 def _harmless(value: object) -> object:
-    if isinstance(value, str) and value.lstrip(" ").startswith(_FORMULA_STARTS) and not _NUMBER.fullmatch(value):
+    if isinstance(value, str) and _may_be_formula(value):
         return f"'{value}"
     if isinstance(value, float) and not (value.is_integer() and abs(value) < 1e15):
         return str(value)  # every bit, for whoever computes with it
     return "" if value is None else cell_text(value)
+
+
+def _may_be_formula(value: str) -> bool:
+    if _NUMBER.fullmatch(value):
+        return False
+    return value.startswith(_FORMULA_STARTS) or _SKIPPED.sub("", value).startswith(_FORMULA_STARTS)
 
 
 def download(table: ResultTable, kind: str, name: str = "result") -> str:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from dbgpt_lite.errors import UserError
 from dbgpt_lite.llm.chat_formats import CHAT_FORMATS
 from dbgpt_lite.messages import EngineInfo
-from dbgpt_lite.texts import Language, text
+from dbgpt_lite.texts import Language, memory_size, text
 from dbgpt_lite.ui.bridge import Bridge, fact, telling
 from dbgpt_lite.ui.download_box import DownloadBox
 from dbgpt_lite.ui.fit_view import fit_panels
@@ -19,11 +19,11 @@ from dbgpt_lite.ui.icons import icon
 from dbgpt_lite.ui.render import error_box
 from dbgpt_lite.ui.session import reader_of
 from dbgpt_lite.ui.sidebar import model_badge
-from dbgpt_lite.ui.spaces import size
 
 if TYPE_CHECKING:
     from dbgpt_lite.bootstrap import Services
-    from dbgpt_lite.llm.manager import ModelFolder, ModelStatus
+    from dbgpt_lite.llm.manager import ModelStatus
+    from dbgpt_lite.llm.model_folders import ModelFolder
     from dbgpt_lite.llm.plan import Plan
 
 QUANTIZATIONS = ("none", "int8", "nf4", "int4")
@@ -170,7 +170,7 @@ def folder_list(
 
 def _folder(folder: "ModelFolder", options: Markup, fit: Markup, language: Language) -> Markup:
     adapter = say("adapter_for", language, name=folder.adapter_for) if folder.adapter_for else ""
-    known = (adapter, folder.family, size(folder.size_bytes), folder.quantization)
+    known = (adapter, folder.family, memory_size(folder.size_bytes) if folder.size_bytes else "", folder.quantization)
     facts = " · ".join(part for part in known if part)
     action: Markup = Markup("")
     if "sql" in folder.tasks and "chat" not in folder.tasks:

@@ -151,6 +151,35 @@ def test_ones_own_query_for_a_question_goes_before_anothers_and_both_stay(world:
     assert len(world.queries.examples.all("shop")) == 3
 
 
+def test_what_one_person_found_wrong_is_left_out_for_that_person(world: World) -> None:
+    world.near.cosines = (0.9,)
+    question, wrong, right = "How many orders?", "SELECT COUNT(*) FROM customers", "SELECT COUNT(*) FROM orders"
+    world.memory.remember(BEN, "shop", question, wrong, "thumbs")
+    world.memory.remember(BEN, "shop", "How many customers?", wrong.lower(), "thumbs")
+    assert [one.sql for one in world.memory.similar("shop", question, who=ANA)][:1] == [wrong]
+    world.memory.refuse(ANA, "shop", "how many orders", wrong)
+    assert world.memory.similar("shop", question, who=ANA) == ()
+    assert [one.question for one in world.memory.similar("shop", "How many customers?", who=ANA)] == [
+        "How many customers?"
+    ]
+    assert world.memory.similar("shop", question, who=BEN)[0].sql == wrong
+    world.memory.remember(ANA, "shop", question, right, "edited")
+    assert [one.sql for one in world.memory.similar("shop", question, who=ANA)] == [right]
+    world.memory.forget(ANA, "shop", question, wrong)
+    assert [one.sql for one in world.memory.similar("shop", question, who=ANA)] == [right, wrong]
+
+
+def test_one_question_fills_no_prompt(world: World) -> None:
+    """However many people taught it, each in another way: the newest two, and room for others."""
+    world.near.cosines = (0.9,)
+    world.memory.remember(ANA, "shop", "How many products?", "SELECT COUNT(*) FROM products", "thumbs")
+    for number in range(40):
+        sql = f"SELECT COUNT(*) FROM orders WHERE id > {number}"
+        world.memory.remember(f"user:{number}", "shop", "How many orders?", sql, "thumbs")
+    found = world.memory.similar("shop", "How many orders?", count=5, who="user:7")
+    assert [one.sql[-3:].strip() for one in found] == ["> 7", "39", "cts"]
+
+
 def test_an_example_whose_table_has_gone_is_left_out_and_says_why(world: World, tmp_path: Path) -> None:
     world.memory.remember(ANA, "other", "What is the highest wage?", "SELECT max(wage) FROM staff", "thumbs")
     world.memory.remember(ANA, "other", "What is the wage of everybody?", "SELECT name FROM staff", "thumbs")

@@ -22,13 +22,20 @@ class KeptExamples:
     """Examples with the real interface, in memory."""
 
     pairs: dict[tuple[str, str, str], tuple[str, str]] = field(default_factory=dict)
+    refused: set[tuple[str, str, str, str]] = field(default_factory=set)
 
     def remember(self, owner: str, connection: str, question: str, sql: str, origin: str) -> None:
         self.pairs[owner, connection, question] = (sql, origin)
+        self.refused.discard((owner, connection, question, sql))
+
+    def refuse(self, owner: str, connection: str, question: str, sql: str) -> None:
+        self.forget(owner, connection, question, sql)
+        self.refused.add((owner, connection, question, sql))
 
     def forget(self, owner: str, connection: str, question: str, sql: str) -> None:
         if self.pairs.get((owner, connection, question), ("",))[0] == sql:
             del self.pairs[owner, connection, question]
+        self.refused.discard((owner, connection, question, sql))
 
 
 class Place:
@@ -126,6 +133,9 @@ def test_thumbs(place: Place) -> None:
     assert place.desk.accept(ANA, place.conversation, place.answer, False).rated is False
     assert place.examples.pairs == {kept: (EDITED, "edited"), bens: (FIRST, "thumbs")}
     assert place.stored().rated is False
+    assert place.examples.refused == {(*kept, FIRST)}
+    assert place.desk.accept(ANA, place.conversation, place.answer, None).rated is None
+    assert place.examples.refused == set()
 
 
 def test_a_chart_is_kept_until_the_query_changes(place: Place) -> None:

@@ -20,6 +20,19 @@ YEAR = Kept("How many orders were placed in 2024?", "SELECT COUNT(*) FROM orders
 LEVEL = Kept("Which gold customers live in Paris?", "SELECT name FROM c WHERE level = 'gold' AND city = 'Paris'")
 TOP = Kept("The 5 most expensive products", "SELECT name FROM products ORDER BY price DESC LIMIT 5")
 CHINESE = Kept("上海有多少客户？", "SELECT COUNT(*) FROM c WHERE city = '上海'")
+HALF_OPEN = Kept(
+    "How many orders were placed in 2023?",
+    "SELECT COUNT(*) FROM orders WHERE order_date >= '2023-01-01' AND order_date < '2024-01-01'",
+)
+DAY = Kept(
+    "How many orders came on 2024-03-05?",
+    "SELECT COUNT(*) FROM orders WHERE order_date >= '2024-03-05' AND order_date < '2024-03-06'",
+)
+SPAN = Kept(
+    "How many orders from 2022 to 2023?",
+    "SELECT COUNT(*) FROM orders WHERE order_date BETWEEN '2022-01-01' AND '2023-12-31'",
+)
+YEARS = Kept("Sales of 2023", "SELECT SUM(total) FROM s WHERE year = 2023 AND made <= 2024")
 
 
 @pytest.mark.parametrize(
@@ -38,6 +51,10 @@ CHINESE = Kept("上海有多少客户？", "SELECT COUNT(*) FROM c WHERE city = 
         ("How many orders were returned in 2023?", YEAR, ""),
         ("Which gold suppliers live in Paris?", LEVEL, ""),
         ("The 5 cheapest products", TOP, ""),
+        ("How many orders were placed in 2022?", HALF_OPEN, ""),
+        ("How many orders came on 2024-03-07?", DAY, ""),
+        ("Sales of 2022", YEARS, ""),
+        ("How many orders from 2023 to 2024?", SPAN, SPAN.sql.replace("2023", "2024").replace("2022", "2023")),
         ("", YEAR, ""),
     ],
 )  # fmt: skip

@@ -142,6 +142,13 @@ def test_a_wish_to_change_data_is_answered_without_a_query(tmp_path: Path, shops
     assert writer.prompts == []
 
 
+def test_after_a_result_the_same_words_are_about_the_result(tmp_path: Path, shops: Databases) -> None:
+    writer = ScriptedEngine("SELECT COUNT(*) FROM customers", "SELECT COUNT(*) FROM orders", **STARTER)
+    talk = Talk(tmp_path, shops, writer)
+    talk.ask("How many customers are there?")
+    assert "reading only" not in talk.ask("Remove the cancelled orders").text
+
+
 def test_auto_mode_makes_a_change_of_the_last_query_whole_before_it_routes() -> None:
     routed: list[str] = []
 

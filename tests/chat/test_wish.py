@@ -26,6 +26,14 @@ Set the price of all products to 0
 Change every salary to 1
 Grant all rights to bob
 Wipe the database
+UPDATE orders SET status='x'
+Drop customers
+drop database shop
+Can you delete all the orders?
+Could you please remove all customers from Berlin?
+delete customer 3
+delete orders older than 2020
+更新订单5的状态为已发货
 删除所有订单
 请删除编号为 3 的客户
 清空订单表
@@ -37,6 +45,23 @@ Wipe the database
 
 QUESTIONS = """
 How many orders were deleted?
+Create a table of revenue by month
+Create a view of sales by month
+Create a table for each city with its customers
+Delete requests per month
+Grant amounts to each university
+Truncate prices to two decimals
+Drop rate
+Set the date range to 2024
+Change the grouping to month
+Add a column with the share of the total
+Can you delete the old ones and show how many remain?
+Updates per month
+新建客户的数量
+删除标记为1的订单数量
+把订单按更新时间倒序排列
+把时间范围改为2024年
+添加一列占比
 Drop in revenue by month
 Drop rate of each product
 Updated orders this month

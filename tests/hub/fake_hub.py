@@ -24,12 +24,17 @@ class FakeRepository:
     # What the list says in place of the truth.
     said_sizes: dict[str, int] = field(default_factory=dict)
     tells_sizes: bool = True
+    # Without: a mirror whose store keeps no hashes. `links`: a redirect tells the size and hash of what it leads to.
+    tells_hashes: bool = True
+    links: bool = True
 
     def is_large(self, path: str) -> bool:
         return path.endswith(self.large)
 
     def etag(self, path: str) -> str:
         content = self.files[path]
+        if not self.tells_hashes:
+            return f"{len(content):x}-5f3e"
         if self.is_large(path):
             return hashlib.sha256(content).hexdigest()
         return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
@@ -38,8 +43,10 @@ class FakeRepository:
         entry: dict[str, object] = {"rfilename": path}
         if self.tells_sizes:
             size = self.said_sizes.get(path, len(self.files[path]))
-            entry |= {"size": size, "blobId": self.etag(path)[:40]}
-            if self.is_large(path):
+            entry["size"] = size
+            if self.tells_hashes:
+                entry["blobId"] = self.etag(path)[:40]
+            if self.is_large(path) and self.tells_hashes:
                 entry["lfs"] = {"sha256": self.etag(path), "size": size, "pointerSize": 130}
         return entry
 
@@ -143,12 +150,11 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {"X-Repo-Commit": repository.commit, "ETag": f'"{repository.etag(path)}"'}
         if not repository.is_large(path):
             return self._bytes(repository.files[path], path, headers, with_body)
-        headers |= {
-            "X-Linked-Etag": f'"{repository.etag(path)}"',
-            "X-Linked-Size": str(len(repository.files[path])),
-            # "localhost" is another host than "127.0.0.1": no token may follow there.
-            "Location": f"{self.hub.url.replace('127.0.0.1', 'localhost')}/store/{name}/{path}",
-        }
+        if repository.links:
+            headers["X-Linked-Etag"] = f'"{repository.etag(path)}"'
+            headers["X-Linked-Size"] = str(len(repository.files[path]))
+        # "localhost" is another host than "127.0.0.1": no token may follow there.
+        headers["Location"] = f"{self.hub.url.replace('127.0.0.1', 'localhost')}/store/{name}/{path}"
         self._send(302, headers, b"", with_body)
 
     def _content(self, name: str, path: str, with_body: bool) -> None:

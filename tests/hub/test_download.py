@@ -10,9 +10,11 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from dbgpt_lite.chat.extractive import ExtractiveEngine
@@ -20,10 +22,12 @@ from dbgpt_lite.config import ROOT
 from dbgpt_lite.errors import Busy, Cancelled, ConfigError, ModelError, NotFound, UserError
 from dbgpt_lite.hub import download as download_module
 from dbgpt_lite.hub import transfer
-from dbgpt_lite.hub.client import Hub
+from dbgpt_lite.hub.client import Hub, Repository
 from dbgpt_lite.hub.download import download
 from dbgpt_lite.hub.partial import discard, interrupted, wanted
+from dbgpt_lite.hub.selection import RemoteFile
 from dbgpt_lite.llm.manager import ModelManager
+from dbgpt_lite.texts import LANGUAGES
 from tests.hub.conftest import NAME, content
 from tests.hub.fake_hub import FakeHub, FakeRepository
 
@@ -145,6 +149,95 @@ def test_what_the_hub_changed_meanwhile_is_fetched_anew(hub: FakeHub, tmp_path: 
     assert hub.fetched(FIRST)[-1] == ""
 
 
+def broken_off(hub: FakeHub, models: Path, **more: Any) -> None:
+    """A download that stops within FIRST."""
+    hub.cuts = {FIRST: [1_000_000, *[0] * 20]}
+    refusal(hub, models, **more)
+    hub.cuts = {}
+
+
+def test_without_hashes_two_commits_are_not_mixed(hub: FakeHub, tmp_path: Path) -> None:
+    repository = hub.repositories[NAME]
+    repository.tells_hashes = repository.links = False
+    broken_off(hub, tmp_path)
+    fetch(hub, tmp_path)
+    assert hub.fetched(FIRST)[-1].startswith("bytes=")  # the same commit: gone on with
+    shutil.rmtree(tmp_path / "tiny-llama")
+    broken_off(hub, tmp_path)
+    # Files of the same sizes at another commit.
+    changed = {path: bytes(byte ^ 1 for byte in body) for path, body in repository.files.items()}
+    repository.files, repository.commit = changed, "d" * 40
+    fetch(hub, tmp_path)
+    assert files_in(tmp_path / "tiny-llama") == {path: changed[path] for path in TAKEN}
+
+
+def test_without_hashes_and_commits_nothing_is_kept(hub: FakeHub, tmp_path: Path) -> None:
+    repository = hub.repositories[NAME]
+    repository.tells_hashes = repository.links = False
+    repository.commit = "main"
+    broken_off(hub, tmp_path)
+    fetch(hub, tmp_path)
+    assert hub.fetched(FIRST)[-1] == ""
+
+
+def test_files_listed_without_a_hash_are_asked_for_one(hub: FakeHub, tmp_path: Path) -> None:
+    repository = hub.repositories[NAME]
+    with Hub(hub.url) as client:
+        bare = tuple(RemoteFile(path, len(repository.files[path])) for path in (FIRST, "config.json"))
+        found = Repository(NAME, "main", repository.commit, bare)
+        large, small = client.measured(found, bare, threading.Event())
+    assert large.sha256 == hashlib.sha256(repository.files[FIRST]).hexdigest()
+    assert small.git_sha1 == repository.etag("config.json")
+
+
+def test_the_unfinished_download_of_another_is_not_touched(hub: FakeHub, tmp_path: Path) -> None:
+    hub.repositories["lamp/tiny-llama"] = FakeRepository({"config.json": b"{}", "model.safetensors": content(7, 50)})
+    broken_off(hub, tmp_path)
+    before = files_in(tmp_path / ".tiny-llama.partial")
+    error = refusal(hub, tmp_path, name="lamp/tiny-llama")
+    assert error.key == "hub.other_partial"
+    assert NAME in error.render("en")
+    assert NAME in error.render("zh")
+    assert files_in(tmp_path / ".tiny-llama.partial") == before
+    fetch(hub, tmp_path, name="lamp/tiny-llama", folder="lamp")
+    discard(tmp_path, "tiny-llama")
+    fetch(hub, tmp_path, name="lamp/tiny-llama")
+    assert set(files_in(tmp_path / "tiny-llama")) == {"config.json", "model.safetensors"}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"path": FIRST, "size": None}, {"path": FIRST, "size": -5}, {"path": FIRST, "size": True}, {"path": FIRST},
+        {"size": 5}, {"path": ["x"], "size": 5}, {"path": "../../secret", "size": 5},
+        {"path": "/etc/passwd", "size": 5}, {"path": "a\0b", "size": 5}, "x", None,
+    ],
+)  # fmt: skip
+def test_a_broken_note_costs_no_more_than_its_entry(hub: FakeHub, tmp_path: Path, entry: object) -> None:
+    models = tmp_path / "a" / "models"
+    (tmp_path / "secret").write_text("12345")
+    broken_off(hub, models)
+    note = models / ".tiny-llama.partial" / ".download.json"
+    written = json.loads(note.read_text())
+    others = [file for file in written["files"] if file["path"] != FIRST]
+    note.write_text(json.dumps({**written, "files": [*others, entry]}))
+    (one,) = interrupted(models, hub.url)
+    assert one.total_bytes == sum(file["size"] for file in others)
+    fetch(hub, models)
+    assert files_in(models / "tiny-llama") == {path: hub.repositories[NAME].files[path] for path in TAKEN}
+    assert (tmp_path / "secret").read_text() == "12345"
+
+
+def test_bytes_that_no_note_explains_are_not_taken_for_the_model(hub: FakeHub, tmp_path: Path) -> None:
+    broken_off(hub, tmp_path)
+    folder = tmp_path / ".tiny-llama.partial"
+    for path in TAKEN:
+        (folder / path).write_bytes(bytes(len(hub.repositories[NAME].files[path])))
+    (folder / ".download.json").write_text("{")
+    fetch(hub, tmp_path)
+    assert files_in(tmp_path / "tiny-llama") == {path: hub.repositories[NAME].files[path] for path in TAKEN}
+
+
 @pytest.mark.parametrize("said", [4_999_000, 5_001_000])
 def test_a_wrong_size_is_refused(hub: FakeHub, tmp_path: Path, said: int) -> None:
     hub.repositories[NAME].said_sizes[FIRST] = said
@@ -192,6 +285,44 @@ def test_the_token_goes_to_the_hub_and_no_further(hub: FakeHub, tmp_path: Path) 
     assert b"hf_secret" not in b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
 
 
+def test_the_token_does_not_follow_a_redirect_that_is_asked_for_a_size(hub: FakeHub, tmp_path: Path) -> None:
+    repository = hub.repositories[NAME]
+    hub.token, repository.gated = "hf_secret", True
+    repository.tells_sizes = repository.links = False
+    fetch(hub, tmp_path, token="hf_secret")
+    assert [where for method, where, _ in hub.asked if method == "HEAD" and where.startswith("/store")]
+    assert hub.authorized["store"] == 0
+    assert set(files_in(tmp_path / "tiny-llama")) == TAKEN
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+def test_no_redirect_leads_from_https_to_http(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    sent: list[str] = []
+
+    def answer(transport: object, request: httpx.Request) -> httpx.Response:
+        sent.append(str(request.url))
+        return httpx.Response(302, headers={"Location": str(request.url.copy_with(scheme="http"))}, content=b"")
+
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", answer)
+    repository = Repository(NAME, "main", "c" * 40, (RemoteFile("config.json"),))
+    with Hub("https://hub.example", "hf_secret") as client:
+        ask: dict[str, Callable[[], object]] = {
+            "HEAD": lambda: client.measured(repository, repository.files, threading.Event()),
+            "GET": lambda: client.content(repository, "config.json", 0).__enter__(),
+        }
+        with pytest.raises(ModelError) as told:
+            ask[method]()
+    assert told.value.key == "hub.not_encrypted"
+    assert [url.partition(":")[0] for url in sent] == ["https"]
+
+
+@pytest.mark.parametrize("token", ["hf_ä", '"hf_a"', "'hf_a'", "hf_a\n", "hf_a\r\nX: y", "hf a", "秘密"])
+def test_a_token_that_cannot_be_one_is_named_and_not_shown(hub: FakeHub, token: str) -> None:
+    with pytest.raises(ConfigError, match="HF_TOKEN") as told:
+        Hub(hub.url, token)
+    assert token not in told.value.render("en") + told.value.render("zh")
+
+
 def test_what_is_not_there_is_said(hub: FakeHub, tmp_path: Path) -> None:
     assert refusal(hub, tmp_path, name="lantern/nothing").key == "hub.no_repository"
     assert refusal(hub, tmp_path, name="lantern/nothing", token="t").key == "hub.no_repository"
@@ -235,6 +366,15 @@ def test_a_repository_cannot_write_elsewhere(hub: FakeHub, tmp_path: Path, path:
     assert not [found for found in tmp_path.rglob("*") if "escaped" in found.name]
 
 
+def test_names_reach_the_terminal_without_control_characters(hub: FakeHub, tmp_path: Path) -> None:
+    hub.repositories[NAME].files["a\x1b]0;owned\x07\u202e.json"] = b"{}"
+    error = refusal(hub, tmp_path)
+    assert error.key == "hub.bad_file_name"
+    for language in LANGUAGES:
+        assert error.render(language).isprintable()
+        assert r"a\x1b]0;owned\x07\u202e.json" in error.render(language)
+
+
 def test_a_folder_that_is_there_is_not_touched(hub: FakeHub, tmp_path: Path) -> None:
     (tmp_path / "tiny-llama").mkdir()
     assert refusal(hub, tmp_path).key == "hub.exists"
@@ -248,8 +388,10 @@ def test_room_is_looked_at_before(hub: FakeHub, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(download_module.shutil, "disk_usage", lambda path: usage._replace(free=2**28 + 8_000_000))
     error = refusal(hub, tmp_path)
     assert error.key == "hub.no_room"
-    assert error.facts == {"needed": "0.01", "free": "0.26"}
+    assert error.facts == {"needed": "7.63 MiB", "free": "0.26 GiB"}
     assert not hub.fetched(FIRST)
+    assert interrupted(tmp_path, hub.url) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_is_said_and_what_came_is_kept(
@@ -349,7 +491,7 @@ def test_the_command_survives_kill_9(hub: FakeHub, tmp_path: Path) -> None:
     again = command(hub, tmp_path, NAME)
     out, errors = again.communicate(timeout=60)
     assert again.returncode == 0, errors
-    assert f"{NAME} is in models/tiny-llama" in out
+    assert f"{NAME} is in {tmp_path}/tiny-llama (7.63 MiB)." in out
     assert hub.fetched(FIRST)[-1].startswith("bytes=")
     assert files_in(tmp_path / "tiny-llama") == {path: hub.repositories[NAME].files[path] for path in TAKEN}
 
@@ -360,6 +502,7 @@ def test_ctrl_c_says_what_is_kept(hub: FakeHub, tmp_path: Path) -> None:
     _, errors = running.communicate(timeout=30)
     assert running.returncode == 130
     assert "The same command goes on from there." in errors
+    assert f"of 7.63 MiB, which are kept in {tmp_path}/.tiny-llama.partial." in errors
     assert "Traceback" not in errors
     assert len(interrupted(tmp_path, hub.url)) == 1
 

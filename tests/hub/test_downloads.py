@@ -84,6 +84,18 @@ def test_a_hub_that_cannot_be_connected_is_a_failed_download(hub: FakeHub, tmp_p
     assert status.error.key == "hub.bad_endpoint"
 
 
+def test_how_the_last_one_ended_is_told_for_some_minutes(hub: FakeHub, tmp_path: Path) -> None:
+    now = [100.0]
+    downloads = Downloads(lambda: Hub(hub.url, first_wait_s=0.01), tmp_path, hub.url, lambda: now[0])
+    for name, state in ((NAME, "done"), ("lantern/nothing", "failed")):
+        downloads.start(name)
+        assert downloads.wait(60).state == state
+        now[0] += 299
+        assert downloads.status.state == state
+        now[0] += 1
+        assert downloads.status.state == "none"
+
+
 def test_closing_stops(hub: FakeHub, tmp_path: Path) -> None:
     downloads = downloads_from(hub, tmp_path)
     hub.waits_after = 1_000_000
@@ -92,6 +104,33 @@ def test_closing_stops(hub: FakeHub, tmp_path: Path) -> None:
     threading.Timer(0.1, hub.go.set).start()
     downloads.close()
     assert downloads.wait(60).state == "stopped"
+
+
+def test_a_stop_that_comes_late_leaves_the_next_download_alone(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stop whose caller is held up as soon as it lets go of the lock, until another download has begun."""
+    downloads = downloads_from(hub, tmp_path)
+    downloads.start(NAME)
+    assert downloads.wait(60).state == "done"
+    lock, starts = downloads._lock, []
+
+    class Slow:
+        def __enter__(self) -> None:
+            lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            lock.release()
+            if not starts:
+                starts.append(1)
+                downloads.start(NAME, folder="next")
+
+    hub.waits_after = 1_000_000
+    monkeypatch.setattr(downloads, "_lock", Slow())
+    downloads.stop()
+    hub.go.set()
+    assert downloads.wait(60).state == "done"
+    assert set(files_in(tmp_path / "next")) == TAKEN
 
 
 def test_speed_is_of_the_last_seconds() -> None:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from dbgpt_lite.llm.model_shape import ModelShape
+
 LLAMA = {"model_type": "llama", "vocab_size": 32000, "max_position_embeddings": 2048}
 CONFIGS: dict[str, dict[str, Any]] = {
     "llama-7b": {
@@ -188,3 +190,13 @@ COUNTS = {
     "phi-2": 2_779_683_840,
     "phi-3-mini": 3_821_079_552,
 }
+
+
+def cached_numbers(sizes: ModelShape, tokens: int) -> int:
+    """How many numbers transformers' cache holds of one conversation of `tokens` tokens, over all layers.
+
+    A sliding layer keeps one token less than its window: the newest one comes with the query.
+    """
+    in_window = min(tokens, max(sizes.window - 1, 0))
+    seen = (sizes.layers - sizes.sliding_layers) * tokens + sizes.sliding_layers * in_window
+    return 2 * sizes.kv_heads * sizes.head_dim * seen

@@ -102,12 +102,33 @@ def test_logits_are_those_of_the_sum(models: Path, as_bin: bool) -> None:
         ({"use_rslora": True}, lambda name: 8.0),
         ({"alpha_pattern": {"down_proj": 2}}, lambda name: 0.5 if "down" in name else 4.0),
         ({"alpha_pattern": {"layers.1.self_attn.q_proj": 32}}, lambda name: 8.0 if "1.self" in name else 4.0),
-        ({"r": 64, "rank_pattern": {".*_proj": 4}}, lambda name: 4.0),
+        ({"r": 64, "rank_pattern": {"q_proj": 4, "mlp.down_proj": 4}}, lambda name: 4.0),
     ],
 )
 def test_scaling(models: Path, config: dict[str, Any], scaling: Callable[[str], float]) -> None:
     folder, pairs = make_adapter(models, config)
     wanted = reference(models / "llama-7b", added(pairs, scaling))
+    assert torch.allclose(loaded(folder), wanted, rtol=0, atol=1e-5 * wanted.abs().max().item())
+
+
+def test_a_pattern_of_a_stranger_is_refused_and_not_matched(models: Path) -> None:
+    """As an expression, this key takes 2 ** 40 steps for a name of 40 letters that does not end with "!"."""
+    folder, _ = make_adapter(models, {"rank_pattern": {"(([a-z0-9_.]+)+)+!": 4}})
+    with pytest.raises(ModelError, match=r"rank_pattern by expressions \(\(\(\[a-z"):
+        loaded(folder)
+    assert describe(folder).problem is not None
+
+
+@pytest.mark.parametrize("config", [{"alpha_pattern": {"q_proj": "2"}}, {"rank_pattern": [1]}, {"lora_alpha": None}])
+def test_numbers_that_are_none_are_named(models: Path, config: dict[str, Any]) -> None:
+    folder, _ = make_adapter(models, config)
+    with pytest.raises(ModelError, match=f"adapter_config.json in guanaco-7b says {next(iter(config))} = "):
+        loaded(folder)
+
+
+def test_a_pattern_ends_a_name_at_a_dot(models: Path) -> None:
+    folder, pairs = make_adapter(models, {"alpha_pattern": {"proj": 999, "own_proj": 999, "down_proj": 32}})
+    wanted = reference(models / "llama-7b", added(pairs, lambda name: 8.0 if "down" in name else 4.0))
     assert torch.allclose(loaded(folder), wanted, rtol=0, atol=1e-5 * wanted.abs().max().item())
 
 

@@ -5,9 +5,9 @@ from itertools import pairwise
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicCache, DynamicLayer, LinearAttentionLayer
 
-from dbgpt_lite.llm.cache import ROOM, GrowingLayer
+from dbgpt_lite.llm.cache import ROOM, GrowingLayer, rooms
 
 STEPS = st.lists(st.integers(1, 300), min_size=1, max_size=6)
 
@@ -42,3 +42,18 @@ def test_on_a_gpu_the_window_is_taken_at_once_but_not_for_beams() -> None:
     assert layer._length(100, 4, on_gpu=True) == 100 + ROOM
     assert layer._length(9000, 1, on_gpu=True) > 9000
     assert GrowingLayer()._length(100, 1, on_gpu=True) == 100 + ROOM
+
+
+def test_every_kind_of_layer_counts_with_all_its_room() -> None:
+    keys = torch.randn(1, 2, 3, 4)
+    growing, plain, states, unused = GrowingLayer(), DynamicLayer(), LinearAttentionLayer(), GrowingLayer()
+    growing.update(keys, keys)
+    plain.update(keys, keys.clone())
+    states.update_conv_state(torch.randn(1, 5, 3))
+    cache = DynamicCache()
+    cache.layers = [growing, plain, states, unused]
+    kept = next(iter(states.conv_states.values()))
+    expected = 2 * growing._key_room.nbytes + 2 * keys.nbytes + kept.nbytes
+    found = {start: size for start, device, size in rooms(cache) if device == "cpu"}
+    assert sum(found.values()) == expected
+    assert growing._key_room.nbytes > keys.nbytes

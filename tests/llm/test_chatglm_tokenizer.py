@@ -69,7 +69,7 @@ def test_roles_of_the_third_generation_are_tokens() -> None:
         *(role["user"], *plain("\n"), *plain("x")),
         role["assistant"],
     ]
-    assert template.end_ids == {role["user"]}
+    assert template.end_ids == {role["user"], role["observation"]}
     assert own.eos_token_id == [2, role["user"], role["observation"]]
 
 

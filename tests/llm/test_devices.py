@@ -2,12 +2,14 @@
 
 import ctypes
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dbgpt_lite.errors import ConfigError
-from dbgpt_lite.llm.devices import all_devices, best_cpu_dtype, chosen, memory_bandwidth, usable_devices
+from dbgpt_lite.llm import devices as devices_module
+from dbgpt_lite.llm.devices import all_devices, best_cpu_dtype, chosen, free_ram, memory_bandwidth, usable_devices
 from dbgpt_lite.llm.forecast import cpu_dtype, described_dtype, number_type, supposed
 from dbgpt_lite.llm.gpus import DriverError, Gpu, driver_gpus
 from dbgpt_lite.llm.placement import DISK_FREE, Device
@@ -118,6 +120,12 @@ def test_what_a_placement_may_use() -> None:
     assert chosen('{"": 1, "lm_head": "disk"}', {}, ALL) == ALL[1:]
 
 
+@pytest.mark.parametrize("name", ["gpu0", "ram", "cuda:7", "2"])
+def test_memory_for_a_device_that_is_not_there_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"LLM_MAX_MEMORY .*{name}\. Known names: 0, 1, cpu, disk"):
+        chosen("auto", {"cpu": "1GiB", name: "6GiB"}, ALL)
+
+
 @pytest.mark.parametrize("wrong", ["cuda:77", "disk", "everywhere"])
 def test_unknown_device_is_named(wrong: str) -> None:
     with pytest.raises(ConfigError, match=wrong):
@@ -143,3 +151,18 @@ def test_number_type_is_what_the_loader_takes() -> None:
 def test_the_processors_words_agree_with_torch() -> None:
     assert described_dtype() in (best_cpu_dtype(), None)
     assert cpu_dtype() == best_cpu_dtype()
+
+
+def test_files_that_the_kernel_keeps_at_hand_are_free_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices_module, "_CGROUP", tmp_path)
+    plain = free_ram()
+    assert plain > 0
+    (tmp_path / "memory.max").write_text("8000000\n")
+    (tmp_path / "memory.current").write_text("6000000\n")
+    assert free_ram() == 2_000_000
+    (tmp_path / "memory.stat").write_text("anon 900000\nfile 5000000\ninactive_file 3500000\nactive_file 1500000\n")
+    assert free_ram() == 5_500_000
+    (tmp_path / "memory.stat").write_text("inactive_file\n")
+    assert free_ram() == 2_000_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert free_ram() > 5_500_000

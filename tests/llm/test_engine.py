@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from dbgpt_lite.errors import Cancelled, ModelError, OutOfMemory, TooLarge
+from dbgpt_lite.llm.generation import in_reserve
 from dbgpt_lite.llm.loader import LoadOptions, load
 from dbgpt_lite.messages import Message, Sampling
 from tests.llm.tiny_models import answer_of, ask
@@ -194,6 +195,7 @@ def test_memory_of_a_failed_answer_is_free_while_the_error_is_shown(engine: Any,
     hook.remove()
     assert held[0]() is None
     assert caught.value.__cause__ is not None
+    assert caught.value.__cause__.__traceback__ is None
     assert answer_of(engine.stream(ask("fox"), GREEDY, never))[0] == good
 
 
@@ -217,6 +219,80 @@ def test_close_ends_what_runs(tiny: Path, never: threading.Event) -> None:
     closer.join()
     with pytest.raises(ModelError, match="unloaded"):
         list(engine.stream(ask("fox"), GREEDY, never))
+
+
+def test_close_does_not_wait_for_a_reader_that_pauses(tiny: Path, never: threading.Event) -> None:
+    engine = load(tiny, LoadOptions(dtype="float32", device_map="cpu"))
+    model = weakref.ref(engine._runner._model)
+    paused = engine.stream(ask("fox"), Sampling(0, 1, 400), never)
+    next(paused)
+    waiting: list[ModelError] = []
+
+    def wait() -> None:
+        try:
+            list(engine.stream(ask("dog"), GREEDY, never))
+        except ModelError as error:
+            waiting.append(error)
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    while not engine.waiting:
+        time.sleep(0.002)
+    closer = threading.Thread(target=engine.close, daemon=True)
+    closer.start()
+    closer.join(20)
+    assert not closer.is_alive()
+    waiter.join()
+    assert "unloaded" in str(waiting[0])
+    assert model() is None
+    with pytest.raises(ModelError, match="unloaded"):
+        list(paused)
+    assert not engine.busy
+
+
+def test_close_frees_the_model_while_the_error_of_a_stopped_search_is_shown(tiny: Path) -> None:
+    engine = load(tiny, LoadOptions(dtype="float32", device_map="cpu"))
+    model = weakref.ref(engine._runner._model)
+    inside = threading.Event()
+    engine._runner._model.model.layers[2].register_forward_pre_hook(lambda *_: inside.set())
+    ends: list[ModelError] = []
+
+    def search() -> None:
+        try:
+            engine.candidates(ask("fox"), 4, 400, threading.Event())
+        except ModelError as error:
+            ends.append(error)
+
+    searcher = threading.Thread(target=search)
+    searcher.start()
+    assert inside.wait(20)
+    engine.close()
+    assert model() is None
+    searcher.join()
+    assert "unloaded" in str(ends[0])
+
+
+def test_memory_is_what_closing_gives_back(tiny: Path, never: threading.Event) -> None:
+    engine = load(tiny, LoadOptions(dtype="float32", device_map="cpu"))
+    weights = engine.memory["cpu"]
+    list(engine.stream(ask("fox"), Sampling(0, 1, 4), never))
+    layers = engine._runner._cache.layers
+    rooms = [room for layer in layers for room in (layer._key_room, layer._value_room)]
+    assert engine.memory == {"cpu": weights + sum(room.nbytes for room in rooms)}
+    assert sum(room.nbytes for room in rooms) > 0
+    engine._runner.forget()
+    assert engine.memory == {"cpu": weights}
+    engine.close()
+    assert engine.memory == {}
+
+
+def test_what_the_gpus_allocator_keeps_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: {"cuda:1": 700}[device])
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: {"cuda:1": 500}[device])
+    assert in_reserve("cuda:1") == 200
+    assert in_reserve("cpu") == 0
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from dbgpt_lite.llm.families import FAMILIES, shape
 from dbgpt_lite.llm.loader import LoadOptions, load
 from dbgpt_lite.llm.outline import outline
 from dbgpt_lite.messages import Message, Sampling
+from tests.llm.configs import cached_numbers
 from tests.llm.test_chat_template import EXPECTED, TALK
 from tests.llm.tiny_families import CONTEXT, TINY, Lesson, config_json, lessons, make_checkpoint, make_tokenizer
 from tests.llm.tiny_models import CHATML, answer_of, ask
@@ -132,7 +133,7 @@ def test_cache_is_as_large_as_told(row: Loaded, tokens: int) -> None:
         row.model(input_ids=torch.arange(3, 3 + tokens)[None], past_key_values=cache, use_cache=True)
     held = sum(layer.keys.numel() + layer.values.numel() for layer in cache.layers)
     sizes = shape(row.config)
-    assert held == sizes.cached_numbers(tokens)
+    assert held == cached_numbers(sizes, tokens)
     planned = sum(block.cache for block in outline(read_checkpoint(row.folder)).blocks("float32", "none", tokens, 1))
     # A window of a sliding layer is planned whole; one token less is kept.
     assert 0 <= planned - 4 * held <= 4 * 2 * sizes.kv_heads * sizes.head_dim * sizes.sliding_layers
@@ -197,7 +198,7 @@ def test_an_unlisted_architecture_needs_no_code(model_type: str, tmp_path: Path,
     with torch.inference_mode():
         engine._runner._model(input_ids=torch.arange(3, 53)[None], past_key_values=cache, use_cache=True)
     held = sum(layer.keys.numel() + layer.values.numel() for layer in cache.layers)
-    assert held == shape(read_checkpoint(tmp_path).config).cached_numbers(50)
+    assert held == cached_numbers(shape(read_checkpoint(tmp_path).config), 50)
 
 
 @pytest.mark.parametrize("row", ["llama"], indirect=True)

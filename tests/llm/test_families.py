@@ -2,18 +2,16 @@
 
 import subprocess
 import sys
-from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from dbgpt_lite.errors import ModelError
 from dbgpt_lite.llm.chat_formats import CHAT_FORMATS, chat_format, format_shown_by
 from dbgpt_lite.llm.families import FAMILIES, family, shape
 from dbgpt_lite.llm.model_shape import ModelShape
 from dbgpt_lite.llm.renaming import ARCHITECTURES
+from tests.llm.configs import cached_numbers
 
 
 def test_import_is_light() -> None:
@@ -87,7 +85,7 @@ def test_variants_of_an_architecture(config: dict[str, Any]) -> None:
     with torch.inference_mode():
         model(input_ids=torch.arange(3, 43)[None], past_key_values=cache, use_cache=True)
     held = sum(layer.keys.numel() + layer.values.numel() for layer in cache.layers)
-    assert held == shape(config).cached_numbers(40)
+    assert held == cached_numbers(shape(config), 40)
 
 
 # (what a published config.json says, the window its authors promise)
@@ -190,17 +188,7 @@ def test_gemma3_sizes_that_its_config_leaves_to_the_defaults() -> None:
     sizes = shape({"model_type": "gemma3", "text_config": inner})
     assert (sizes.heads, sizes.kv_heads, sizes.head_dim, sizes.window) == (8, 4, 256, 1024)
     assert sizes.sliding_layers == 29
-    assert sizes.cached_numbers(8192) == 2 * 4 * 256 * (5 * 8192 + 29 * 1023)
-
-
-@given(st.integers(0, 5000), st.integers(1, 3000), st.integers(0, 32))
-def test_a_longer_talk_needs_more_and_a_window_caps_it(tokens: int, window: int, sliding: int) -> None:
-    sizes = ModelShape(8192, 32, 8, 2, 16, 128, window, sliding)
-    full = replace(sizes, sliding_layers=0)
-    assert sizes.cached_numbers(tokens) <= full.cached_numbers(tokens) == tokens * full.cached_numbers(1)
-    assert sizes.cached_numbers(tokens) <= sizes.cached_numbers(tokens + 1)
-    if tokens < window:
-        assert sizes.cached_numbers(tokens) == full.cached_numbers(tokens)
+    assert cached_numbers(sizes, 8192) == 2 * 4 * 256 * (5 * 8192 + 29 * 1023)
 
 
 def test_sizes_of_chatglm() -> None:

@@ -3,6 +3,7 @@
 import gc
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from dbgpt_lite.errors import Busy, Cancelled, ModelError, OutOfMemory
+from dbgpt_lite.llm import manager as manager_module
 from dbgpt_lite.llm.engine import Engine
 from dbgpt_lite.llm.filler import Filler
 from dbgpt_lite.llm.lazy import lazy_engine
@@ -109,6 +111,26 @@ def test_what_the_checks_refuse_leaves_the_old_model_in_place(copy_of: Callable[
             assert manager.engine is engine
             assert "layers.3." in str(status.detail)
     manager.close()
+
+
+def test_a_reader_that_pauses_holds_nothing_up(copy_of: Callable[..., Path], never: threading.Event) -> None:
+    manager = ModelManager(copy_of("old").parent, Canned(), OPTIONS)
+    copy_of("new")
+    loaded(manager, "old")
+    model = weakref.ref(manager.engine._runner._model)  # type: ignore[attr-defined]
+    paused = manager.engine.stream(ask("fox"), Sampling(0, 1, 400), never)
+    next(paused)
+    manager.load("new")
+    assert manager.wait(60).state == "ready"
+    assert manager.engine.info.name == "new"
+    assert model() is None
+    with pytest.raises(ModelError, match="old was unloaded"):
+        list(paused)
+    again = manager.engine.stream(ask("fox"), Sampling(0, 1, 400), never)
+    next(again)
+    manager.unload()
+    manager.close()
+    assert manager.engine.info.name == "canned"
 
 
 class Breaks:
@@ -340,6 +362,71 @@ def test_folders(copy_of: Callable[..., Path]) -> None:
     assert found["good"].size_bytes > 100_000
     assert "config.json" in str(found["broken"].problem)
     assert ModelManager(good.parent / "none", Canned()).folders() == []
+
+
+ODD_CONFIGS: dict[str, dict[str, Any]] = {
+    "quantization": {"quantization_config": "gptq"},
+    "rope": {"rope_scaling": "yes"},
+    "parameters": {"rope_parameters": ["x"]},
+    "type": {"model_type": ["llama"]},
+    "architectures": {"architectures": "LlamaForCausalLM"},
+    "text": {"text_config": 7},
+}
+
+
+def test_a_bad_folder_costs_only_its_own_row(copy_of: Callable[..., Path]) -> None:
+    good = copy_of("good")
+    for name, entries in ODD_CONFIGS.items():
+        copy_of(name, **entries)
+    for name, file, content in (
+        ("list", "tokenizer_config.json", "[]"),
+        ("tokens", "tokenizer_config.json", '{"added_tokens_decoder": [1]}'),
+        ("added", "tokenizer_config.json", '{"added_tokens_decoder": {"1": "x"}}'),
+        ("adapter", "adapter_config.json", "[]"),
+    ):
+        folder = copy_of(name)
+        (folder / file).write_text(content)
+        (folder / "chat_template.jinja").unlink(missing_ok=True)
+    (good.parent / "adapter" / "adapter_model.safetensors").write_bytes(b"")
+    manager = ModelManager(good.parent, Canned(), OPTIONS)
+    problems = {folder.name: folder.problem for folder in manager.folders()}
+    assert problems.pop("good") is None
+    assert set(problems) == {*ODD_CONFIGS, "list", "tokens", "added", "adapter"}
+    for name, problem in problems.items():
+        assert isinstance(problem, ModelError)
+        assert problem.key in ("llm.wrong_entry", "llm.damaged_file")
+        assert ".json" in problem.render("en")
+        assert name in problem.render("zh")
+    for name in ODD_CONFIGS:
+        with pytest.raises(ModelError):
+            manager.plan(name, "none")
+    assert manager.plan("good", "none").fits
+
+
+def test_what_no_check_foresaw_costs_one_row_and_is_logged(
+    copy_of: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = copy_of("odd")
+    copy_of("good")
+    read, outline = manager_module.read_checkpoint, manager_module.forecast
+
+    def trips(where: Path, *more: Any) -> Any:
+        if where.name == "odd":
+            raise AttributeError("'str' object has no attribute 'get'")
+        return outline(where, *more) if more else read(where)
+
+    monkeypatch.setattr(manager_module, "read_checkpoint", trips)
+    monkeypatch.setattr(manager_module, "forecast", trips)
+    manager = ModelManager(folder.parent, Canned(), OPTIONS)
+    good, odd = manager.folders()
+    assert (good.problem, odd.family) == (None, "Llama")
+    assert odd.problem is not None
+    assert odd.problem.key == "llm.unreadable"
+    assert "odd" in odd.problem.render("zh")
+    with pytest.raises(ModelError, match="AttributeError"):
+        manager.plan("odd", "none")
+    assert "has no attribute" in caplog.text
+    assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
 
 
 def test_connect(manager: ModelManager, never: threading.Event) -> None:

@@ -106,6 +106,12 @@ def test_strategies_by_example() -> None:
     assert place(blocks, Rooms((60, 60)), "balanced_low_0") == Placement((0,) * 2 + (1,) * 6)
 
 
+def test_auto_takes_one_gpu_where_everything_fits() -> None:
+    blocks = [Block((f"layer.{n}",), 10) for n in range(4)]
+    assert place(blocks, Rooms((39, 45, 40)), "auto") == Placement((1, 1, 1, 1))
+    assert place(blocks, Rooms((39, 39)), "auto") == place(blocks, Rooms((39, 39)), "balanced")
+
+
 def test_what_is_kept_elsewhere_is_streamed_through_the_first() -> None:
     """Two of five stay: 2 x 12 and 10 to stream in, 3 x 2 of cache for those kept elsewhere; then memory, then disk."""
     blocks = [Block((), 10, cache=2)] * 5

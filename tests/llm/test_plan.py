@@ -15,6 +15,7 @@ from dbgpt_lite.llm.device_map import covers
 from dbgpt_lite.llm.outline import outline, read_outline
 from dbgpt_lite.llm.placement import DISK_FREE, STRATEGIES, Device
 from dbgpt_lite.llm.plan import Plan, plan
+from dbgpt_lite.llm.remedies import Remedy
 from dbgpt_lite.llm.sizes import CUDA_CONTEXT, cache_bytes
 from dbgpt_lite.llm.units import GIB
 from tests.llm.configs import CONFIGS
@@ -169,6 +170,38 @@ def test_window_shrinks_to_what_fits_unless_it_was_asked_for() -> None:
         planned(SMALL, tight, context=4096).check()
 
 
+def test_what_does_not_fit_is_told_by_the_least_that_would() -> None:
+    """Nobody asked for a window: with as much memory as is said to be missing, the shortest one fits."""
+    config = CONFIGS["llama-7b"] | {"max_position_embeddings": 32768}
+    found = planned(config, gpu(8))
+    assert (found.verdict, found.need.context) == ("too_large", 2048)
+    memory = found.remedies[-1]
+    after = planned(config, Device("cuda:0", 8 * GIB + memory.extra))
+    assert (after.verdict, after.need.context) == ("fits", 2048)
+    assert planned(config, Device("cuda:0", 8 * GIB + memory.extra - 1)).verdict == "too_large"
+    assert planned(config, gpu(8), context=32768).need.context == 32768
+
+
+def resident(config: dict[str, Any], *devices: Device, context: int = 0) -> int:
+    return sum(row.layers for row in planned(config, *devices, context=context).rows if row.working)
+
+
+@pytest.mark.parametrize(("name", "card"), [("mistral-7b", 8), ("glm-4-9b", 12), ("mixtral-8x7b", 24)])
+def test_a_window_that_nobody_asked_for_leaves_room_for_layers(name: str, card: int) -> None:
+    config, devices = CONFIGS[name], (gpu(card), CPU, DISK)
+    found = planned(config, *devices)
+    assert (found.verdict, found.need.context) == ("offload", 8192)
+    assert resident(config, *devices) > resident(config, *devices, context=32768)
+    assert planned(config, *devices, context=32768).need.context == 32768
+
+
+def test_the_shortest_window_where_only_that_leaves_room_for_a_layer() -> None:
+    config, devices = CONFIGS["gemma-7b"], (gpu(6), CPU, DISK)
+    assert resident(config, *devices, context=8192) == 0
+    assert planned(config, *devices).need.context == 2048
+    assert resident(config, *devices) > 0
+
+
 def test_fits_or_says_what_to_change() -> None:
     planned(SMALL, CPU).check()
     small = planned(SMALL, Device("cpu", 1000))
@@ -190,6 +223,12 @@ def test_weights_stored_quantized_stay_so() -> None:
     found = planned(config, gpu(6), CPU)
     assert (found.numbers, found.verdict) == ("int4", "fits")
     assert not any(remedy.kind == "quantize" for remedy in planned(config, gpu(3)).remedies)
+
+
+@pytest.mark.parametrize("given", [{"quantization_config": {"quant_method": "gptq"}}, {"quantization_bit": 3}])
+def test_what_loading_refuses_is_not_planned(given: dict[str, Any]) -> None:
+    with pytest.raises(ModelError, match=r"some-model are quantized with .* does not read"):
+        planned(SMALL | given, CPU)
 
 
 def test_a_single_device_says_that_others_would_help() -> None:
@@ -294,3 +333,11 @@ def test_a_config_without_sizes_is_named(tmp_path: Path) -> None:
 def test_a_case_without_a_device_that_computes_is_too_large() -> None:
     case = Case(outline(checkpoint(SMALL)), "bfloat16", "none", 16, 1, (DISK,))
     assert case.verdict == "too_large"
+
+
+def test_beside_a_choice_remedies_say_what_to_choose_there() -> None:
+    for remedy in (Remedy("quantize", "nf4", total=2**30), Remedy("quantize_context", "nf4", 1024, total=2**30)):
+        for language, said in (("en", "choose nf4 here"), ("zh", "请在此处选择 nf4")):
+            assert said in remedy.text_here.render(language)
+            assert "LLM_QUANTIZATION" not in remedy.text_here.render(language)
+            assert "LLM_QUANTIZATION=nf4" in remedy.text.render(language)

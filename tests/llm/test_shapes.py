@@ -73,7 +73,11 @@ def compare(config: Any) -> None:
     assert {name: one.tied for name, one in found.items() if one.tied} == dict(model.all_tied_weights_keys)
     linear = {f"{name}.weight" for name, part in model.named_modules() if isinstance(part, (torch.nn.Linear, Conv1D))}
     assert {name for name, one in found.items() if one.kind in ("linear", "head")} == linear
-    whole = {name for name, part in model.named_modules() if type(part).__name__ in family(config.model_type).whole}
+    whole = {
+        name
+        for name, part in model.named_modules()
+        if type(part).__name__ in family({"model_type": config.model_type}).whole
+    }
     assert whole == {module_of(name) for name in wanted if module_of(name)[-1].isdigit()}
 
 

@@ -114,6 +114,16 @@ def test_headers_agree_with_config(tiny: Path) -> None:
     assert outline(checkpoint).count == sum(tensor.count for tensor in checkpoint.tensors)
 
 
+def test_experts_are_seen_in_an_empty_model_too(tmp_path: Path) -> None:
+    from transformers import OlmoeConfig
+
+    sizes = {"hidden_size": 32, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4}
+    OlmoeConfig(vocab_size=64, num_experts=4, pad_token_id=0, eos_token_id=1, **sizes).save_pretrained(tmp_path)
+    drawn = outline(read_outline(tmp_path))
+    assert drawn.experts("float16") == 2 * 4 * 3 * 32 * 16 * 2
+    assert sum(one.kind == "experts" for one in drawn.parameters) == 2 * 2
+
+
 def test_an_architecture_without_a_row_is_asked_of_transformers(tmp_path: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, Olmo2Config
@@ -137,7 +147,7 @@ def test_sizes(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "much", "20", "GiB", "1e999GiB"])
+@pytest.mark.parametrize("text", ["", "much", "20", "GiB", "1e999GiB", "-5GiB", "nanGB"])
 def test_bad_sizes(text: str) -> None:
     with pytest.raises(ConfigError, match="20GiB"):
         parse_size(text)

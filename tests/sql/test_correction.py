@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dbgpt_lite.errors import Cancelled, QueryFailed, QueryTimeout
+from dbgpt_lite.errors import Busy, Cancelled, QueryFailed, QueryTimeout, UserError
 from dbgpt_lite.messages import ResultTable
 from dbgpt_lite.sql.correction import Corrector, Doubt, outer_column
 from dbgpt_lite.sql.database import Database
@@ -218,13 +218,17 @@ def test_what_stands_behind_the_rows_that_are_read_is_not_called_missing(
 def test_stop_is_felt_and_a_failed_look_up_is_not(shop_schema: Schema) -> None:
     cancel = threading.Event()
 
+    errors: list[UserError] = [QueryFailed("sql.failed", code=1), Busy("sql.busy")]
+
     def failing(sql: str) -> ResultTable:
         if cancel.is_set():
             raise Cancelled
-        raise QueryFailed("sql.failed", code=1)
+        raise errors[0]
 
     places = ValueFinder(shop_schema, "sqlite", failing)
     assert places.places("x") == ()
+    del errors[0]
+    assert places.places("z") == ()
     cancel.set()
     with pytest.raises(Cancelled):
         places.places("y")

@@ -241,6 +241,25 @@ def test_everything_runs_over_odd_schemas(tmp_path: Path, tables: tuple[tuple[st
     assert drawn_run(matcher(select_grammar(database.schema(), "sqlite")), 3, run) == SENTENCES
 
 
+@pytest.mark.parametrize("letter", ["\n", "\r", "\t", "\0", "\x1b", "\x85", "\u200b", "\u2028", "\ufeff"])
+def test_names_with_control_characters_are_left_out(letter: str) -> None:
+    """One of them would have turned the whole grammar off."""
+    odd = f"a{letter}b"
+    good, bad = ColumnInfo("name", "TEXT"), ColumnInfo(odd, "TEXT")
+    tables = (
+        TableInfo("people", (ColumnInfo("id", "INTEGER", True), good, bad)),
+        TableInfo(odd, (good,), (ForeignKey(("name",), "people", ("id",)),)),
+        TableInfo("empty", (bad,)),
+        TableInfo("teams", (ColumnInfo("title", "TEXT"),), (ForeignKey((odd,), odd, (odd,)),)),
+    )
+    start = matcher(select_grammar(Schema(tables), "sqlite"))
+    for sql in ("SELECT name FROM people", "SELECT title FROM teams"):
+        assert accepts(start, sql)
+    for sql in (f'SELECT "{odd}" FROM people', f'SELECT name FROM "{odd}"', "SELECT count(*) FROM empty"):
+        assert not accepts(start, sql)
+    assert select_grammar(Schema(tables[1:3]), "sqlite") == ""
+
+
 def test_a_large_schema_has_a_grammar_that_can_be_followed() -> None:
     """Columns that every table has are what makes a grammar slow: an alias may then mean any table."""
     names = [f"thing{chr(97 + at // 8)}{chr(97 + at % 8)}" for at in range(40)]

@@ -140,6 +140,57 @@ def test_alias_is_known_where_it_may_be_used():
     assert check(sql, SMALL, "mysql")
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT avg(totl) FROM (SELECT totl FROM orders) AS x",
+        "SELECT * FROM (SELECT nope FROM customers) AS x",
+        "SELECT x.nope FROM (SELECT nope FROM customers) AS x",
+        "SELECT * FROM (SELECT * FROM (SELECT nope FROM customers) AS y) AS x",
+        "SELECT * FROM (SELECT x.id FROM customers) AS x",
+        "SELECT x.level, x.n FROM (SELECT level, count(*) AS n FROM customers WHERE totl > 3 GROUP BY level) AS x",
+        "SELECT * FROM (SELECT total FROM customers) AS x JOIN orders ON 1 = 1",
+        "SELECT * FROM orders JOIN (SELECT total FROM customers) AS x ON 1 = 1",
+        "SELECT * FROM orders AS o JOIN (SELECT o.total FROM customers) AS x ON 1 = 1",
+        "WITH x AS (SELECT nope FROM customers) SELECT nope FROM x",
+        "WITH x AS (SELECT nope FROM customers), y AS (SELECT nope FROM x) SELECT nope FROM y",
+        "WITH x AS (SELECT total FROM customers) SELECT x.total FROM x JOIN orders ON 1 = 1",
+        "SELECT nope FROM (SELECT nope FROM customers UNION SELECT name FROM customers) AS x",
+        "SELECT nope FROM customers UNION SELECT name FROM customers",
+        "SELECT * FROM (SELECT nope FROM (SELECT name FROM customers) AS y UNION SELECT name FROM customers) AS x",
+        "SELECT name FROM customers WHERE id IN (SELECT n FROM (SELECT nope AS n FROM orders) AS x)",
+    ],
+)
+def test_a_subquery_in_from_sees_neither_itself_nor_what_stands_beside_it(shop_schema, sql):
+    for dialect in ("sqlite", "mysql"):
+        assert _reason(sql, dialect, shop_schema).key.startswith("sql.no_")
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT name FROM customers AS c WHERE EXISTS (SELECT 1 FROM orders WHERE customer_id = c.id)",
+        "SELECT (SELECT max(n) FROM (SELECT count(*) AS n FROM orders AS o WHERE o.customer_id = c.id) AS x) "
+        "FROM customers AS c",
+        "SELECT (SELECT max(n) FROM (SELECT n FROM (SELECT total AS n FROM orders WHERE customer_id = c.id) AS y) AS x)"
+        " FROM customers AS c",
+        "SELECT name FROM (SELECT id, name FROM customers) AS x WHERE id IN (SELECT customer_id FROM orders "
+        "WHERE customer_id = x.id)",
+        "SELECT (WITH t AS (SELECT total FROM orders WHERE customer_id = c.id) SELECT max(total) FROM t) "
+        "FROM customers AS c",
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 9) SELECT i FROM n",
+        "WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT n.i + 1 FROM n WHERE n.i < 9) SELECT i FROM n",
+        "WITH a AS (SELECT id AS k FROM customers), b AS (SELECT k FROM a) SELECT b.k FROM b JOIN a ON a.k = b.k",
+        "SELECT name AS n FROM customers UNION SELECT status FROM orders ORDER BY n",
+        "SELECT name AS n FROM customers AS c WHERE EXISTS (SELECT 1 FROM orders AS o WHERE o.customer_id = c.id "
+        "AND o.id IN (SELECT x.id FROM (SELECT id FROM orders WHERE customer_id = c.id) AS x))",
+    ],
+)
+def test_queries_within_queries_see_those_around_them(shop, sql):
+    shop.explain(sql)
+    assert shop.check(shop.check(sql)) == shop.check(sql)
+
+
 def test_cte_is_not_visible_outside_its_query():
     assert _reason("SELECT * FROM (WITH x AS (SELECT 1) SELECT * FROM x) AS a JOIN x ON 1 = 1").key == "sql.no_table"
 

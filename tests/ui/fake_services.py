@@ -22,7 +22,8 @@ from dbgpt_lite.hub.client import Hub
 from dbgpt_lite.hub.downloads import Downloads
 from dbgpt_lite.llm.chat_choice import FormatChoice
 from dbgpt_lite.llm.checkpoint import Checkpoint, TaskFacts
-from dbgpt_lite.llm.manager import ModelFolder, ModelStatus
+from dbgpt_lite.llm.manager import ModelStatus
+from dbgpt_lite.llm.model_folders import ModelFolder
 from dbgpt_lite.llm.placement import Device
 from dbgpt_lite.llm.plan import Plan, plan
 from dbgpt_lite.llm.units import GIB

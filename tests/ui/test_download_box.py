@@ -58,7 +58,7 @@ def test_download_stop_go_on_in_both_languages(served: Served) -> None:
     page.fill("#download-form [name=name]", NAME)
     page.press("#download-form [name=name]", "Enter")
     expect(page.locator("#download-progress .job b")).to_have_text(f"Downloading {NAME}")
-    expect(page.locator("#download-progress .job-facts")).to_contain_text("of 0.006 GiB")
+    expect(page.locator("#download-progress .job-facts")).to_contain_text("2.86 MiB of 5.72 MiB")
     expect(page.locator("#download-progress [role=progressbar]")).to_have_attribute("aria-valuenow", "50")
     chinese = served.visitors.open("zh-CN", at="#/models").page
     expect(chinese.locator("#download-progress .job b")).to_have_text(f"正在下载 {NAME}")
@@ -82,6 +82,14 @@ def test_errors_are_said_and_what_is_unfinished_can_be_discarded(served: Served)
     page.fill("#download-form [name=name]", NAME)
     page.click("#download-form button[type=submit]")
     expect(page.locator("#download-progress .error")).to_contain_text("HF_TOKEN")
+    expect(page.locator("#download-progress .job")).to_have_count(0)
+    hub.repositories[NAME].gated = False
+    hub.waits_after = 3_000_000
+    page.click("#download-form button[type=submit]")
+    expect(page.locator("#download-progress .job-facts")).to_contain_text("2.86 MiB / 5.72 MiB")
+    page.click("#download-progress [data-action=stop_download]")
+    hub.go.set()
+    expect(page.locator("#download-progress .job b")).to_have_text(f"未完成：{NAME}")
     page.click("#download-progress [data-action=discard_download]")
     page.click(".ask-dialog button:not(.plain)")
     expect(page.locator("#download-progress .job")).to_have_count(0)

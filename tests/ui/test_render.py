@@ -298,7 +298,7 @@ def test_the_list_of_conversations_is_harmless() -> None:
     check_harmless(conversation_list([], Reader("o", "en"), HOSTILE))
 
 
-def small_plan() -> Any:
+def small_plan(device: str = "cuda:0", free: int = 1000) -> Any:
     """A plan of a model and a card with names that are not to be trusted."""
     from dbgpt_lite.llm.checkpoint import Checkpoint, TaskFacts
     from dbgpt_lite.llm.placement import Device
@@ -306,13 +306,14 @@ def small_plan() -> Any:
 
     sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 16}
     checkpoint = Checkpoint(Path(HOSTILE), {"model_type": "llama", **sizes}, TaskFacts(), "bin", (), (), 0)
-    devices = (Device("cuda:0", 1000, HOSTILE),)
+    devices = (Device(device, free, HOSTILE),)
     return plan(checkpoint, dtype="float16", quantization="none", context=0, devices=devices)
 
 
 def test_schemas_and_models_are_harmless() -> None:
     from dbgpt_lite.llm.chat_choice import FormatChoice
-    from dbgpt_lite.llm.manager import ModelFolder, ModelStatus
+    from dbgpt_lite.llm.manager import ModelStatus
+    from dbgpt_lite.llm.model_folders import ModelFolder
     from dbgpt_lite.messages import EngineInfo
     from dbgpt_lite.sql.schema import ColumnInfo, ForeignKey, Schema, TableInfo
     from dbgpt_lite.ui.i18n import say
@@ -334,6 +335,21 @@ def test_schemas_and_models_are_harmless() -> None:
     check_harmless(models_page.current_model(status, EngineInfo(HOSTILE, "local", 10), "en"))
 
 
+def test_what_a_folder_does_not_have_is_not_shown() -> None:
+    """No size of a folder that could not be read, and nothing of CUDA without a GPU."""
+    from dbgpt_lite.llm.manager import ModelFolder
+
+    broken = ModelFolder("broken", "Llama", 0, ModelError("llm.no_config", name="broken"))
+    whole = ModelFolder("whole", "Llama", 3 * 2**30)
+    for plan, cuda in ((small_plan("cpu"), False), (small_plan(), True), (small_plan("cuda:0", 2**40), True)):
+        page = models_page.folder_list([broken, whole], "none", "en", {"whole": {"none": plan}})
+        assert ("<th>CUDA</th>" in page) is cuda
+        assert page.count("<th>") == 8 - (not cuda)
+        assert page.count("<td>") == page.count("<th>")
+        assert "<span>Llama</span>" in page
+        assert "<span>Llama · 3.00 GiB</span>" in page
+
+
 def test_a_load_says_how_far_it_is_and_can_be_cancelled() -> None:
     from dbgpt_lite.llm.manager import ModelStatus
     from dbgpt_lite.messages import EngineInfo
@@ -351,7 +367,7 @@ def test_a_load_says_how_far_it_is_and_can_be_cancelled() -> None:
 
 
 def test_adapters_are_listed_with_their_base() -> None:
-    from dbgpt_lite.llm.manager import ModelFolder
+    from dbgpt_lite.llm.model_folders import ModelFolder
 
     folder = ModelFolder("guanaco-7b", "Llama", 10, adapter_for="llama-7b")
     assert "adapter for llama-7b" in models_page.folder_list([folder], "none", "en")

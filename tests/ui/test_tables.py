@@ -92,7 +92,8 @@ def test_an_empty_result_says_so_and_has_its_files() -> None:
     assert "<table" not in html
 
 
-@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1", "  =1", "=cmd|' /C calc'!A0"])
+@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1", "  =1", "=cmd|' /C calc'!A0",
+                                  "\u00a0=1", "\u200b=1", "\ufeff=1", "-１", "-1-1", "-1:00+1"])  # fmt: skip
 def test_a_spreadsheet_runs_no_cell(cell: str) -> None:
     table = ResultTable((cell,), ((cell,),))
     rows = list(csv.reader(io.StringIO(to_csv(table)[1:])))
@@ -101,10 +102,18 @@ def test_a_spreadsheet_runs_no_cell(cell: str) -> None:
 
 
 def test_csv_keeps_numbers_and_chinese() -> None:
-    text = to_csv(ResultTable(("数量", "n"), ((-3, "中文"), (None, 'a "b", c'), (2**63 - 1, 0.1))))
+    text = to_csv(
+        ResultTable(("数量", "n"), ((-3, "中文"), (None, 'a "b", c'), (2**63 - 1, 0.1), ("-01:30:00", "-1E-7")))
+    )
     assert text.startswith("\ufeff")
     rows = list(csv.reader(io.StringIO(text[1:])))
-    assert rows == [["数量", "n"], ["-3", "中文"], ["", 'a "b", c'], ["9223372036854775807", "0.1"]]
+    assert rows == [
+        ["数量", "n"],
+        ["-3", "中文"],
+        ["", 'a "b", c'],
+        ["9223372036854775807", "0.1"],
+        ["-01:30:00", "-1E-7"],
+    ]
 
 
 @given(ROWS)
