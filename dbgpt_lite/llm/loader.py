@@ -255,14 +255,17 @@ def _generation_config(checkpoint: Checkpoint) -> Any:
     """generation_config.json, which lists the tokens that end an answer; None without one. Raises ModelError."""
     from transformers import GenerationConfig
 
-    name = "generation_config.json"
-    if not (checkpoint.folder / name).is_file():
+    file = checkpoint.folder / "generation_config.json"
+    if not file.is_file():
         return None
-    read_json(checkpoint.folder / name)
+    ends = read_json(file).get("eos_token_id")
+    damaged = ModelError("llm.damaged_file", file=file.name, name=checkpoint.folder.name)
+    if not all(isinstance(end, int | None) for end in (ends if isinstance(ends, list) else [ends])):
+        raise damaged
     try:
         return GenerationConfig.from_pretrained(checkpoint.folder, local_files_only=True)
     except Exception as error:
-        raise ModelError("llm.damaged_file", file=name, name=checkpoint.folder.name) from error
+        raise damaged from error
 
 
 def _places(model: Any) -> set[str]:

@@ -12,7 +12,7 @@ import torch
 
 from dbgpt_lite.errors import Cancelled, ModelError
 from dbgpt_lite.llm import architecture
-from dbgpt_lite.llm.assemble import Assembly, assemble, device_of
+from dbgpt_lite.llm.assemble import Assembly, assemble, bytes_copied, device_of
 from dbgpt_lite.llm.checkpoint import read_checkpoint
 from dbgpt_lite.llm.loading import LoadState
 from dbgpt_lite.llm.matching import match, wanted_of
@@ -47,6 +47,13 @@ def build(
     return assemble(model, fit.routes, how, report, cancel or threading.Event())
 
 
+def copied(folder: Path, device_map: Mapping[str, str]) -> int:
+    checkpoint = read_checkpoint(folder)
+    model = architecture.empty_model(architecture.transformers_config(checkpoint), torch.float32)
+    fit = match(checkpoint.config, stored_tensors(checkpoint), wanted_of(model))
+    return bytes_copied(model, fit.routes, Assembly(torch.float32, device_map))
+
+
 def logits(model: Any) -> Any:
     with torch.no_grad():
         return model(input_ids=IDS).logits
@@ -72,6 +79,7 @@ def test_logits_do_not_depend_on_the_place(tiny: Path, tmp_path: Path, name: str
     model = build(tiny, MAPS[name], tmp_path / "cache")
     assert torch.equal(logits(model), reference(tiny))
     assert not (tmp_path / "cache").exists()
+    assert copied(tiny, MAPS[name]) == 0
 
 
 @pytest.mark.parametrize("name", ["two layers on disk", "all on disk"])
@@ -98,7 +106,9 @@ def test_what_is_not_on_disk_as_needed_is_written_and_removed(tiny: Path, copy_o
     (cache / "offload-999999999-ab").mkdir(parents=True)
     model = build(folder, MAPS["two layers on disk"], cache)
     (written,) = cache.iterdir()
-    assert len(list(written.glob("model.layers.*.dat"))) == 18
+    files = list(written.glob("model.layers.*.dat"))
+    assert len(files) == 18
+    assert copied(folder, MAPS["two layers on disk"]) == sum(file.stat().st_size for file in files)
     assert torch.equal(logits(model), reference(tiny))
     del model
     gc.collect()

@@ -149,7 +149,9 @@ def test_a_choice_of_the_page_is_used_and_kept(unknown: Path) -> None:
 def test_a_format_that_is_not_known_is_left_for_the_person_who_wrote_it(unknown: Path) -> None:
     (unknown / "dbgpt.json").write_text('{"chat_format": "vikuna"}')
     manager = ModelManager(unknown.parent, Canned(), LoadOptions(dtype="float32", device_map="cpu"))
-    assert manager.folders()[0].chat_format is None
+    (found,) = manager.folders()
+    assert found.chat_format is None
+    assert "vikuna" in str(found.problem)
     manager.load("llama-33b", None, "vicuna")
     assert "vikuna" in str(manager.wait().detail)
     assert read_facts(unknown).chat_format == "vikuna"

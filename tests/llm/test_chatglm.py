@@ -4,6 +4,7 @@ import json
 import shutil
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -292,3 +293,28 @@ def test_a_conversation_from_folder_to_text(tmp_path: Path, kind: str) -> None:
     tokens = greedy(engine, ids, usage.completion_tokens)
     assert text == engine._before_stop(engine._text(tokens))
     assert usage.completion_tokens
+
+
+@pytest.mark.parametrize(
+    ("told", "setting", "expected"),
+    [
+        ("", "chatglm3", "chatglm3"),
+        ("chatglm2", "chatglm3", "chatglm2"),
+        ("", "chatglm2", "chatglm2"),
+    ],
+)
+def test_the_settings_format_holds_for_tokenizer_positions_and_template(
+    tmp_path: Path, told: str, setting: str, expected: str
+) -> None:
+    config = chatglm2_config(rope_ratio=50)
+    if setting == "chatglm2":
+        config["transformers_version"] = "4.30.2"  # a sign of ChatGLM3
+    folder = save(tmp_path / "m", config, chatglm2_weights(config), "chatglm2")
+    if told:
+        (folder / "dbgpt.json").write_text(json.dumps({"chat_format": told}))
+    engine = load(folder, replace(CPU, chat_format=setting))
+    assert engine._template.format_name == expected
+    rope = engine._runner._model.config.rope_parameters
+    kind = {"chatglm2": ("linear", 10_000), "chatglm3": ("default", 500_000)}
+    assert (rope["rope_type"], rope["rope_theta"]) == kind[expected]
+    assert ("<|user|>" in engine._tokenizer.all_special_tokens) == (expected == "chatglm3")

@@ -1,8 +1,10 @@
 """Every way a folder can be wrong ends in a sentence that says what to do, before anything runs."""
 
 import json
+import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,16 @@ def refused(folder: Path, match: str, options: LoadOptions = CPU) -> ModelError:
         load(folder, options)
     assert str(folder.parent) not in str(caught.value)
     return caught.value
+
+
+def as_bin(folder: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    weights = {name: tensor for shard in shards(folder) for name, tensor in load_file(shard).items()}
+    for file in folder.glob("model*"):
+        file.unlink()
+    torch.save(weights, folder / "pytorch_model.bin")
 
 
 def shards(folder: Path) -> list[Path]:
@@ -132,7 +144,7 @@ def test_experts_are_joined_by_transformers(tmp_path: Path) -> None:
     with pytest.raises(Cancelled):
         load(folder, CPU, cancel=_set())
     with pytest.raises(ModelError, match="quantization int4"):
-        load(folder, LoadOptions(quantization="int4", device_map="cpu"))
+        prepare(folder, LoadOptions(quantization="int4", device_map="cpu"))
 
 
 def _set() -> threading.Event:
@@ -170,6 +182,58 @@ def test_generation_config_names_the_tokens_that_end_an_answer(copy_of: Copy) ->
     folder = copy_of()
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 77]}))
     assert {2, 77} <= load(folder, CPU)._end
+
+
+@pytest.mark.parametrize(
+    "content", ["[1", "[1]", '{"max_new_tokens": -1}', '{"eos_token_id": [{}]}', '{"eos_token_id": 2.5}']
+)
+def test_a_damaged_generation_config_is_named_before_anything_is_read(copy_of: Copy, content: str) -> None:
+    folder = copy_of()
+    (folder / "generation_config.json").write_text(content)
+    with pytest.raises(ModelError, match=r"generation_config\.json in copy"):
+        prepare(folder, CPU)
+
+
+@pytest.mark.parametrize("place", ["folder", "setting"])
+def test_a_format_that_does_not_exist_is_named_before_anything_is_read(copy_of: Copy, place: str) -> None:
+    folder = copy_of()
+    if place == "folder":
+        (folder / "dbgpt.json").write_text('{"chat_format": "guanacoo"}')
+    options = replace(CPU, chat_format="guanacoo" if place == "setting" else "")
+    with pytest.raises(ModelError, match="guanacoo"):
+        prepare(folder, options)
+
+
+SOME_ON_DISK = {"": "cpu", "model.layers.1": "disk", "model.layers.2": "disk"}
+
+
+def test_weights_that_the_disk_cannot_hold_are_refused_before_the_copy(
+    tiny: Path, copy_of: Copy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "data" / "model-cache"
+    options = replace(CPU, device_map=json.dumps(SOME_ON_DISK), cache_dir=cache)
+    folder = copy_of()
+    as_bin(folder)
+    engine = load(folder, options)
+    (written,) = cache.iterdir()
+    copied = sum(file.stat().st_size for file in written.glob("*.dat"))
+    assert engine.memory["disk"] == sum(file.stat().st_size for file in written.iterdir()) >= copied
+    engine.close()
+    assert not list(cache.iterdir())
+    free = copied - 1
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(10**12, 10**12 - free, free))
+    with pytest.raises(ModelError, match="keeps weights on disk") as caught:
+        prepare(folder, options)
+    assert "磁盘" in caught.value.render("zh")
+    assert not list(cache.iterdir())
+    prepare(folder, options, freed={"disk": 1})
+    # What can be read where it lies needs no copy.
+    load(tiny, options).close()
+    mixture = tmp_path / "mixture"
+    make_experts(mixture)
+    free = 1000
+    with pytest.raises(ModelError, match="keeps weights on disk"):
+        prepare(mixture, replace(options, device_map='{"": "cpu", "model.layers.1": "disk"}'))
 
 
 EVIL = "from pathlib import Path\nPath(__file__).with_name('ran').touch()\nclass Any: pass\n"

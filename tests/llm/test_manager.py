@@ -113,6 +113,24 @@ def test_what_the_checks_refuse_leaves_the_old_model_in_place(copy_of: Callable[
     manager.close()
 
 
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [("dbgpt.json", '{"chat_format": "guanacoo"}'), ("generation_config.json", "[1"), ("dbgpt.json", "[1")],
+)
+def test_damaged_small_files_leave_the_old_model_in_place(
+    copy_of: Callable[..., Path], file: str, content: str
+) -> None:
+    manager = ModelManager(copy_of("old").parent, Canned(), OPTIONS)
+    (copy_of("new") / file).write_text(content)
+    loaded(manager, "old")
+    engine = manager.engine
+    manager.load("new")
+    status = manager.wait()
+    assert (status.state, status.name, status.kept) == ("failed", "new", "old")
+    assert manager.engine is engine
+    manager.close()
+
+
 def test_a_reader_that_pauses_holds_nothing_up(copy_of: Callable[..., Path], never: threading.Event) -> None:
     manager = ModelManager(copy_of("old").parent, Canned(), OPTIONS)
     copy_of("new")
