@@ -407,8 +407,8 @@ def test_a_full_disk_is_said_and_what_came_is_kept(
     monkeypatch.setattr(transfer._Part, "write", write)
     assert refusal(hub, tmp_path).key == "hub.disk_full"
     monkeypatch.setattr(transfer._Part, "write", whole)
-    told = fetch(hub, tmp_path)
-    assert told[0][0] > 0
+    fetch(hub, tmp_path)
+    assert any(header.startswith("bytes=") for path in TAKEN for header in hub.fetched(path))
     assert set(files_in(tmp_path / "tiny-llama")) == TAKEN
 
 
