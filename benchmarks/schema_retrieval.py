@@ -31,7 +31,8 @@ import numpy as np  # noqa: E402
 from tokenizers import Tokenizer  # noqa: E402
 
 from benchmarks.enterprise_schema import Question, create_statements, enterprise_schema, questions  # noqa: E402
-from dbgpt_lite.chat.text_to_sql import PROMPT_TOKENS  # noqa: E402
+from dbgpt_lite.chat.recall import NOTHING, variables  # noqa: E402
+from dbgpt_lite.chat.sql_prompt import PROMPT_TOKENS  # noqa: E402
 from dbgpt_lite.knowledge.embeddings import Embedder  # noqa: E402
 from dbgpt_lite.prompts import Prompts  # noqa: E402
 from dbgpt_lite.sql.database import Database  # noqa: E402
@@ -98,7 +99,8 @@ class Tokens:
     def prompt(self, schema: Schema, question: Question) -> int:
         """Tokens of everything the model reads."""
         template = self._prompts.get("sql", question.language)
-        values = {"dialect": "mysql", "schema": ddl(schema, comments=True), "question": question.text}
+        values = {"dialect": "mysql", "schema": ddl(schema, comments=True), "question": question.text, "previous": ""}
+        values |= variables(self._prompts, NOTHING, question.language)
         return sum(self.count(message.content) for message in template.render(**values))
 
 
