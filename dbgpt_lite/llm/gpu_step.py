@@ -1,0 +1,169 @@
+"""Many conversations on one GPU: a static cache of slots, and decoding steps captured as CUDA graphs.
+
+A step of a 33B model is some 400 kernels of a few microseconds each. Python starts one in about ten, so a step is
+recorded once for each number of rows and replayed (https://pytorch.org/blog/accelerating-pytorch-with-cuda-graphs/).
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention.bias import causal_lower_right
+from torch.nn.functional import linear, rms_norm, scaled_dot_product_attention
+
+from dbgpt_lite.llm.kernels import decode
+from dbgpt_lite.llm.parts import Layer, Norm, Parts
+from dbgpt_lite.llm.products import Product, product
+
+log = logging.getLogger(__name__)
+
+CHUNK = 2048
+_SHORTEST = 1024  # cached tokens that a captured step is made for at least
+_ROWS = (1, 2, 4, 8, 16, 24, 32, 48, 64)
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    norm_in: Norm
+    qkv: Product
+    norms: tuple[Norm | None, Norm | None]
+    out: Product
+    norm_mid: Norm
+    gate_up: Product
+    down: Product
+
+
+class GpuStepModel:
+    """A StepModel (batch.py) of a model whose parts lie on one NVIDIA GPU. Takes its weights over."""
+
+    chunk = CHUNK
+
+    def __init__(self, parts: Parts, slots: int, window: int) -> None:
+        """Raises ValueError for a model that `runs_here` refuses, torch.OutOfMemoryError."""
+        self.slots, self.window = slots, window
+        self._embedding, self._norm, self._head = parts.embedding, parts.norm, parts.head.weight
+        self._head_bias = parts.head.bias
+        self._blocks = [_block(layer) for layer in parts.layers]
+        self._heads = decode.heads_of(parts, window)
+        shape = (len(self._blocks), 2, slots, parts.kv_heads, window, parts.head_dim)
+        self._cache = torch.zeros(shape, dtype=parts.dtype, device=parts.device)
+        self._graphs: dict[tuple[int, int], _Captured] = {}
+        self._pool: Any = None
+        widest = max(one.widened for block in self._blocks for one in (block.qkv, block.out, block.gate_up, block.down))
+        self._room = torch.empty(widest, dtype=parts.dtype, device=parts.device) if widest else None
+
+    @torch.inference_mode()
+    def step(self, slots: Sequence[int], lengths: Sequence[int], tokens: Sequence[int]) -> Tensor:
+        """One more token for each of these slots, which hold `lengths` tokens: logits (rows, vocabulary)."""
+        rows = next(size for size in (*_ROWS, self.slots) if size >= len(slots))
+        longest = max(lengths) + 1
+        covered = _SHORTEST
+        while covered < longest:
+            covered *= 2
+        captured = self._graphs.get((rows, covered)) or self._capture(rows, covered)
+        return captured.replay(slots, lengths, tokens)[: len(slots)]
+
+    @torch.inference_mode()
+    def read(self, slot: int, start: int, ids: Sequence[int]) -> Tensor:
+        """Keys and values of `ids` into the slot from `start` on; logits (vocabulary,) after the last one."""
+        tokens = torch.tensor(ids, device=self._embedding.device)
+        hidden = self._embedding[tokens]
+        for block, cache in zip(self._blocks, self._cache, strict=True):
+            keys, values = cache[0, slot], cache[1, slot]
+            qkv = block.qkv.many(_normalized(hidden, block.norm_in), self._room)
+            queries = decode.rotate_and_store(qkv, self._heads, block.norms, start, keys, values)
+            end = start + len(tokens)
+            attended = scaled_dot_product_attention(
+                queries.transpose(0, 1)[None], keys[None, :, :end], values[None, :, :end],
+                attn_mask=causal_lower_right(len(tokens), end) if start else None, is_causal=not start,
+                scale=self._heads.scaling, enable_gqa=self._heads.share > 1,
+            )  # fmt: skip
+            attended = attended[0].transpose(0, 1).reshape(len(tokens), -1)
+            hidden = hidden + block.out.many(attended, self._room)
+            inner = block.gate_up.many(_normalized(hidden, block.norm_mid), self._room)
+            hidden = hidden + block.down.many(inner, self._room)
+        return linear(_normalized(hidden[-1:], self._norm), self._head, self._head_bias)[0]
+
+    @torch.inference_mode()
+    def copy(self, source: int, target: int, start: int, end: int) -> None:
+        """Copy the cached tokens [start, end) of one slot into another."""
+        self._cache[:, :, target, :, start:end] = self._cache[:, :, source, :, start:end]
+
+    def memory(self) -> dict[str, int]:
+        """Bytes by device that closing gives back."""
+        return {str(self._embedding.device): torch.cuda.memory_reserved(self._embedding.device)}
+
+    def close(self) -> None:
+        """Give everything back."""
+        self._graphs.clear()
+        self._blocks.clear()
+        self._pool = self._room = None
+        self._cache = self._embedding = self._head = torch.empty(0)
+
+    def _capture(self, rows: int, covered: int) -> "_Captured":
+        """Record a step of `rows` rows over up to `covered` cached tokens."""
+        captured = _Captured(self, rows, covered, self._pool)
+        self._pool = self._pool or captured.graph.pool()
+        self._graphs[rows, covered] = captured
+        return captured
+
+    def forward(self, inputs: Tensor, longest: int, room: decode.Room) -> Tensor:
+        """The step itself, as it is recorded: inputs (3, rows) int32 of tokens, slots and lengths."""
+        tokens, slots, lengths = inputs
+        hidden = self._embedding[tokens]
+        normed, attended = torch.empty_like(hidden), hidden.new_empty(len(hidden), self._heads.heads * self._heads.dim)
+        for block, cache in zip(self._blocks, self._cache, strict=True):
+            qkv = block.qkv.few(decode.normalize(hidden, block.norm_in, normed))
+            decode.attend(qkv, self._heads, block.norms, lengths, slots, (cache[0], cache[1]), room, attended)
+            block.out.few(attended, residual=hidden)
+            inner = block.gate_up.few(decode.normalize(hidden, block.norm_mid, normed))
+            block.down.few(inner, residual=hidden)
+        return linear(decode.normalize(hidden, self._norm, normed), self._head, self._head_bias)
+
+    def room_for(self, rows: int, covered: int) -> decode.Room:
+        """See decode.room_for."""
+        return decode.room_for(rows, self._heads, min(covered, self.window))
+
+
+class _Captured:
+    """A step recorded for a number of rows. Rows that are not used have no slot."""
+
+    def __init__(self, model: GpuStepModel, rows: int, covered: int, pool: Any) -> None:
+        self._rows = rows
+        self._host = torch.zeros(3, rows, dtype=torch.int32).pin_memory()
+        self._inputs = torch.zeros(3, rows, dtype=torch.int32, device="cuda")
+        self._inputs[1] = -1
+        self._room = model.room_for(rows, covered)
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            # Libraries choose their kernels, and ours are compiled, before anything is recorded.
+            model.forward(self._inputs, covered, self._room)
+        torch.cuda.current_stream().wait_stream(stream)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph, pool=pool):
+            self._logits = model.forward(self._inputs, covered, self._room)
+
+    def replay(self, slots: Sequence[int], lengths: Sequence[int], tokens: Sequence[int]) -> Tensor:
+        """Logits (rows, vocabulary), valid until the next replay of any graph."""
+        count = len(slots)
+        self._host[1, count:] = -1
+        self._host[:, :count] = torch.tensor((tokens, slots, lengths), dtype=torch.int32)
+        self._inputs.copy_(self._host, non_blocking=True)
+        self.graph.replay()
+        return self._logits
+
+
+def _block(layer: Layer) -> _Block:
+    made = [product(layer.qkv), product((layer.out,)), product(layer.gate_up, gated=True), product((layer.down,))]
+    if None in made:
+        raise ValueError("a layer of a kind that has no kernel")
+    qkv, out, gate_up, down = made
+    return _Block(layer.norm_in, qkv, (layer.q_norm, layer.k_norm), out, layer.norm_mid, gate_up, down)  # type: ignore[arg-type]
+
+
+def _normalized(x: Tensor, norm: Norm) -> Tensor:
+    return rms_norm(x, (x.shape[-1],), norm.weight, norm.eps)

@@ -1,0 +1,1 @@
+"""Kernels for NVIDIA GPUs, each beside a plain PyTorch reference."""

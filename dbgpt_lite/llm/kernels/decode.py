@@ -1,0 +1,136 @@
+"""The kernels of decode.cu, and what they compute in plain PyTorch."""
+
+from dataclasses import dataclass
+from functools import cache
+from math import ceil
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dbgpt_lite.llm.kernels.nvrtc import Kernel, compiled
+from dbgpt_lite.llm.parts import Norm, Parts
+
+_SPLITS = (64, 256)  # cached tokens a block: few for few conversations, so that all multiprocessors have some
+_ENOUGH_BLOCKS = 512
+_WIDEST_NORM = 32_768
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """Facts of attention: `table` (window, pairs, 2) of cosine and sine."""
+
+    table: Tensor
+    interleaved: bool
+    heads: int
+    kv_heads: int
+    dim: int
+    scaling: float
+
+    @property
+    def share(self) -> int:
+        """Query heads for each head of keys."""
+        return self.heads // self.kv_heads
+
+
+class Room(NamedTuple):
+    """What `attend` joins its parts in: sums (rows, heads, splits, dim + 2), counters, and tokens a split."""
+
+    parts: Tensor
+    counters: Tensor
+    split: int
+
+
+def heads_of(parts: Parts, window: int) -> Heads:
+    """The heads of a model and its rotary table for `window` tokens."""
+    angles = torch.arange(window, device=parts.device).float()[:, None] * parts.rotary.frequencies.to(parts.device)
+    table = torch.stack((angles.cos(), angles.sin()), dim=-1) * parts.rotary.scale
+    return Heads(
+        table.contiguous(), parts.rotary.interleaved, parts.heads, parts.kv_heads, parts.head_dim, parts.scaling
+    )
+
+
+def fits(parts: Parts) -> bool:
+    """Whether the kernels are made for a model of this shape."""
+    lanes = parts.head_dim // 8
+    whole = parts.head_dim % 8 == 0 and lanes in (1, 2, 4, 8, 16, 32)
+    share = parts.heads // parts.kv_heads
+    return (
+        whole
+        and share <= (16 if parts.head_dim <= 128 else 4)
+        and parts.hidden % 8 == 0
+        and parts.hidden <= _WIDEST_NORM
+    )
+
+
+def normalize(x: Tensor, norm: Norm, out: Tensor) -> Tensor:
+    """x (rows, width) normalized into `out`."""
+    kernel = _kernel("rms_norm", 128, 1, x.dtype == torch.float16, x.device.index)
+    kernel((len(x), 1, 1), 1024, 0, x, norm.weight, out, x.shape[1], norm.eps)
+    return out
+
+
+def attend(
+    qkv: Tensor,
+    heads: Heads,
+    norms: tuple[Norm | None, Norm | None],
+    lengths: Tensor,
+    slots: Tensor,
+    cache: tuple[Tensor, Tensor],
+    room: Room,
+    out: Tensor,
+) -> Tensor:
+    """Attention of one new token a row, whose keys and values are stored: `out` (rows, heads * dim).
+
+    qkv (rows, (heads + 2 * kv_heads) * dim); lengths, slots: (rows,) int32; cache: keys and values (slots, kv_heads,
+    window, dim); room: see `room_for`.
+    """
+    parts, counters, split = room
+    kernel = _kernel("attend", heads.dim, heads.share, qkv.dtype == torch.float16, qkv.device.index, split)
+    kernel(
+        (parts.shape[2], heads.kv_heads, len(qkv)), 256, 0, qkv, heads.table, heads.table.shape[1],
+        int(heads.interleaved), *_weights(norms), heads.scaling, lengths, slots, *cache, cache[0].shape[2], out, parts,
+        counters,
+    )  # fmt: skip
+    return out
+
+
+def room_for(rows: int, heads: Heads, longest: int) -> Room:
+    """Room in which `attend` joins its parts, for conversations of up to `longest` tokens, the new one counted."""
+    device = heads.table.device
+    few, many = _SPLITS
+    split = many if rows * heads.kv_heads * ceil(longest / many) >= _ENOUGH_BLOCKS else few
+    return Room(
+        torch.empty(rows, heads.heads, ceil(longest / split), heads.dim + 2, device=device),
+        torch.zeros(rows, heads.kv_heads, dtype=torch.int32, device=device),
+        split,
+    )
+
+
+def rotate_and_store(
+    qkv: Tensor, heads: Heads, norms: tuple[Norm | None, Norm | None], start: int, keys: Tensor, values: Tensor
+) -> Tensor:
+    """Queries (rows, heads, dim), rotated, of a piece of a prompt that begins at `start`; its keys and values are
+    stored in one slot's caches (kv_heads, window, dim)."""
+    kernel = _kernel("rotate_and_store", heads.dim, heads.share, qkv.dtype == torch.float16, qkv.device.index)
+    queries = qkv.new_empty(len(qkv), heads.heads, heads.dim)
+    all_heads = heads.heads + 2 * heads.kv_heads
+    kernel(
+        ((all_heads + 3) // 4, len(qkv), 1), 128, 0, qkv, heads.table, heads.table.shape[1], int(heads.interleaved),
+        *_weights(norms), queries, keys, values, heads.kv_heads, keys.shape[1], start,
+    )  # fmt: skip
+    return queries
+
+
+def _weights(norms: tuple[Norm | None, Norm | None]) -> tuple[Tensor | None, Tensor | None, float]:
+    one = norms[0] or norms[1]
+    return norms[0] and norms[0].weight, norms[1] and norms[1].weight, one.eps if one else 0.0
+
+
+@cache
+def _kernel(name: str, dim: int, share: int, half: bool, device: int, split: int = 64) -> Kernel:
+    source = (Path(__file__).parent / "decode.cu").read_text(encoding="utf-8")
+    defines = {"DIM": dim, "SHARE": share, "HALF": int(half), "SPLIT": split}
+    with torch.cuda.device(device):
+        return compiled(source, name, defines, overlap=name != "rotate_and_store")

@@ -1,0 +1,183 @@
+"""Matrix products with NF4 weights in the order that nf4.cu reads them, made from bitsandbytes' own layout.
+
+bitsandbytes keeps a matrix (rows, columns) as two values a byte, the first in the upper half, one 8-bit scale for 64
+values, and those scales quantized again (https://github.com/bitsandbytes-foundation/bitsandbytes). Here the bytes are
+the same in another order; the scales are float16 relative to the largest of each original matrix.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from dbgpt_lite.llm.kernels.nvrtc import Kernel, compiled
+
+ROWS, BLOCK = 16, 64  # a tile
+MOST_ROWS = 64  # input rows of one product; more are cheaper as plain products with widened weights
+_TABLE_BYTES = 32 * 1024
+_WARPS = 8
+# Groups of warps a multiprocessor, by tiles of eight input rows: as many as their registers leave room for.
+_GROUPS = {
+    (1, False): 4,
+    (1, True): 3,
+    (2, False): 2,
+    (2, True): 2,
+    (4, False): 2,
+    (4, True): 2,
+    (8, False): 1,
+    (8, True): 1,
+}
+_AHEAD = {1: 2, 2: 2, 4: 1, 8: 2}  # turns that are loaded before they are used
+
+
+@dataclass(frozen=True, slots=True)
+class TiledNf4:
+    """A weight of (rows, columns), or several with their rows one below the other.
+
+    weights: (rows / 16, blocks, 32, 16) bytes; scales: (rows / 16, blocks, 8, 2) float16, times `factor` (rows / 16,);
+    code: the 16 values, float32. blocks: of 64 columns, filled up to a multiple of 8 with scales of zero.
+    """
+
+    weights: Tensor
+    scales: Tensor
+    factor: Tensor
+    code: Tensor
+    columns: int
+
+    @property
+    def rows(self) -> int:
+        """Output features."""
+        return self.weights.shape[0] * ROWS
+
+    def tiles(self, start: int, end: int) -> "TiledNf4":
+        """The row tiles from `start` to `end`."""
+        return TiledNf4(
+            self.weights[start:end], self.scales[start:end], self.factor[start:end], self.code, self.columns
+        )
+
+
+def fits(layers: Sequence[Any]) -> bool:
+    """Whether these layers are bitsandbytes' NF4 with blocks of 64 and whole tiles."""
+    return all(_fits(layer) for layer in layers)
+
+
+def _fits(layer: Any) -> bool:
+    state = getattr(layer.weight, "quant_state", None)
+    if state is None or state.quant_type != "nf4" or state.blocksize != BLOCK:
+        return False
+    rows, columns = state.shape
+    return bool(rows % ROWS == 0 and columns % BLOCK == 0)
+
+
+def tiled(layers: Sequence[Any]) -> TiledNf4:
+    """The weights of bitsandbytes Linear4bit layers, put one below the other."""
+    parts = [_tiled(layer.weight) for layer in layers]
+    weights, scales, factor = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+    return TiledNf4(
+        weights, scales, factor, layers[0].weight.quant_state.code.float(), layers[0].weight.quant_state.shape[1]
+    )
+
+
+def _tiled(weight: Any) -> tuple[Tensor, Tensor, Tensor]:
+    state = weight.quant_state
+    rows, columns = state.shape
+    tiles, blocks = rows // ROWS, columns // BLOCK
+    scales = true_scales(state).view(tiles, 2, 8, blocks).permute(0, 3, 2, 1)
+    largest = scales.abs().max().clamp_min(1e-30)
+    packed = weight.data.view(torch.uint8).reshape(tiles, 2, 8, blocks, 2, 4, 4)
+    beyond = -blocks % _WARPS
+    return (
+        pad(packed.permute(0, 3, 2, 5, 1, 4, 6).reshape(tiles, blocks, 32, 16), (0, 0, 0, 0, 0, beyond)).contiguous(),
+        pad((scales / largest).half(), (0, 0, 0, 0, 0, beyond)).contiguous(),
+        largest.expand(tiles).float().contiguous(),
+    )
+
+
+def true_scales(state: Any) -> Tensor:
+    """A scale (float32) for every 64 values, from the scales of the scales."""
+    if not state.nested:
+        return state.absmax.float()  # type: ignore[no-any-return]
+    inner = state.state2
+    wide = inner.code[state.absmax.long()]
+    outer = inner.absmax.repeat_interleave(inner.blocksize)[: wide.numel()]
+    return wide * outer + state.offset  # type: ignore[no-any-return]
+
+
+def reference(weight: TiledNf4) -> Tensor:
+    """The weight as numbers (rows, columns), float64: what the kernels are compared with."""
+    tiles, blocks = weight.weights.shape[:2]
+    packed = weight.weights.view(tiles, blocks, 8, 4, 2, 2, 4).permute(0, 4, 2, 1, 5, 3, 6)
+    indices = torch.stack((packed >> 4, packed & 15), dim=-1).reshape(tiles * ROWS, blocks, BLOCK).long()
+    scales = weight.scales.double().permute(0, 3, 2, 1).reshape(tiles * ROWS, blocks)
+    scales = scales * weight.factor.double().repeat_interleave(ROWS)[:, None]
+    wide = (weight.code.double()[indices] * scales[:, :, None]).reshape(tiles * ROWS, blocks * BLOCK)
+    return wide[:, : weight.columns]
+
+
+def matmul(
+    x: Tensor,
+    weight: TiledNf4,
+    *,
+    pair: bool = False,
+    bias: Tensor | None = None,
+    residual: Tensor | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """x (m, columns) times the weight's transpose: (m, rows), for m up to 64, plus `bias` (rows), `residual` (m, rows).
+
+    `pair`: the upper half of the weight's rows are gates, the lower half what they gate; silu(gate) * other is
+    (m, rows / 2). x: contiguous float16 or bfloat16.
+    """
+    rows = weight.rows // 2 if pair else weight.rows
+    out = x.new_empty(len(x), rows) if out is None else out
+    wide = next(size for size in (1, 2, 4, 8) if size * 8 >= len(x))
+    at_once = 2 if pair or (wide > 1 and len(weight.weights) % 2 == 0) else 1
+    kernel, threads, shared = _matmul_kernel(wide, at_once, pair, x.dtype == torch.float16, x.device.index)
+    kernel(
+        (_processors(x.device.index), 1, 1), threads, shared, weight.weights, weight.scales, weight.factor, weight.code,
+        x, bias, residual, out, rows, weight.columns, weight.weights.shape[1] // _WARPS, len(x),
+    )  # fmt: skip
+    return out
+
+
+def widen(weight: TiledNf4, out: Tensor) -> Tensor:
+    """The weight as numbers into `out` (at least rows, columns), float16 or bfloat16; returns the part written."""
+    kernel = _widen_kernel(out.dtype == torch.float16, out.device.index)
+    tiles, blocks = weight.weights.shape[:2]
+    arguments = (weight.weights, weight.scales, weight.factor, weight.code, out, tiles, weight.columns, blocks)
+    kernel((8 * _processors(out.device.index), 1, 1), 256, 0, *arguments)
+    return out[: weight.rows]
+
+
+@cache
+def _source() -> str:
+    return (Path(__file__).parent / "nf4.cu").read_text(encoding="utf-8")
+
+
+@cache
+def _processors(device: int) -> int:
+    return int(torch.cuda.get_device_properties(device).multi_processor_count)
+
+
+@cache
+def _matmul_kernel(wide: int, at_once: int, pair: bool, half: bool, device: int) -> tuple[Kernel, int, int]:
+    """The kernel, its threads and its shared memory."""
+    groups = _GROUPS[wide, pair]
+    defines = {"NT": wide, "MT": at_once, "PAIR": int(pair), "HALF": int(half), "GROUPS": groups, "AHEAD": _AHEAD[wide]}
+    with torch.cuda.device(device):
+        kernel = compiled(_source(), "nf4_matmul", defines, overlap=True)
+    sums = (groups * _WARPS + (groups - 1) * groups) * at_once * wide * 128
+    return kernel, groups * _WARPS * 32, 2 * _TABLE_BYTES + 4 * sums
+
+
+@cache
+def _widen_kernel(half: bool, device: int) -> Kernel:
+    with torch.cuda.device(device):
+        return compiled(
+            _source(), "nf4_widen", {"NT": 1, "MT": 1, "PAIR": 0, "HALF": int(half), "GROUPS": 4, "AHEAD": 2}
+        )

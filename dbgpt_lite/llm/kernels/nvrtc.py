@@ -1,0 +1,131 @@
+"""CUDA C++ compiled when it is first needed, by the compiler that torch brings along (NVRTC), on torch's stream.
+
+Interfaces: https://docs.nvidia.com/cuda/nvrtc and https://docs.nvidia.com/cuda/cuda-driver-api. Nothing is written to
+the disk; a kernel takes about a second to compile.
+"""
+
+import ctypes
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+Grid = tuple[int, int, int]
+
+
+class _Attribute(ctypes.Structure):
+    """CUlaunchAttribute."""
+
+    _fields_ = [("name", ctypes.c_int), ("pad", ctypes.c_int), ("value", ctypes.c_int), ("rest", ctypes.c_int * 15)]
+
+
+class _Launch(ctypes.Structure):
+    """CUlaunchConfig."""
+
+    _fields_ = [
+        ("grid", ctypes.c_uint * 3), ("block", ctypes.c_uint * 3), ("shared", ctypes.c_uint),
+        ("stream", ctypes.c_void_p), ("attributes", ctypes.POINTER(_Attribute)), ("count", ctypes.c_uint),
+    ]  # fmt: skip
+
+
+# CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION: start while the kernel before still runs, up to where the
+# kernel itself waits for it (griddepcontrol.wait). From compute capability 9.0 on.
+_OVERLAP = 6
+_SHARED_LIMIT_ATTRIBUTE = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+_FREE_SHARED = 48 * 1024
+
+
+class CudaError(RuntimeError):
+    """CUDA or its compiler refused."""
+
+
+class Kernel:
+    """One compiled kernel on one device. Calling it starts it on the current stream."""
+
+    def __init__(self, driver: Any, function: ctypes.c_void_p, module: ctypes.c_void_p, overlap: bool) -> None:
+        """`overlap`: whether the kernel waits itself for those before it."""
+        self._driver, self._function, self._module = driver, function, module
+        self._attributes = (_Attribute * 1)(_Attribute(_OVERLAP, 0, 1)) if overlap else None
+        self._shared = _FREE_SHARED
+
+    def __call__(self, grid: Grid, threads: int, shared: int, *arguments: torch.Tensor | int | float | None) -> None:
+        """Start it. `shared`: bytes of shared memory. Tensors are passed as addresses (None: zero), int and float as such.
+
+        The caller keeps the tensors alive; under torch.cuda.graph the launch becomes a part of the graph.
+        """
+        if shared > self._shared:
+            limit = _SHARED_LIMIT_ATTRIBUTE
+            _check(self._driver.cuFuncSetAttribute(self._function, limit, shared), "shared memory")
+            self._shared = shared
+        values = [_argument(value) for value in arguments]
+        addresses = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
+        launch = _Launch(
+            grid, (threads, 1, 1), shared, torch.cuda.current_stream().cuda_stream, self._attributes,
+            1 if self._attributes else 0,
+        )  # fmt: skip
+        _check(
+            self._driver.cuLaunchKernelEx(ctypes.byref(launch), self._function, addresses, ctypes.c_void_p()), "launch"
+        )
+
+
+def compiled(source: str, name: str, defines: Mapping[str, int], overlap: bool = False) -> Kernel:
+    """The kernel `name` of a source, for the current device. Raises CudaError and OSError when there is no compiler."""
+    driver = ctypes.CDLL("libcuda.so.1")
+    torch.cuda.current_stream()  # the context that a module is loaded into
+    image = _binary(source, name, defines)
+    module, function = ctypes.c_void_p(), ctypes.c_void_p()
+    _check(driver.cuModuleLoadData(ctypes.byref(module), image), "module")
+    _check(driver.cuModuleGetFunction(ctypes.byref(function), module, name.encode()), "function")
+    return Kernel(driver, function, module, overlap and torch.cuda.get_device_capability() >= (9, 0))
+
+
+def _binary(source: str, name: str, defines: Mapping[str, int]) -> bytes:
+    compiler = _compiler()
+    major, minor = torch.cuda.get_device_capability()
+    options = [f"--gpu-architecture=sm_{major}{minor}", *(f"-D{key}={value}" for key, value in defines.items())]
+    given = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
+    program = ctypes.c_void_p()
+    _check(
+        compiler.nvrtcCreateProgram(ctypes.byref(program), source.encode(), f"{name}.cu".encode(), 0, None, None),
+        "program",
+    )
+    try:
+        if compiler.nvrtcCompileProgram(program, len(options), given):
+            raise CudaError(_text(compiler.nvrtcGetProgramLogSize, compiler.nvrtcGetProgramLog, program).decode())
+        return _text(compiler.nvrtcGetCUBINSize, compiler.nvrtcGetCUBIN, program)
+    finally:
+        compiler.nvrtcDestroyProgram(ctypes.byref(program))
+
+
+def _compiler() -> Any:
+    """NVRTC: of the version that torch was built with, from wherever the system or a wheel beside torch has it."""
+    major = str(torch.version.cuda).split(".")[0]
+    name = f"libnvrtc.so.{major}"
+    beside = [str(file) for root in sys.path for file in Path(root).glob(f"nvidia/*/lib/{name}")]
+    for candidate in (name, *beside, f"/usr/local/cuda/lib64/{name}"):
+        try:
+            return ctypes.CDLL(candidate)
+        except OSError:
+            continue
+    raise OSError(f"{name} is not there")
+
+
+def _text(size_of: Any, read: Any, program: ctypes.c_void_p) -> bytes:
+    size = ctypes.c_size_t()
+    _check(size_of(program, ctypes.byref(size)), "size")
+    buffer = ctypes.create_string_buffer(size.value)
+    _check(read(program, buffer), "read")
+    return buffer.raw
+
+
+def _argument(value: torch.Tensor | int | float | None) -> Any:
+    if value is None or isinstance(value, torch.Tensor):
+        return ctypes.c_void_p(None if value is None else value.data_ptr())
+    return ctypes.c_int(value) if isinstance(value, int) else ctypes.c_float(value)
+
+
+def _check(code: int, what: str) -> None:
+    if code:
+        raise CudaError(f"{what}: error {code}")

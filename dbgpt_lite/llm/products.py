@@ -1,0 +1,111 @@
+"""Linear layers side by side as one product, in NF4 by kernels of our own or in plain numbers."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear, silu
+
+from dbgpt_lite.llm.kernels import nf4
+
+
+class Product(Protocol):
+    """x times the weights of several layers, whose outputs lie side by side."""
+
+    def few(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """For some rows of input, without a host synchronization, so that it can be captured."""
+        ...
+
+    def many(self, x: Tensor, room: Tensor | None) -> Tensor:
+        """For a piece of a prompt. `room`: numbers that widened weights go into."""
+        ...
+
+    @property
+    def widened(self) -> int:
+        """How many numbers of `room` are needed."""
+        ...
+
+
+class PlainProduct:
+    """Weights as numbers."""
+
+    widened = 0
+
+    def __init__(self, layers: Sequence[nn.Linear], gated: bool = False) -> None:
+        """Takes the layers' weights over: they become views of one tensor."""
+        self._gated = gated
+        self._weight = layers[0].weight.data
+        if len(layers) > 1:
+            self._weight = torch.cat([layer.weight.data for layer in layers])
+            for layer, part in zip(layers, self._weight.split([len(layer.weight) for layer in layers]), strict=True):
+                layer.weight.data = part
+        self._bias = _bias(layers)
+
+    def few(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """See Product."""
+        out = linear(x, self._weight, self._bias)
+        if self._gated:
+            gate, up = out.chunk(2, dim=-1)
+            out = silu(gate) * up
+        return out if residual is None else residual.add_(out)
+
+    def many(self, x: Tensor, room: Tensor | None) -> Tensor:
+        """See Product."""
+        return self.few(x)
+
+
+class Nf4Product:
+    """bitsandbytes' NF4. The layers give their weights away and cannot be called any more."""
+
+    def __init__(self, layers: Sequence[Any], gated: bool = False) -> None:
+        self._gated = gated
+        self._weight = nf4.tiled(layers)
+        self._bias = _bias(layers)
+        for layer in layers:
+            layer.weight = None
+
+    @property
+    def widened(self) -> int:
+        """See Product."""
+        return self._weight.rows * self._weight.columns
+
+    def few(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """See Product."""
+        if self._gated and self._bias is not None:
+            raise ValueError("gates with a bias")
+        return nf4.matmul(x, self._weight, pair=self._gated, bias=self._bias, residual=residual, out=residual)
+
+    def many(self, x: Tensor, room: Tensor | None) -> Tensor:
+        """See Product."""
+        if len(x) <= nf4.MOST_ROWS:
+            return self.few(x)
+        assert room is not None
+        wide = nf4.widen(self._weight, room[: self.widened].view(self._weight.rows, self._weight.columns))
+        out = linear(x, wide, self._bias)
+        if self._gated:
+            gate, up = out.chunk(2, dim=-1)
+            out = silu(gate) * up
+        return out
+
+
+def _bias(layers: Sequence[Any]) -> Tensor | None:
+    """The layers' biases side by side, zero for those that have none; None when no layer has one."""
+    if all(layer.bias is None for layer in layers):
+        return None
+    dtype = next(layer.bias.dtype for layer in layers if layer.bias is not None)
+    device = next(layer.bias.device for layer in layers if layer.bias is not None)
+    parts = [
+        torch.zeros(layer.out_features, dtype=dtype, device=device) if layer.bias is None else layer.bias.data
+        for layer in layers
+    ]
+    return torch.cat(parts)
+
+
+def product(layers: Sequence[Any], gated: bool = False) -> Product | None:
+    """The product of some layers; None when they are of a kind that this does not know."""
+    if all(type(layer) is nn.Linear for layer in layers):
+        return PlainProduct(layers, gated)
+    if nf4.fits(layers) and not (gated and _bias(layers) is not None):
+        return Nf4Product(layers, gated)
+    return None
