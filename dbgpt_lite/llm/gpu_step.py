@@ -5,14 +5,14 @@ recorded once for each number of rows and replayed (https://pytorch.org/blog/acc
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.attention.bias import causal_lower_right
-from torch.nn.functional import linear, rms_norm, scaled_dot_product_attention
+from torch.nn.functional import linear, scaled_dot_product_attention
 
 from dbgpt_lite.llm.kernels import decode
 from dbgpt_lite.llm.parts import Layer, Norm, Parts
@@ -35,6 +35,11 @@ class _Block:
     gate_up: Product
     down: Product
 
+    @property
+    def products(self) -> tuple[Product, ...]:
+        """In the order of use."""
+        return self.qkv, self.out, self.gate_up, self.down
+
 
 class GpuStepModel:
     """A StepModel (batch.py) of a model whose parts lie on one NVIDIA GPU. Takes its weights over."""
@@ -52,8 +57,9 @@ class GpuStepModel:
         self._cache = torch.zeros(shape, dtype=parts.dtype, device=parts.device)
         self._graphs: dict[tuple[int, int], _Captured] = {}
         self._pool: Any = None
-        widest = max(one.widened for block in self._blocks for one in (block.qkv, block.out, block.gate_up, block.down))
-        self._room = torch.empty(widest, dtype=parts.dtype, device=parts.device) if widest else None
+        widest = max(one.widened for block in self._blocks for one in block.products)
+        self._rooms = [torch.empty(widest, dtype=parts.dtype, device=parts.device) for _ in range(2 if widest else 0)]
+        self._beside = torch.cuda.Stream(parts.device)
 
     @torch.inference_mode()
     def step(self, slots: Sequence[int], lengths: Sequence[int], tokens: Sequence[int]) -> Tensor:
@@ -71,21 +77,23 @@ class GpuStepModel:
         """Keys and values of `ids` into the slot from `start` on; logits (vocabulary,) after the last one."""
         tokens = torch.tensor(ids, device=self._embedding.device)
         hidden = self._embedding[tokens]
+        normed, end = torch.empty_like(hidden), start + len(tokens)
+        wide = widened([one for block in self._blocks for one in block.products], self._rooms, self._beside)
         for block, cache in zip(self._blocks, self._cache, strict=True):
             keys, values = cache[0, slot], cache[1, slot]
-            qkv = block.qkv.many(_normalized(hidden, block.norm_in), self._room)
+            qkv = block.qkv.many(decode.normalize(hidden, block.norm_in, normed), next(wide))
             queries = decode.rotate_and_store(qkv, self._heads, block.norms, start, keys, values)
-            end = start + len(tokens)
             attended = scaled_dot_product_attention(
                 queries.transpose(0, 1)[None], keys[None, :, :end], values[None, :, :end],
                 attn_mask=causal_lower_right(len(tokens), end) if start else None, is_causal=not start,
                 scale=self._heads.scaling, enable_gqa=self._heads.share > 1,
             )  # fmt: skip
             attended = attended[0].transpose(0, 1).reshape(len(tokens), -1)
-            hidden = hidden + block.out.many(attended, self._room)
-            inner = block.gate_up.many(_normalized(hidden, block.norm_mid), self._room)
-            hidden = hidden + block.down.many(inner, self._room)
-        return linear(_normalized(hidden[-1:], self._norm), self._head, self._head_bias)[0]
+            hidden = block.out.many(attended, next(wide), hidden)
+            inner = block.gate_up.many(decode.normalize(hidden, block.norm_mid, normed), next(wide))
+            hidden = block.down.many(inner, next(wide), hidden)
+        wide.close()
+        return linear(decode.normalize(hidden[-1:], self._norm, normed), self._head, self._head_bias)[0]
 
     @torch.inference_mode()
     def copy(self, source: int, target: int, start: int, end: int) -> None:
@@ -100,7 +108,8 @@ class GpuStepModel:
         """Give everything back."""
         self._graphs.clear()
         self._blocks.clear()
-        self._pool = self._room = None
+        self._pool = None
+        self._rooms.clear()
         self._cache = self._embedding = self._head = torch.empty(0)
 
     def _capture(self, rows: int, covered: int) -> "_Captured":
@@ -165,5 +174,23 @@ def _block(layer: Layer) -> _Block:
     return _Block(layer.norm_in, qkv, (layer.q_norm, layer.k_norm), out, layer.norm_mid, gate_up, down)  # type: ignore[arg-type]
 
 
-def _normalized(x: Tensor, norm: Norm) -> Tensor:
-    return rms_norm(x, (x.shape[-1],), norm.weight, norm.eps)
+def widened(products: Sequence[Product], rooms: Sequence[Tensor], beside: torch.cuda.Stream) -> Iterator[Tensor]:
+    """The weights of one product after the other as numbers, the next being made on another stream meanwhile."""
+    here = torch.cuda.current_stream()
+    beside.wait_stream(here)
+    used: list[torch.cuda.Event | None] = [None, None]
+
+    def start(place: int) -> tuple[Tensor, torch.cuda.Event]:
+        with torch.cuda.stream(beside):
+            if (free := used[place % 2]) is not None:
+                beside.wait_event(free)
+            return products[place].wide(rooms[place % 2] if rooms else None), beside.record_event()
+
+    ahead = start(0)
+    for place in range(len(products)):
+        wide, ready = ahead
+        here.wait_event(ready)
+        if place + 1 < len(products):
+            ahead = start(place + 1)
+        yield wide
+        used[place % 2] = here.record_event()

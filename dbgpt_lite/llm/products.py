@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, silu
 
-from dbgpt_lite.llm.kernels import nf4
+from dbgpt_lite.llm.kernels import decode, nf4
 
 
 class Product(Protocol):
@@ -17,13 +17,17 @@ class Product(Protocol):
         """For some rows of input, without a host synchronization, so that it can be captured."""
         ...
 
-    def many(self, x: Tensor, room: Tensor | None) -> Tensor:
-        """For a piece of a prompt. `room`: numbers that widened weights go into."""
+    def many(self, x: Tensor, wide: Tensor, residual: Tensor | None = None) -> Tensor:
+        """For a piece of a prompt, with the weights as numbers: see `wide`."""
         ...
 
     @property
     def widened(self) -> int:
-        """How many numbers of `room` are needed."""
+        """How many numbers of room `wide` needs."""
+        ...
+
+    def wide(self, room: Tensor | None) -> Tensor:
+        """The weights as numbers (rows, columns), where they are not kept so already in `room`."""
         ...
 
 
@@ -50,9 +54,13 @@ class PlainProduct:
             out = silu(gate) * up
         return out if residual is None else residual.add_(out)
 
-    def many(self, x: Tensor, room: Tensor | None) -> Tensor:
+    def many(self, x: Tensor, wide: Tensor, residual: Tensor | None = None) -> Tensor:
         """See Product."""
-        return self.few(x)
+        return _many(x, wide, self._bias, residual, self._gated)
+
+    def wide(self, room: Tensor | None) -> Tensor:
+        """See Product."""
+        return self._weight
 
 
 class Nf4Product:
@@ -61,6 +69,7 @@ class Nf4Product:
     def __init__(self, layers: Sequence[Any], gated: bool = False) -> None:
         self._gated = gated
         self._weight = nf4.tiled(layers)
+        self._kept: Tensor | None = None
         self._bias = _bias(layers)
         for layer in layers:
             layer.weight = None
@@ -68,7 +77,7 @@ class Nf4Product:
     @property
     def widened(self) -> int:
         """See Product."""
-        return self._weight.rows * self._weight.columns
+        return 0 if self._kept is not None else self._weight.rows * self._weight.columns
 
     def few(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """See Product."""
@@ -76,17 +85,31 @@ class Nf4Product:
             raise ValueError("gates with a bias")
         return nf4.matmul(x, self._weight, pair=self._gated, bias=self._bias, residual=residual, out=residual)
 
-    def many(self, x: Tensor, room: Tensor | None) -> Tensor:
+    def many(self, x: Tensor, wide: Tensor, residual: Tensor | None = None) -> Tensor:
         """See Product."""
-        if len(x) <= nf4.MOST_ROWS:
-            return self.few(x)
+        return _many(x, wide, self._bias, residual, self._gated)
+
+    def wide(self, room: Tensor | None) -> Tensor:
+        """See Product."""
+        if self._kept is not None:
+            return self._kept
         assert room is not None
-        wide = nf4.widen(self._weight, room[: self.widened].view(self._weight.rows, self._weight.columns))
-        out = linear(x, wide, self._bias)
-        if self._gated:
-            gate, up = out.chunk(2, dim=-1)
-            out = silu(gate) * up
-        return out
+        return nf4.widen(self._weight, room[: self.widened].view(self._weight.rows, self._weight.columns))
+
+    def keep_wide(self, dtype: torch.dtype) -> int:
+        """Keep the weights as numbers too, so that prompts need not widen them; the bytes that it takes."""
+        shape = (self._weight.rows, self._weight.columns)
+        self._kept = nf4.widen(self._weight, torch.empty(shape, dtype=dtype, device=self._weight.weights.device))
+        return self._kept.nbytes
+
+
+def _many(x: Tensor, wide: Tensor, bias: Tensor | None, residual: Tensor | None, gated: bool) -> Tensor:
+    if residual is not None and bias is None:
+        return torch.addmm(residual, x, wide.T)
+    out = linear(x, wide, bias)
+    if gated:
+        return decode.gated(out) if out.is_cuda else silu(out.chunk(2, dim=-1)[0]) * out.chunk(2, dim=-1)[1]
+    return out if residual is None else out.add_(residual)
 
 
 def _bias(layers: Sequence[Any]) -> Tensor | None:

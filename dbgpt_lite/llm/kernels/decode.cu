@@ -120,6 +120,22 @@ rms_norm(const u16 *__restrict__ x, const u16 *__restrict__ weight, u16 *__restr
     }
 }
 
+// out (rows, width) = silu(gate) * up of x (rows, 2 * width), gates first. width: a multiple of 8.
+extern "C" __global__ void __launch_bounds__(256) gate(const u16 *__restrict__ x, u16 *__restrict__ out, int width) {
+    const int at = (blockIdx.y * 256 + threadIdx.x) * 8;
+    if (at >= width) return;
+    const u16 *from = x + (size_t)blockIdx.x * 2 * width + at;
+    float gates[8], ups[8];
+    u32 words[4];
+    unpack(gates, *(const uint4 *)from);
+    unpack(ups, *(const uint4 *)(from + width));
+#pragma unroll
+    for (int i = 0; i < 8; i++) gates[i] = rounded(gates[i] / (1.f + __expf(-gates[i]))) * ups[i];
+#pragma unroll
+    for (int i = 0; i < 4; i++) words[i] = narrowed(gates[2 * i]) | (u32)narrowed(gates[2 * i + 1]) << 16;
+    *(uint4 *)(out + (size_t)blockIdx.x * width + at) = make_uint4(words[0], words[1], words[2], words[3]);
+}
+
 struct Rotary {
     const float *table;  // (window, pairs, 2): cosine and sine
     int pairs, interleaved;

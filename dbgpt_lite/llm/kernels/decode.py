@@ -71,6 +71,15 @@ def normalize(x: Tensor, norm: Norm, out: Tensor) -> Tensor:
     return out
 
 
+def gated(x: Tensor) -> Tensor:
+    """silu(gates) * others of x (rows, 2 * width), gates first: (rows, width)."""
+    rows, width = x.shape[0], x.shape[1] // 2
+    out = x.new_empty(rows, width)
+    kernel = _kernel("gate", 128, 1, x.dtype == torch.float16, x.device.index)
+    kernel((rows, ceil(width / (8 * 256)), 1), 256, 0, x, out, width)
+    return out
+
+
 def attend(
     qkv: Tensor,
     heads: Heads,
@@ -133,4 +142,4 @@ def _kernel(name: str, dim: int, share: int, half: bool, device: int, split: int
     source = (Path(__file__).parent / "decode.cu").read_text(encoding="utf-8")
     defines = {"DIM": dim, "SHARE": share, "HALF": int(half), "SPLIT": split}
     with torch.cuda.device(device):
-        return compiled(source, name, defines, overlap=name != "rotate_and_store")
+        return compiled(source, name, defines, overlap=name in ("rms_norm", "attend"))
