@@ -118,6 +118,7 @@ class Prompt:
     material unrendered: the built-in assistant quotes `passages` and words `table` without reading prose.
     `grammar`: a Lark grammar that the answer must follow, where EngineInfo.constrained says so; "" for free text.
     `notes` are sentences that the answer must not leave out, ready for the reader.
+    `owner`: who asks; users who wait for the same model take turns.
     """
 
     task: str
@@ -130,6 +131,7 @@ class Prompt:
     table: ResultTable | None = None
     grammar: str = ""
     notes: tuple[str, ...] = ()
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)

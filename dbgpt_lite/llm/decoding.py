@@ -53,9 +53,7 @@ def pick(logits: torch.Tensor, samplers: Sequence[Sampler]) -> list[int]:
     return [int(token) for token in tokens.tolist()]
 
 
-def invert(
-    logits: torch.Tensor, temperature: torch.Tensor, top_p: torch.Tensor, uniform: torch.Tensor
-) -> torch.Tensor:
+def invert(logits: torch.Tensor, temperature: torch.Tensor, top_p: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     """Token ids (rows,) at `uniform` (rows,) of each row's cumulative distribution, likeliest token first.
 
     Nucleus sampling: Holtzman et al., "The Curious Case of Neural Text Degeneration", ICLR 2020. A token is kept

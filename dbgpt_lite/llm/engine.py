@@ -15,9 +15,10 @@ from contextlib import contextmanager
 from traceback import clear_frames
 from typing import TYPE_CHECKING, Any, Protocol
 
-from dbgpt_lite.errors import Cancelled, ModelError, OutOfMemory, TooLarge
+from dbgpt_lite.errors import Cancelled, ModelError, OutOfMemory
 from dbgpt_lite.llm.answer import Answer
 from dbgpt_lite.llm.chat_template import ChatTemplate, Tokenizer
+from dbgpt_lite.llm.loaded import LoadedEngine, empty_gpu_cache, is_memory
 from dbgpt_lite.llm.slot import Slot
 from dbgpt_lite.messages import EngineInfo, Message, Prompt, Sampling, Usage
 
@@ -69,29 +70,17 @@ class Engine(Protocol):
         ...
 
 
-class LocalEngine:
+class LocalEngine(LoadedEngine):
     """An Engine over a model and tokenizer loaded in this process. `info` as the loader found it."""
 
     def __init__(self, model: Any, tokenizer: Tokenizer, template: ChatTemplate, info: EngineInfo) -> None:
-        from dbgpt_lite.llm.constraint import Grammars
         from dbgpt_lite.llm.generation import Runner
 
-        self._tokenizer = tokenizer
-        self._template = template
-        self._info = info
+        super().__init__(model, tokenizer, template, info)
         self._runner: Any = Runner(model, info.context_length)
-        self._end = frozenset(_end_tokens(model, tokenizer)) | template.end_ids
-        self._grammars = Grammars(tokenizer, self._end)
         self._slot = Slot()
-        self._closed = threading.Event()
         # Held while the runner computes, and never while a piece is handed out.
         self._computing = threading.Lock()
-        self._used = time.monotonic()
-
-    @property
-    def info(self) -> EngineInfo:
-        """Facts about the model."""
-        return self._info
 
     @property
     def waiting(self) -> int:
@@ -104,24 +93,10 @@ class LocalEngine:
         return self._slot.busy
 
     @property
-    def idle_s(self) -> float:
-        """Seconds since the last request ended or was prepared; 0 while one computes."""
-        return 0.0 if self.busy else time.monotonic() - self._used
-
-    @property
     def memory(self) -> dict[str, int]:
         """Bytes on each device that closing gives back."""
         runner = self._runner
         return runner.memory() if runner else {}
-
-    def count(self, messages: Sequence[Message]) -> int:
-        """Tokens of the prompt these messages make."""
-        self._used = time.monotonic()
-        return len(self._template.encode(messages))
-
-    def count_text(self, text: str) -> int:
-        """Tokens of a text alone."""
-        return len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def stream(self, prompt: Prompt, sampling: Sampling, cancel: threading.Event) -> Iterator[str | Usage]:
         """Pieces of the answer's text, then its Usage. See Engine.stream."""
@@ -176,19 +151,7 @@ class LocalEngine:
             if not held or held[0]() is None:
                 break
             time.sleep(_UNWIND_S)
-        _empty_gpu_cache()
-
-    def _fit(self, prompt: Prompt, max_tokens: int) -> tuple[list[int], int]:
-        """Token ids of the prompt and how many may follow within the window."""
-        self._refuse_closed()
-        ids = self._template.encode(prompt.messages)
-        window = self._info.context_length
-        if len(ids) >= window:
-            raise TooLarge("llm.prompt_too_long", tokens=len(ids), window=window)
-        return ids, min(max_tokens, window - len(ids))
-
-    def _guide(self, prompt: Prompt) -> "Guide | None":
-        return self._grammars.guide(prompt.grammar) if self._info.constrained else None
+        empty_gpu_cache()
 
     def _decode(
         self,
@@ -258,42 +221,12 @@ class LocalEngine:
             # error is shown.
             clear_frames(error.__traceback__)
             self._runner.forget()
-            if not _is_memory(error):
+            if not is_memory(error):
                 log.warning("generation failed: %s", type(error).__name__, exc_info=error)
                 raise ModelError("llm.generation_failed", name=self._info.name) from error.with_traceback(None)
-            _empty_gpu_cache()
+            empty_gpu_cache()
             raise OutOfMemory("llm.out_of_memory_answering", name=self._info.name) from error.with_traceback(None)
-
-    def _text(self, ids: Sequence[int]) -> str:
-        return self._tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
-
-    def _before_stop(self, text: str) -> str:
-        found = [at for word in self._template.stop if (at := text.find(word)) >= 0]
-        return text[: min(found)] if found else text
-
-    def _refuse_closed(self) -> None:
-        if self._closed.is_set():
-            raise ModelError("llm.closed", name=self._info.name)
 
 
 def _guided(guide: "Guide | None", logits: Any, room: int) -> Any:
     return guide.masked(logits, room) if guide else logits
-
-
-def _end_tokens(model: Any, tokenizer: Any) -> Iterator[int]:
-    """Every token that ends an answer: generation_config's list, config's, the tokenizer's."""
-    for holder in (model.generation_config, model.config, tokenizer):
-        value = getattr(holder, "eos_token_id", None)
-        yield from value if isinstance(value, list) else [value] if isinstance(value, int) else []
-
-
-def _is_memory(error: BaseException) -> bool:
-    """torch's CPU allocator raises a plain RuntimeError; its text is the only sign."""
-    return not isinstance(error, RuntimeError) or "memory" in str(error).lower() or "alloc" in str(error).lower()
-
-
-def _empty_gpu_cache() -> None:
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -41,7 +41,7 @@ class StepModel(Protocol):
         ...
 
     def read(self, slot: int, start: int, ids: Sequence[int]) -> Tensor:
-        """Write keys and values of `ids` at [start, start + len(ids)) of a slot; logits (vocabulary,) after the last."""
+        """Write `ids` at [start, start + len(ids)) of a slot; logits (vocabulary,) after the last one."""
         ...
 
     def step(self, slots: Sequence[int], lengths: Sequence[int], tokens: Sequence[int]) -> Tensor:
@@ -115,11 +115,11 @@ class PlainStepModel:
         hidden = embedding(ids, parts.embedding)
         for number, layer in enumerate(parts.layers):
             queries, keys, values = self._projected(layer, normed(hidden, layer.norm_in), turns)
-            held = []
+            held: list[Tensor] = []
             for cache, new in ((self._keys[number], keys), (self._values[number], values)):
                 cache[slots[:, None], :, places] = new.transpose(1, 2)
                 held.append(cache[slots, :, :longest])
-            found = self._attend(queries, *held, seen)
+            found = self._attend(queries, held[0], held[1], seen)
             hidden = hidden + layer.out(found)
             gate, up = side_by_side(layer.gate_up, normed(hidden, layer.norm_mid)).chunk(2, dim=-1)
             hidden = hidden + layer.down(silu(gate) * up)
@@ -129,7 +129,7 @@ class PlainStepModel:
     def _projected(self, layer: Layer, hidden: Tensor, turns: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys (both turned) and values (rows, heads, n, dim) of hidden (rows, n, width)."""
         parts = self._parts
-        heads = side_by_side(layer.qkv, hidden).unflatten(-1, (-1, parts.head_dim)).transpose(1, 2)
+        heads = side_by_side(layer.qkv, hidden).reshape(*hidden.shape[:2], -1, parts.head_dim).transpose(1, 2)
         queries, keys, values = heads.split((parts.heads, parts.kv_heads, parts.kv_heads), dim=1)
         queries = normed(queries, layer.q_norm) if layer.q_norm else queries
         keys = normed(keys, layer.k_norm) if layer.k_norm else keys
@@ -139,7 +139,8 @@ class PlainStepModel:
     def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, seen: Tensor) -> Tensor:
         """(rows, n, heads * dim) of queries (rows, heads, n, dim) over keys and values (rows, kv_heads, longest, dim).
 
-        `seen` (rows, n, longest): which of them each query may look at. The queries of one group stand below each other, so that no key is repeated for them.
+        `seen` (rows, n, longest): which of them each query may look at. The queries of one group stand below each other,
+        so that no key is repeated for them.
         """
         rows, heads, new, dim = queries.shape
         group = heads // self._parts.kv_heads
