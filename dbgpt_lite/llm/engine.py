@@ -136,8 +136,7 @@ class LocalEngine(LoadedEngine):
         if beams is None:
             self._refuse_closed()
             raise Cancelled
-        texts = (self._before_stop(self._text(beam.tokens)) for beam in beams)
-        return list(dict.fromkeys(texts))
+        return self._texts(beam.tokens for beam in beams)
 
     def close(self) -> None:
         """Stop what computes, which takes one matrix product, then free the model's memory."""

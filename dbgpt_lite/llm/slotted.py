@@ -130,7 +130,7 @@ class PlainStepModel:
         """Queries, keys (both turned) and values (rows, heads, n, dim) of hidden (rows, n, width)."""
         parts = self._parts
         heads = side_by_side(layer.qkv, hidden).reshape(*hidden.shape[:2], -1, parts.head_dim).transpose(1, 2)
-        queries, keys, values = heads.split((parts.heads, parts.kv_heads, parts.kv_heads), dim=1)
+        queries, keys, values = heads.tensor_split((parts.heads, parts.heads + parts.kv_heads), dim=1)
         queries = normed(queries, layer.q_norm) if layer.q_norm else queries
         keys = normed(keys, layer.k_norm) if layer.k_norm else keys
         turned = (turn(states, *turns, parts.rotary.interleaved) for states in (queries, keys))
@@ -139,7 +139,7 @@ class PlainStepModel:
     def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, seen: Tensor) -> Tensor:
         """(rows, n, heads * dim) of queries (rows, heads, n, dim) over keys and values (rows, kv_heads, longest, dim).
 
-        `seen` (rows, n, longest): which of them each query may look at. The queries of one group stand below each other,
+        `seen` (rows, n, longest): which of them each query may look at. The queries of a group stand below each other,
         so that no key is repeated for them.
         """
         rows, heads, new, dim = queries.shape
