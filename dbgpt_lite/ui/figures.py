@@ -19,6 +19,7 @@ def figures(answer: Answer, language: Language) -> Markup:
         (say("speed", language), _speed(answer.usage, language)),
         (say("answer_tokens", language), _count(answer.usage.completion_tokens)),
         (say("prompt_tokens", language), _prompt(answer.usage, language)),
+        (say("spent_tokens", language), _spent(answer.spent, language)),
     ]
     shown = Markup("").join(Markup("<dt>{}</dt><dd>{}</dd>").format(name, value) for name, value in rows if value)
     return Markup(
@@ -97,6 +98,15 @@ def _prompt(usage: Usage, language: Language) -> str:
     if not usage.cached_tokens:
         return _count(usage.prompt_tokens)
     return say("tokens_cached", language, count=_count(usage.prompt_tokens), cached=_count(usage.cached_tokens))
+
+
+def _spent(usage: Usage, language: Language) -> str:
+    """What the model read and wrote before the answer, and how fast it wrote."""
+    if not usage.completion_tokens:
+        return ""
+    facts = say("spent", language, read=_prompt(usage, language), written=_count(usage.completion_tokens))
+    speed = _speed(usage, language)
+    return " · ".join([facts, speed] if speed else [facts])
 
 
 def _count(value: int) -> str:

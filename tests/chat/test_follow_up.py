@@ -56,7 +56,7 @@ def whole(
     engine: ScriptedEngine | None = None,
     cancel: threading.Event | None = None,
 ) -> list[object]:
-    """The events and, last, the whole question."""
+    """The events but what was spent, and, last, the whole question."""
     engine = engine or ScriptedEngine(*replies)
     running = FollowUps(lambda: engine, Prompts(ROOT / "prompts")).whole(
         question, history, "en", cancel or threading.Event()
@@ -64,7 +64,9 @@ def whole(
     events: list[object] = []
     while True:
         try:
-            events.append(next(running))
+            event = next(running)
+            if not isinstance(event, Spent):
+                events.append(event)
         except StopIteration as end:
             return [*events, end.value]
 
