@@ -2,8 +2,8 @@
 
 One request computes at a time; users take turns, and a long answer passes its place on (slot.py). Stopping works
 between any two matrix products of the model, so a stop frees the place at once even while a long prompt is read.
-Closing waits for a pass under way and for nothing else: a reader that pauses in the middle of an answer keeps its place,
-but nothing of the model.
+Closing waits for a pass under way and for nothing else: a reader that pauses in the middle of an answer keeps its
+place, but nothing of the model.
 """
 
 import gc

@@ -11,7 +11,7 @@ from dbgpt_lite.chat.follow_up import depends
 from dbgpt_lite.chat.rewriting import FollowUps, carry_over, sound, transcript
 from dbgpt_lite.config import ROOT
 from dbgpt_lite.errors import Cancelled, ModelError
-from dbgpt_lite.messages import Message, Step
+from dbgpt_lite.messages import Message, Spent, Step
 from dbgpt_lite.prompts import Prompts
 from tests.fakes import ScriptedEngine
 
