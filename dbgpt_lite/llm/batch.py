@@ -7,21 +7,25 @@ pieces: Agrawal et al., "Sarathi-Serve", OSDI 2024). One prompt is read at a tim
 
 import logging
 import threading
+import time
+from collections import deque
 from collections.abc import Sequence
 from traceback import clear_frames
-from typing import Literal
 
 import torch
 
-from dbgpt_lite.errors import ModelError
-from dbgpt_lite.llm.batch_jobs import AnswerJob, Began, Ended, Job, Scored, SearchJob
+from dbgpt_lite.errors import ModelError, OutOfMemory
+from dbgpt_lite.llm.batch_jobs import AnswerJob, Began, Broken, Job, Scored, SearchJob
 from dbgpt_lite.llm.batch_slots import SlotTable
 from dbgpt_lite.llm.decoding import pick
 from dbgpt_lite.llm.fair_queue import FairQueue
 from dbgpt_lite.llm.loaded import empty_gpu_cache, is_memory
 from dbgpt_lite.llm.slotted import StepModel
+from dbgpt_lite.messages import Waiting
 
 log = logging.getLogger(__name__)
+
+_PACE = 32
 
 
 class Batch:
@@ -38,6 +42,9 @@ class Batch:
         self._queue: FairQueue[Job] = FairQueue()
         self._closing = False
         self._failures = 0
+        # Seconds of the last requests, and when a slot was last freed.
+        self._lasted: deque[float] = deque(maxlen=_PACE)
+        self._freed = time.monotonic()
         self._forget()
         self._thread = threading.Thread(target=self._work, name="model-batch", daemon=True)
         self._thread.start()
@@ -62,10 +69,16 @@ class Batch:
         model = self._model
         return model.memory() if model else {}
 
-    def position(self, job: Job) -> int | None:
-        """How many requests come before one; None once its turn has come."""
+    def place(self, job: Job) -> Waiting:
+        """Where a request stands in line, and for how long by the pace of the last ones."""
         with self._wake:
-            return self._queue.position(job) if job in self._queue else None
+            if job not in self._queue:
+                return Waiting(0, 0.0)
+            ahead = self._queue.position(job) + (self._table.free < job.places)
+            if not self._lasted:
+                return Waiting(ahead)
+            apart = sum(self._lasted) / len(self._lasted) / self.slots
+            return Waiting(ahead, ahead * apart - min(time.monotonic() - self._freed, apart))
 
     def submit(self, job: Job) -> None:
         """Queue a request, in its owner's turn. Raises ModelError when closed."""
@@ -115,7 +128,7 @@ class Batch:
                 self._fail(error)
         with self._wake:
             for job in (*self._under_way, *self._queue):
-                job.tell(Ended("closed"))
+                job.tell(Broken(ModelError("llm.closed", name=self._name)))
             self._forget()
             self._queue = FairQueue()
             model, self._model = self._model, None
@@ -132,7 +145,7 @@ class Batch:
         self._forget()
         self._failures += 1
         for job in under_way:
-            _end(job, error)
+            job.tell(Broken(self._problem(error)))
 
     @torch.inference_mode()
     def _serve(self) -> None:
@@ -164,6 +177,8 @@ class Batch:
 
     def _release(self, job: Job) -> None:
         """A request is over; what its first slot holds may be of use to another."""
+        self._freed = time.monotonic()
+        self._lasted.append(self._freed - job.began)
         for number, slot in enumerate(job.slots):
             self._table.give_back(slot, of_use=number == 0)
         job.slots = []
@@ -177,6 +192,7 @@ class Batch:
             if self._reading or not self._queue or self._queue.peek().places > self._table.free:
                 return
             self._reading = job = self._queue.pop()
+        job.began = time.monotonic()
         place = self._table.take(job.ids)
         job.slots = [place.slot, *(self._table.take_any() for _ in range(job.places - 1))]
         if place.shared and place.source != place.slot:
@@ -201,7 +217,7 @@ class Batch:
             log.warning("%s ran out of memory while reading a prompt", self._name)
             empty_gpu_cache()
             self._release(job)
-            _end(job, error)
+            job.tell(Broken(self._problem(error)))
             return
         self._table.wrote(slot, piece)
         if start + len(piece) == len(job.ids):
@@ -253,12 +269,18 @@ class Batch:
                 self._release(answer)
                 answer.tell(ended)
 
+    def _problem(self, error: BaseException) -> ModelError:
+        """What a reader is told of a failure; each reader raises its own."""
+        problem = (
+            OutOfMemory("llm.out_of_memory_answering", name=self._name)
+            if is_memory(error)
+            else ModelError("llm.generation_failed", name=self._name)
+        )
+        # Without its frames, which would hold the model as long as the error is shown.
+        problem.__cause__ = error.with_traceback(None)
+        return problem
+
     @property
     def _runner(self) -> StepModel:
         assert self._model is not None
         return self._model
-
-
-def _end(job: Job, error: BaseException) -> None:
-    reason: Literal["memory", "failed"] = "memory" if is_memory(error) else "failed"
-    job.tell(Ended(reason, error.with_traceback(None)))

@@ -9,18 +9,19 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from dbgpt_lite.errors import Cancelled, ModelError, OutOfMemory
+from dbgpt_lite.errors import Cancelled
 from dbgpt_lite.llm.answer import Answer
 from dbgpt_lite.llm.chat_template import ChatTemplate, Tokenizer
 from dbgpt_lite.llm.loaded import LoadedEngine, empty_gpu_cache
-from dbgpt_lite.messages import EngineInfo, Prompt, Sampling, Usage
+from dbgpt_lite.llm.slot import Telling
+from dbgpt_lite.messages import EngineInfo, Prompt, Sampling, Usage, Waiting
 
 if TYPE_CHECKING:
     import torch
 
-    from dbgpt_lite.llm.batch_jobs import Ended, Job, SearchJob
+    from dbgpt_lite.llm.batch_jobs import Job, SearchJob
     from dbgpt_lite.llm.constraint import Guide
     from dbgpt_lite.llm.slotted import StepModel
 
@@ -53,7 +54,7 @@ class BatchEngine(LoadedEngine):
         """Bytes on each device that closing gives back."""
         return self._batch.memory()
 
-    def stream(self, prompt: Prompt, sampling: Sampling, cancel: threading.Event) -> Iterator[str | Usage]:
+    def stream(self, prompt: Prompt, sampling: Sampling, cancel: threading.Event) -> Iterator[str | Waiting | Usage]:
         """Pieces of the answer's text, then its Usage. See Engine.stream."""
         from dbgpt_lite.llm.batch_jobs import AnswerJob
         from dbgpt_lite.llm.decoding import Sampler
@@ -65,6 +66,7 @@ class BatchEngine(LoadedEngine):
             guide = self._guide(prompt)
             job = AnswerJob(prompt.owner, ids, cancel, limit, self._end, Sampler(sampling), guide)
             with self._submitted(job):
+                yield from self._in_line(job, answer)
                 yield from self._written(job, sampling, answer)
         except Cancelled:
             answer.finish_reason = "cancelled"
@@ -122,41 +124,43 @@ class BatchEngine(LoadedEngine):
             self._open.discard(job)
             self._used = time.monotonic()
 
+    def _in_line(self, job: "Job", answer: Answer) -> Iterator[Waiting]:
+        """Wait for the request's turn, telling how it stands."""
+        from dbgpt_lite.llm.batch_jobs import Began
+
+        telling = Telling()
+        while (event := job.look()) is None:
+            if telling.due(place := self._batch.place(job)):
+                yield place
+        answer.queue_s = answer.elapsed
+        answer.cached_tokens = event.cached if isinstance(event, Began) else 0
+        if telling.begun:
+            yield Waiting(0, 0.0)
+
     def _written(self, job: "Job", sampling: Sampling, answer: Answer) -> Iterator[str]:
         """The text of an answer as its tokens come."""
-        from dbgpt_lite.llm.batch_jobs import Began, Drawn, Ended
+        from dbgpt_lite.llm.batch_jobs import Drawn, Ended
         from dbgpt_lite.llm.textstream import Detokenizer, StopScanner
 
         characters, scanner = Detokenizer(self._text), StopScanner((*sampling.stop, *self._template.stop))
-        while not isinstance(event := job.take(), Ended):
-            if isinstance(event, Began):
-                answer.queue_s, answer.cached_tokens = answer.elapsed, event.cached
-            elif isinstance(event, Drawn):
-                answer.token()
-                if text := scanner.push(characters.push(event.token)):
-                    yield text
-                if scanner.stopped:
-                    return
-        answer.finish_reason = self._reason(event)
+        while isinstance(event := job.take(), Drawn):
+            answer.token()
+            if text := scanner.push(characters.push(event.token)):
+                yield text
+            if scanner.stopped:
+                return
+            if sampling.seconds and answer.elapsed - answer.queue_s >= sampling.seconds:
+                answer.finish_reason = "time"
+                break
+        if isinstance(event, Ended):
+            answer.finish_reason = event.reason
         if tail := scanner.push(characters.flush()) + scanner.flush():
             yield tail
 
     def _scores(self, job: "SearchJob") -> "torch.Tensor":
         """Logits (beams, vocabulary) of a search's next step."""
-        from dbgpt_lite.llm.batch_jobs import Ended, Scored
+        from dbgpt_lite.llm.batch_jobs import Scored
 
         while not isinstance(event := job.take(), Scored):
-            if isinstance(event, Ended):
-                self._reason(event)
+            pass
         return event.logits
-
-    def _reason(self, ended: "Ended") -> Literal["stop", "length"]:
-        """How an answer ended. Raises ModelError and OutOfMemory."""
-        name = self._info.name
-        if ended.reason == "closed":
-            raise ModelError("llm.closed", name=name)
-        if ended.reason == "memory":
-            raise OutOfMemory("llm.out_of_memory_answering", name=name) from ended.error
-        if ended.reason == "failed":
-            raise ModelError("llm.generation_failed", name=name) from ended.error
-        return ended.reason

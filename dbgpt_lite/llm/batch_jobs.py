@@ -13,7 +13,7 @@ from typing import Literal
 
 import torch
 
-from dbgpt_lite.errors import Cancelled
+from dbgpt_lite.errors import Cancelled, ModelError
 from dbgpt_lite.llm.constraint import Guide
 from dbgpt_lite.llm.decoding import Sampler
 
@@ -44,10 +44,16 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """Nothing more comes: the answer is complete or as long as it may be, or the worker failed or was closed."""
+    """The answer is complete, or as long as it may be."""
 
-    reason: Literal["stop", "length", "failed", "memory", "closed"]
-    error: BaseException | None = None
+    reason: Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """Nothing more comes, for this reason."""
+
+    error: ModelError
 
 
 Event = Began | Drawn | Scored | Ended
@@ -68,10 +74,12 @@ class Job(ABC):
     def __init__(self, owner: str, ids: Sequence[int], cancel: threading.Event) -> None:
         self.owner = owner
         self.ids = list(ids)
+        # The worker's: its slots, and when it began.
         self.slots: list[int] = []
+        self.began = 0.0
         self._cancel = cancel
         self._left = threading.Event()
-        self._events: SimpleQueue[Event] = SimpleQueue()
+        self._events: SimpleQueue[Event | Broken] = SimpleQueue()
 
     @property
     @abstractmethod
@@ -87,18 +95,27 @@ class Job(ABC):
         """The reader takes nothing any more."""
         self._left.set()
 
-    def tell(self, event: Event) -> None:
+    def tell(self, event: Event | Broken) -> None:
         """For the worker: the reader takes this next."""
         self._events.put(event)
 
     def take(self) -> Event:
-        """For the reader: what the worker tells next; waits for it. Raises Cancelled."""
-        while not self._cancel.is_set():
-            try:
-                return self._events.get(timeout=POLL_S)
-            except Empty:
-                continue
-        raise Cancelled
+        """For the reader: what the worker tells next; waits for it. Raises Cancelled, ModelError and OutOfMemory."""
+        while (event := self.look()) is None:
+            pass
+        return event
+
+    def look(self) -> Event | None:
+        """As `take`, but None when nothing comes for a moment."""
+        if self._cancel.is_set():
+            raise Cancelled
+        try:
+            event = self._events.get(timeout=POLL_S)
+        except Empty:
+            return None
+        if isinstance(event, Broken):
+            raise event.error
+        return event
 
 
 class AnswerJob(Job):

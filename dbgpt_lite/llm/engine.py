@@ -1,8 +1,9 @@
 """Engine: what chat asks of any language model. LocalEngine: a lean decoding loop over a model loaded here.
 
-One request computes at a time, in the order of arrival. Stopping works between any two matrix products of
-the model, so a stop frees the place at once even while a long prompt is read. Closing waits for a pass under way and
-for nothing else: a reader that pauses in the middle of an answer keeps its place, but nothing of the model.
+One request computes at a time; users take turns, and a long answer passes its place on (slot.py). Stopping works
+between any two matrix products of the model, so a stop frees the place at once even while a long prompt is read.
+Closing waits for a pass under way and for nothing else: a reader that pauses in the middle of an answer keeps its
+place, but nothing of the model.
 """
 
 import gc
@@ -19,8 +20,8 @@ from dbgpt_lite.errors import Cancelled, ModelError, OutOfMemory
 from dbgpt_lite.llm.answer import Answer
 from dbgpt_lite.llm.chat_template import ChatTemplate, Tokenizer
 from dbgpt_lite.llm.loaded import LoadedEngine, empty_gpu_cache, is_memory
-from dbgpt_lite.llm.slot import Slot
-from dbgpt_lite.messages import EngineInfo, Message, Prompt, Sampling, Usage
+from dbgpt_lite.llm.slot import Slot, Turns
+from dbgpt_lite.messages import EngineInfo, Message, Prompt, Sampling, Usage, Waiting
 
 if TYPE_CHECKING:
     from dbgpt_lite.llm.constraint import Guide
@@ -53,8 +54,8 @@ class Engine(Protocol):
         """Tokens of a text alone."""
         ...
 
-    def stream(self, prompt: Prompt, sampling: Sampling, cancel: threading.Event) -> Iterator[str | Usage]:
-        """Pieces of the answer's text, then its Usage as the last item.
+    def stream(self, prompt: Prompt, sampling: Sampling, cancel: threading.Event) -> Iterator[str | Waiting | Usage]:
+        """Pieces of the answer's text, then its Usage as the last item. While it waits for others it tells so.
 
         Setting `cancel` or closing the iterator stops the computation and frees the place; a cancelled answer ends
         with a Usage whose finish_reason is "cancelled". Raises TooLarge, ModelError, OutOfMemory.
@@ -98,15 +99,16 @@ class LocalEngine(LoadedEngine):
         runner = self._runner
         return runner.memory() if runner else {}
 
-    def stream(self, prompt: Prompt, sampling: Sampling, cancel: threading.Event) -> Iterator[str | Usage]:
+    def stream(self, prompt: Prompt, sampling: Sampling, cancel: threading.Event) -> Iterator[str | Waiting | Usage]:
         """Pieces of the answer's text, then its Usage. See Engine.stream."""
         answer = Answer()
         try:
             ids, limit = self._fit(prompt, sampling.max_tokens)
             answer.prompt_tokens = len(ids)
-            with self._turn(cancel):
+            with self._turns(prompt, cancel) as turns:
+                yield from self._turn(turns, cancel)
                 answer.queue_s = answer.elapsed
-                yield from self._decode(ids, limit, sampling, answer, cancel, self._guide(prompt))
+                yield from self._decode(ids, limit, sampling, answer, cancel, turns, self._guide(prompt))
         except Cancelled:
             answer.finish_reason = "cancelled"
         # Not in the handler: there the error would hold the stop, whose frames hold the model.
@@ -122,7 +124,9 @@ class LocalEngine(LoadedEngine):
         ids, limit = self._fit(prompt, max_tokens)
         beams = None
         try:
-            with self._turn(cancel):
+            with self._turns(prompt, cancel) as turns:
+                for _ in self._turn(turns, cancel):
+                    pass
                 guide = self._guide(prompt)
                 bar = BeamGuides(guide).masked if guide else None
                 with self._pass():
@@ -159,19 +163,24 @@ class LocalEngine(LoadedEngine):
         sampling: Sampling,
         answer: Answer,
         cancel: threading.Event,
+        turns: Turns,
         guide: "Guide | None",
-    ) -> Iterator[str]:
+    ) -> Iterator[str | Waiting]:
         from dbgpt_lite.llm.decoding import Sampler
         from dbgpt_lite.llm.textstream import Detokenizer, StopScanner
 
         sampler = Sampler(sampling)
         characters, scanner = Detokenizer(self._text), StopScanner((*sampling.stop, *self._template.stop))
+        written: list[int] = []
         with self._pass():
             logits, answer.cached_tokens = self._runner.read(ids)
+        turns.read()
         while (token := sampler.pick(_guided(guide, logits, limit - answer.completion_tokens))) not in self._end:
             # The reader may pause for any time at the yield below, and nothing on the model's devices may wait for it.
             del logits
             answer.token()
+            turns.token()
+            written.append(token)
             if guide:
                 guide.advance(token)
             if text := scanner.push(characters.push(token)):
@@ -181,24 +190,38 @@ class LocalEngine(LoadedEngine):
             if answer.completion_tokens >= limit:
                 answer.finish_reason = "length"
                 break
+            if sampling.seconds and turns.held_s >= sampling.seconds:
+                answer.finish_reason = "time"
+                break
             if cancel.is_set():
                 raise Cancelled
+            if turns.over:
+                turns.pass_on()
+                yield from self._turn(turns, cancel)
+                with self._pass():
+                    logits, _ = self._runner.read([*ids, *written])
+                turns.read()
+                continue
             with self._pass():
                 logits = self._runner.step(token)
         if tail := scanner.push(characters.flush()) + scanner.flush():
             yield tail
 
     @contextmanager
-    def _turn(self, cancel: threading.Event) -> Iterator[None]:
-        """Hold the slot, with the model watching for a stop."""
-        with self._slot.hold(cancel, self._closed):
-            with self._computing:
-                self._refuse_closed()
-                self._runner.watch(cancel, self._closed)
+    def _turns(self, prompt: Prompt, cancel: threading.Event) -> Iterator[Turns]:
+        """In line for the slot, until the answer is over."""
+        with Turns(self._slot, prompt.owner, cancel, self._closed) as turns:
             try:
-                yield
+                yield turns
             finally:
                 self._used = time.monotonic()
+
+    def _turn(self, turns: Turns, cancel: threading.Event) -> Iterator[Waiting]:
+        """Wait for the slot; then the model watches for this request's stop."""
+        yield from turns.wait()
+        with self._computing:
+            self._refuse_closed()
+            self._runner.watch(cancel, self._closed)
 
     @contextmanager
     def _pass(self) -> Iterator[None]:

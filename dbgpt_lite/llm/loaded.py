@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbgpt_lite.errors import ModelError, TooLarge
 from dbgpt_lite.llm.chat_template import ChatTemplate, Tokenizer
-from dbgpt_lite.messages import EngineInfo, Message, Prompt, Sampling, Usage
+from dbgpt_lite.messages import EngineInfo, Message, Prompt, Sampling, Usage, Waiting
 
 if TYPE_CHECKING:
     from dbgpt_lite.llm.constraint import Guide
@@ -63,7 +63,7 @@ class LoadedEngine(ABC):
         return len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     @abstractmethod
-    def stream(self, prompt: Prompt, sampling: Sampling, cancel: threading.Event) -> Iterator[str | Usage]:
+    def stream(self, prompt: Prompt, sampling: Sampling, cancel: threading.Event) -> Iterator[str | Waiting | Usage]:
         """Pieces of the answer's text, then its Usage. See Engine.stream."""
 
     @abstractmethod

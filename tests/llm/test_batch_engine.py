@@ -11,10 +11,11 @@ import pytest
 
 from dbgpt_lite.errors import Cancelled, ModelError, OutOfMemory, TooLarge
 from dbgpt_lite.llm.batch_engine import BatchEngine
+from dbgpt_lite.llm.batch_jobs import SearchJob
 from dbgpt_lite.llm.generation import common_prefix
 from dbgpt_lite.llm.parts import take_apart
 from dbgpt_lite.llm.slotted import PlainStepModel
-from dbgpt_lite.messages import Prompt, Sampling
+from dbgpt_lite.messages import Prompt, Sampling, Waiting
 from tests.llm.tiny_models import answer_of, ask
 
 GREEDY = Sampling(temperature=0, max_tokens=24)
@@ -162,7 +163,8 @@ def test_a_beginning_is_read_once(engine: Any, batch: Any, never: threading.Even
         assert text == answer_of(engine.stream(ask(f"{context}{QUESTIONS[number]}"), GREEDY, never))[0]
     read = sum(map(len, watched(many).reads))
     assert read == sum(usage.prompt_tokens - usage.cached_tokens for _, usage in found)
-    # The same again goes on where it is, and only the last token is read.
+    # The same again stays where it is, and only its last token is read.
+    asked(1)
     assert asked(1)[1].cached_tokens == found[1][1].prompt_tokens - 1
 
 
@@ -324,6 +326,27 @@ def test_close_ends_all_and_frees_the_model(batch: Any, never: threading.Event) 
     with pytest.raises(ModelError, match="unloaded"):
         list(many.stream(ask("fox"), GREEDY, never))
     assert (many.memory, many.busy) == ({}, False)
+
+
+def test_one_who_waits_hears_where_it_stands(batch: Any, never: threading.Event) -> None:
+    many = batch(slots=1)
+    running = many.stream(ask("fox"), ENDLESS, never)
+    steps = held(many, running)
+    started(lambda: list(many.stream(ask("dog"), GREEDY, never)))
+    until(lambda: many.waiting == 1)
+    stream = many.stream(replace(ask("dog"), owner="other"), GREEDY, never)
+    assert next(stream) == Waiting(2)
+    running.close()
+    steps.let_go()
+    items = [item for item in stream if not isinstance(item, Waiting) or item.position == 0]
+    assert items[0] == Waiting(0, 0.0)
+    assert items[-1].queue_s > 0
+    assert many._batch.place(SearchJob("", [1], never, 1)) == Waiting(0, 0.0)
+
+
+def test_the_time_limit_ends_an_answer(batch: Any, never: threading.Event) -> None:
+    _, usage = answer_of(batch().stream(ask("fox"), replace(ENDLESS, seconds=1e-9), never))
+    assert (usage.finish_reason, usage.completion_tokens) == ("time", 1)
 
 
 def test_the_window_bounds_an_answer(batch: Any, never: threading.Event) -> None:
