@@ -83,7 +83,9 @@ def start_app(folder: Path) -> tuple["subprocess.Popen[bytes]", str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = {**os.environ, "DATA_DIR": str(folder), "PORT": str(port), "LOG_LEVEL": "warning"}
+    ours = {"DATA_DIR": str(folder), "PORT": str(port), "LOG_LEVEL": "warning"}
+    # Without keys the whole API is one user.
+    environment = {**os.environ, **ours, "MAX_ANSWERS_PER_USER": "64"}
     process = subprocess.Popen([sys.executable, "-m", "dbgpt_lite", "serve"], cwd=ROOT, env=environment)
     url = f"http://127.0.0.1:{port}"
     while True:

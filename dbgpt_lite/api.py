@@ -1,4 +1,4 @@
-"""HTTP API in the shape of OpenAI's: chat completions, models, embeddings, and /health.
+"""HTTP API in the shape of OpenAI's: chat completions, models, embeddings; /health, and /metrics for Prometheus.
 
 Shapes: https://platform.openai.com/docs/api-reference. The model names the mode: ``dbgpt-lite`` (auto),
 ``dbgpt-lite/chat``, ``dbgpt-lite/documents[/<space>]``, ``dbgpt-lite/database[/<connection>]``.
@@ -22,12 +22,16 @@ from dbgpt_lite import __version__, errors
 from dbgpt_lite.auth import api_key_owner
 from dbgpt_lite.bootstrap import Services
 from dbgpt_lite.chat.service import ChatRun
-from dbgpt_lite.messages import MODES, Answer, ChatRequest, Done, Message, Mode, Passage, Sampling, Token
+from dbgpt_lite.messages import MODES, Answer, ChatRequest, Done, Message, Mode, Passage, Sampling, Token, Waiting
+from dbgpt_lite.metrics import CONTENT_TYPE
 
 MODEL = "dbgpt-lite"
+RETRY_S = 2
+"""When to try again where nobody can tell."""
 _STATUS: tuple[tuple[type[errors.UserError], int], ...] = (
     (errors.NotFound, 404),
     (errors.Busy, 429),
+    (errors.Overloaded, 503),
     (errors.TooLarge, 400),
     (errors.ModelError, 503),
     (errors.DatabaseError, 502),
@@ -126,6 +130,12 @@ def health(request: Request) -> dict[str, str]:
     return {"status": "ok", "version": __version__, "model": status.name, "state": status.state, "ready": ready}
 
 
+@_router.get("/metrics")
+def metrics(request: Request, caller: Caller) -> Response:
+    """What was answered and what runs, in Prometheus's text format."""
+    return Response(_services(request).metrics.text(), media_type=CONTENT_TYPE)
+
+
 @_router.get("/v1/models")
 def models(request: Request, caller: Caller) -> dict[str, Any]:
     """The modes as models, with the spaces and connections there are."""
@@ -219,6 +229,9 @@ async def _stream(run: ChatRun, reply: "_Reply", usage: bool, request: Request) 
         async for event in _events(run, request):
             if isinstance(event, Token):
                 yield _sse(reply.chunk({"content": event.text}))
+            elif isinstance(event, Waiting):
+                # A comment, which clients skip: the connection stays alive.
+                yield f": {event.position} ahead\n\n"
             elif isinstance(event, Done):
                 for part in reply.last(event.answer, usage):
                     yield _sse(part)
@@ -290,11 +303,11 @@ def _passage(passage: Passage) -> dict[str, Any]:
 
 
 def _finish(answer: Answer) -> str:
-    return "length" if answer.usage.finish_reason == "length" else "stop"
+    return "length" if answer.usage.finish_reason in ("length", "time") else "stop"
 
 
 def _usage(answer: Answer) -> dict[str, int]:
-    usage = answer.usage
+    usage = answer.usage + answer.spent
     total = usage.prompt_tokens + usage.completion_tokens
     return {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens, "total_tokens": total}
 
@@ -316,7 +329,7 @@ def _error(error: errors.UserError) -> dict[str, Any]:
 def _user_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, errors.UserError)
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 400)
-    headers = {"Retry-After": "2"} if status in (429, 503) else None
+    headers = {"Retry-After": str(error.facts.get("seconds", RETRY_S))} if status in (429, 503) else None
     return JSONResponse(_error(error), status, headers)
 
 

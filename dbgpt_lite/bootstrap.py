@@ -13,6 +13,7 @@ from types import TracebackType
 import sqlalchemy.exc
 
 from dbgpt_lite.audit_trail import AuditTrail
+from dbgpt_lite.chat.admission import Limits
 from dbgpt_lite.chat.answerable import Answerable
 from dbgpt_lite.chat.context import AutoContext, ContextSource, DatabaseContext, DocumentContext, PlainChat
 from dbgpt_lite.chat.examples import ExampleMemory
@@ -36,6 +37,7 @@ from dbgpt_lite.llm.loader import LoadOptions, load
 from dbgpt_lite.llm.manager import ModelManager, ModelStatus
 from dbgpt_lite.llm.model_folders import configured_folder
 from dbgpt_lite.messages import Mode
+from dbgpt_lite.metrics import Metrics
 from dbgpt_lite.outbound import ConnectionLog, configured_hosts
 from dbgpt_lite.prompts import Prompts
 from dbgpt_lite.query_store import QueryStore
@@ -75,6 +77,7 @@ class Services:
     desk: QueryDesk
     downloads: Downloads
     connections: ConnectionLog
+    metrics: Metrics
     _ready: threading.Event = field(default_factory=threading.Event)
     _closing: threading.Event = field(default_factory=threading.Event)
 
@@ -216,8 +219,10 @@ def build_services(settings: Settings, connections: ConnectionLog | None = None)
     }
     route = Router(knowledge, databases, quoter, settings.knowledge_top_k)
     everything: dict[Mode, ContextSource] = {**sources, "auto": AutoContext(sources, route, follow_ups)}
-    chat = ChatService(store, lambda: models.engine, everything, prompts, quoter.near)
-    return Services(
+    metrics = Metrics()
+    limits = Limits(settings.max_answers, settings.max_answers_per_user, settings.llm_time_limit)
+    chat = ChatService(store, lambda: models.engine, everything, prompts, quoter.near, limits, metrics)
+    services = Services(
         settings,
         store,
         chat,
@@ -234,7 +239,17 @@ def build_services(settings: Settings, connections: ConnectionLog | None = None)
         QueryDesk(databases, store, memory),
         Downloads(lambda: _hub(settings), settings.models_dir, settings.hf_endpoint),
         connections or ConnectionLog(configured_hosts(settings)),
+        metrics,
     )
+    metrics.show(
+        {
+            "running": lambda: chat.taken,
+            "waiting": lambda: models.engine.waiting + (sql_model.waiting if sql_model else 0),
+            "model_loaded": lambda: models.engine.info.kind != "builtin",
+            "ready": lambda: services.ready,
+        }
+    )
+    return services
 
 
 def _hub(settings: Settings) -> Hub:

@@ -54,6 +54,10 @@ class Settings(BaseSettings):
     store_url: SecretStr = Field(
         SecretStr(""), description="Database of the conversations, e.g. mysql+pymysql://...; empty: SQLite in DATA_DIR."
     )
+    max_answers: int = Field(
+        64, ge=1, le=1000, description="Answers made or waited for at a time; more are refused with the expected wait."
+    )
+    max_answers_per_user: int = Field(8, ge=1, le=1000, description="Of these, the answers of one user or one API key.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much is logged.")
     block_unexpected_connections: bool = Field(
         False, description="Refuse outbound connections that nobody asked for and no setting names."
@@ -95,6 +99,9 @@ class Settings(BaseSettings):
     llm_temperature: float = Field(0.7, ge=0, le=2, description="Default temperature; 0 is greedy.")
     llm_top_p: float = Field(0.95, gt=0, le=1, description="Default nucleus sampling share.")
     llm_max_tokens: int = Field(512, ge=1, description="Default length limit of an answer in tokens.")
+    llm_time_limit: float = Field(
+        600.0, ge=0, description="Seconds a model may compute for one answer, waiting not counted; 0: no limit."
+    )
     models_dir: Path = Field(Path("models"), description="Where the Models page looks for model folders.")
 
     hf_endpoint: str = Field("https://huggingface.co", description="Hub to download models from; a mirror's address.")

@@ -5,6 +5,7 @@
     │   ├── ConfigError        a setting is missing or wrong
     │   ├── NotFound           a conversation, space, document, connection or model that is not there (or is not yours)
     │   ├── Busy               somebody else holds what you need; try again
+    │   ├── Overloaded         more is asked of the app than it takes on; the fact `seconds` says when to try again
     │   ├── TooLarge           an upload, a prompt or a result beyond a stated limit
     │   ├── DocumentError      a file cannot be read
     │   ├── KnowledgeIndexError a knowledge index is damaged or was made with another embedder
@@ -63,6 +64,10 @@ class NotFound(UserError):
 
 class Busy(UserError):
     """Somebody else holds what is needed."""
+
+
+class Overloaded(UserError):
+    """More is asked of the app than it takes on."""
 
 
 class TooLarge(UserError):

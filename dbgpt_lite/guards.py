@@ -19,7 +19,7 @@ BROWSER_COOKIE = "dbgpt_browser"
 MAX_API_BODY_MB = 4
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 _LOOPBACK_HOSTS = {"127.0.0.1", "localhost", "[::1]"}
-_NO_COOKIE = ("/v1/", "/health")
+_NO_COOKIE = ("/v1/", "/health", "/metrics")
 # What gradio serves and the page never asks for: files by path, fetching of foreign addresses, recordings, listings.
 _UNUSED_ROUTES = (
     "/gradio_api/file",

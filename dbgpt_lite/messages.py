@@ -101,13 +101,17 @@ class SqlAttempt:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How tokens are drawn. temperature 0 is greedy."""
+    """How tokens are drawn, and how many. temperature 0 is greedy.
+
+    `seconds`: how long the model may compute for the answer, waiting not counted; 0 for no limit.
+    """
 
     temperature: float = 0.7
     top_p: float = 0.95
     max_tokens: int = 512
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +122,7 @@ class Prompt:
     material unrendered: the built-in assistant quotes `passages` and words `table` without reading prose.
     `grammar`: a Lark grammar that the answer must follow, where EngineInfo.constrained says so; "" for free text.
     `notes` are sentences that the answer must not leave out, ready for the reader.
+    `owner`: who asks; users who wait for the same model take turns.
     """
 
     task: str
@@ -130,6 +135,7 @@ class Prompt:
     table: ResultTable | None = None
     grammar: str = ""
     notes: tuple[str, ...] = ()
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +159,10 @@ class EngineInfo:
     constrained: bool = False
 
 
+FinishReason = Literal["stop", "length", "time", "cancelled"]
+"""Why an answer ended: by itself, at Sampling.max_tokens or the window's end, at Sampling.seconds, or by its reader."""
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens and seconds of one answer. `first_token_s` counts from the request's start, waiting included."""
@@ -163,7 +173,19 @@ class Usage:
     queue_s: float = 0.0
     first_token_s: float = 0.0
     seconds: float = 0.0
-    finish_reason: Literal["stop", "length", "cancelled"] = "stop"
+    finish_reason: FinishReason = "stop"
+
+    def __add__(self, other: "Usage") -> "Usage":
+        """Both together, one after the other: tokens and seconds add up."""
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.queue_s + other.queue_s,
+            self.first_token_s + other.first_token_s,
+            self.seconds + other.seconds,
+            other.finish_reason,
+        )
 
     @property
     def tokens_per_second(self) -> float:
@@ -229,6 +251,24 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """The model computes for others: `position` requests come before this one; 0 says that its turn has come.
+
+    `seconds` until then, by the pace of the last turns; None while it is unknown.
+    """
+
+    position: int
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """A model was used on the way to the answer: for its query, or to make a question whole."""
+
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
 class Routed:
     """Auto mode chose this mode."""
 
@@ -278,7 +318,8 @@ class Answer:
     `asked` is the question as it was searched for ("" when as typed). `unsupported` holds the sentences of `text`,
     word for word, that no passage bears out. `near_misses` are the passages nearest to a question the documents do
     not answer; `best` and `needed` are the scores when it is retrieval that says so, else 0.0. `chart` is the reader's
-    choice (None: chosen from the rows), `rated` their thumb (None: not given).
+    choice (None: chosen from the rows), `rated` their thumb (None: not given). `usage` is that of the text, `spent`
+    that of the model on the way to it.
     """
 
     text: str
@@ -301,6 +342,7 @@ class Answer:
     needed: float = 0.0
     chart: ChartSpec | None = None
     rated: bool | None = None
+    spent: Usage = field(default_factory=Usage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,4 +354,4 @@ class Done:
     answer_id: int
 
 
-ChatEvent = Step | Routed | Rewritten | Found | SqlTried | Rows | Token | Done
+ChatEvent = Step | Waiting | Spent | Routed | Rewritten | Found | SqlTried | Rows | Token | Done

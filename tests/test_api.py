@@ -11,12 +11,14 @@ import httpx
 import openai
 import pytest
 import uvicorn
+from prometheus_client.parser import text_string_to_metric_families
 
 from dbgpt_lite.api import create_api, extra
 from dbgpt_lite.auth import new_api_key
 from dbgpt_lite.bootstrap import Services, build_services
 from dbgpt_lite.config import Settings
-from dbgpt_lite.messages import Answer, Citation, Passage
+from dbgpt_lite.messages import MODES, Answer, Citation, Passage
+from dbgpt_lite.metrics import OUTCOMES
 
 
 class Server:
@@ -160,6 +162,45 @@ def test_health_needs_no_key(server: Server) -> None:
     assert httpx.get(f"{server.url}/health").json()["status"] == "ok"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_more_than_it_takes_on_is_refused_at_once_with_a_time_to_come_again(server: Server, stream: bool) -> None:
+    chat, settings = server.services.chat, server.services.settings
+    body = {"messages": [{"role": "user", "content": "hi"}], "stream": stream}
+    places = [chat.admit("api") for _ in range(settings.max_answers_per_user)]
+    mine = httpx.post(f"{server.url}/v1/chat/completions", json=body)
+    places += [chat.admit(f"user:{number}") for number in range(settings.max_answers - len(places))]
+    places.pop(0).leave()
+    places.append(chat.admit("user:last"))
+    full = httpx.post(f"{server.url}/v1/chat/completions", json=body)
+    for place in places:
+        place.leave()
+    assert [mine.status_code, full.status_code] == [429, 503]
+    assert int(full.headers["retry-after"]) >= 1
+    assert full.json()["error"]["type"] == "Overloaded"
+    assert httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=60).status_code == 200
+
+
+def test_metrics_count_by_mode_and_name_nobody(server: Server) -> None:
+    ask(server, "dbgpt-lite/database/shop", "How many customers are there?")
+    ask(server, "dbgpt-lite/documents", "How many days do customers have to return an article?")
+    reply = httpx.get(f"{server.url}/metrics")
+    assert reply.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    found = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(reply.text)
+        for sample in family.samples
+    }
+    labels = {label for _, *labels in found for label in labels if not label.replace(".", "").isdigit()}
+    assert labels == {*MODES, *OUTCOMES, "prompt", "cached", "written", "+Inf"}
+    for mode in ("database", "documents"):
+        assert found["dbgpt_lite_requests_total", mode, "answered"] >= 1
+        assert found["dbgpt_lite_answer_seconds_count", mode] >= 1
+    # The query's own tokens, beside the sentence over its rows.
+    assert found["dbgpt_lite_tokens_total", "prompt"] > 100
+    assert found[("dbgpt_lite_running",)] == found[("dbgpt_lite_waiting",)] == 0
+    assert (found[("dbgpt_lite_ready",)], found[("dbgpt_lite_model_loaded",)]) == (server.services.ready, 0)
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [
@@ -192,7 +233,12 @@ def test_keys_are_asked_for_once_there_are_any(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, api_keys=f"ana:{digest}", sample_data=False, _env_file=None)  # type: ignore[call-arg]
     with build_services(settings) as services:
         server = Server(services)
-        for path, method in (("/v1/models", "GET"), ("/v1/embeddings", "POST"), ("/v1/chat/completions", "POST")):
+        for path, method in (
+            ("/metrics", "GET"),
+            ("/v1/models", "GET"),
+            ("/v1/embeddings", "POST"),
+            ("/v1/chat/completions", "POST"),
+        ):
             for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {key}"}):
                 body = {"input": "x", "messages": [{"role": "user", "content": "hi"}]} if method == "POST" else None
                 reply = httpx.request(method, server.url + path, json=body, headers=headers)

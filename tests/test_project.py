@@ -28,6 +28,7 @@ LEVELS = {
         "query_store",
         "audit_trail",
         "prompts",
+        "metrics",
         "auth",
         "guards",
     ),
@@ -81,6 +82,7 @@ HOLDERS = {
     "peft": {"finetune", "llm"},
     "torch": {"llm", "knowledge", "finetune"},
     "fastapi": {"api", "server"},
+    "prometheus_client": {"metrics"},
 }
 
 

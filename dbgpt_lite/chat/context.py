@@ -111,7 +111,9 @@ class DocumentContext:
             spaces, documents = self._spaces(request)
         asked = request.asked
         if not asked and documents:
-            asked = yield from self._follow_ups.whole(request.question, history, request.language, cancel)
+            asked = yield from self._follow_ups.whole(
+                request.question, history, request.language, cancel, request.owner
+            )
         yield from _tell(asked, request)
         yield Step("search", {"count": documents})
         if not documents:
@@ -179,7 +181,7 @@ class DatabaseContext:
         question = request.asked or request.question
         if change and previous and not request.asked and self._follow_ups:
             question = yield from self._follow_ups.of_query(
-                change, previous.question, history, request.language, cancel
+                change, previous.question, history, request.language, cancel, request.owner
             )
         yield from _tell(question, request)
         chinese = is_chinese(question) or (is_chinese(change) and holds_chinese(question))
@@ -251,9 +253,11 @@ class AutoContext:
         if self._follow_ups:
             last = previous_query(history)
             if last and leans(asked):
-                asked = yield from self._follow_ups.of_query(asked, last.question, history, request.language, cancel)
+                asked = yield from self._follow_ups.of_query(
+                    asked, last.question, history, request.language, cancel, request.owner
+                )
             else:
-                asked = yield from self._follow_ups.whole(asked, history, request.language, cancel)
+                asked = yield from self._follow_ups.whole(asked, history, request.language, cancel, request.owner)
         yield Step("route")
         route = self._route(replace(request, question=asked))
         yield Routed(route.mode)

@@ -9,13 +9,14 @@ import re
 from collections.abc import Callable, Generator, Sequence
 from threading import Event
 
+from dbgpt_lite.chat.asked import Asked, asked
 from dbgpt_lite.chat.follow_up import depends, points_back, says_nothing_itself
 from dbgpt_lite.chat.markers import without_markers
 from dbgpt_lite.chat.quoting import terms
 from dbgpt_lite.errors import Cancelled, UserError
 from dbgpt_lite.knowledge.words import STOP_WORDS, is_chinese, tokens
 from dbgpt_lite.llm.engine import Engine
-from dbgpt_lite.messages import Message, Prompt, Sampling, Step, Usage
+from dbgpt_lite.messages import Message, Prompt, Sampling, Spent, Step, Waiting
 from dbgpt_lite.prompts import Prompts
 from dbgpt_lite.texts import Language
 
@@ -47,6 +48,9 @@ _ASKING = frozenset(
     多少 多久 多长 多大 几天 几个 什么 怎么 告诉 列出 说明 解释""".split()
 )
 
+Rewriting = Generator[Step | Waiting | Spent, None, str]
+"""Tells what is done; returns the question."""
+
 
 class FollowUps:
     """Makes questions whole. `engine` is whichever answers now."""
@@ -63,52 +67,54 @@ class FollowUps:
         self._complete = complete
 
     def whole(
-        self, question: str, history: Sequence[Message], language: Language, cancel: Event
-    ) -> Generator[Step, None, str]:
+        self, question: str, history: Sequence[Message], language: Language, cancel: Event, owner: str = ""
+    ) -> Rewriting:
         """The question to search for: `question` itself unless it leans on `history`. Raises Cancelled when stopped."""
         said = [message for message in history if message.role != "system"]
         if not any(message.role == "user" for message in said) or not depends(question):
             return question
-        found = yield from self._written(question, said, language, cancel)
+        found = yield from self._written(question, said, language, cancel, owner)
         return found or carry_over(question, said)
 
     def of_query(
-        self, question: str, previous: str, history: Sequence[Message], language: Language, cancel: Event
-    ) -> Generator[Step, None, str]:
+        self,
+        question: str,
+        previous: str,
+        history: Sequence[Message],
+        language: Language,
+        cancel: Event,
+        owner: str = "",
+    ) -> Rewriting:
         """The same for a question that changes the one before it, `previous`, which a database answered."""
         said = [message for message in history if message.role != "system"]
-        found = yield from self._written(question, said, language, cancel)
+        found = yield from self._written(question, said, language, cancel, owner)
         return found or self._complete(question, previous)
 
     def _written(
-        self, question: str, said: Sequence[Message], language: Language, cancel: Event
-    ) -> Generator[Step, None, str]:
+        self, question: str, said: Sequence[Message], language: Language, cancel: Event, owner: str
+    ) -> Rewriting:
         """The loaded model's whole question; "" without a language model, or when its line does not hold."""
         engine = self._engine()
         if engine.info.kind == "builtin":
             return ""
         yield Step("rewrite")
-        return self._ask(engine, question, said, language, cancel)
+        return (yield from self._ask(engine, question, said, language, cancel, owner))
 
-    def _ask(self, engine: Engine, question: str, said: Sequence[Message], language: Language, cancel: Event) -> str:
+    def _ask(
+        self, engine: Engine, question: str, said: Sequence[Message], language: Language, cancel: Event, owner: str
+    ) -> Asked:
         """The model's line if it holds, else "". A model that fails here will say so when it answers."""
         template = self._prompts.get("rewrite", language)
         messages = template.render(history=transcript(said, language), question=question)
-        pieces: list[str] = []
+        prompt = Prompt("rewrite", messages, question, language, owner=owner)
         try:
-            stream = engine.stream(
-                Prompt("rewrite", messages, question, language), Sampling(0.0, max_tokens=MAX_TOKENS), cancel
-            )
-            for piece in stream:
-                if isinstance(piece, Usage):
-                    continue
-                pieces.append(piece)
+            reply = yield from asked(engine.stream(prompt, Sampling(0.0, max_tokens=MAX_TOKENS), cancel))
         except UserError:
             return ""
         finally:
             if cancel.is_set():
                 raise Cancelled
-        return sound("".join(pieces), question, said)
+        return sound(reply, question, said)
 
 
 def transcript(said: Sequence[Message], language: Language) -> str:

@@ -8,12 +8,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from dbgpt_lite.chat.admission import Admission, Limits, Place
 from dbgpt_lite.chat.budget import Fitted, Material, fit
 from dbgpt_lite.chat.citations import Checked, check
 from dbgpt_lite.chat.context import Context, ContextSource, Gather
 from dbgpt_lite.chat.markers import without_markers
 from dbgpt_lite.chat.support import Near
-from dbgpt_lite.errors import Busy, Cancelled, DbgptError, TooLarge, UserError
+from dbgpt_lite.errors import Busy, Cancelled, DbgptError, Overloaded, TooLarge, UserError
 from dbgpt_lite.knowledge.words import is_chinese
 from dbgpt_lite.llm.engine import Engine
 from dbgpt_lite.messages import (
@@ -26,12 +27,15 @@ from dbgpt_lite.messages import (
     Passage,
     Prompt,
     Rewritten,
+    Spent,
     SqlAttempt,
     SqlTried,
     Step,
     Token,
     Usage,
+    Waiting,
 )
+from dbgpt_lite.metrics import Metrics
 from dbgpt_lite.prompts import Prompts
 from dbgpt_lite.store import ConversationStore
 from dbgpt_lite.texts import Language
@@ -40,8 +44,6 @@ log = logging.getLogger(__name__)
 
 MAX_QUESTION = 20_000
 """Characters. Longer text belongs into a document."""
-MAX_RUNNING = 64
-"""Answers being made at once, each with a thread; more are refused instead of exhausting the machine."""
 
 
 class ChatService:
@@ -54,6 +56,8 @@ class ChatService:
         sources: Mapping[Mode, ContextSource],
         prompts: Prompts,
         near: Near | None = None,
+        limits: Limits | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         """`near` compares sentences by meaning, for citations in other words than the passage's."""
         self._store = store
@@ -61,22 +65,44 @@ class ChatService:
         self._sources = sources
         self._prompts = prompts
         self._near = near
+        self._limits = limits or Limits()
+        self._admission = Admission(self._limits)
+        self._metrics = metrics or Metrics()
         self._running: dict[tuple[str, str], threading.Event] = {}
         self._lock = threading.Lock()
 
-    def stream(self, request: ChatRequest, cancel: threading.Event | None = None) -> Iterator[ChatEvent]:
+    @property
+    def taken(self) -> int:
+        """How many answers are made or waited for."""
+        return self._admission.taken
+
+    def admit(self, owner: str, mode: Mode = "auto") -> Place:
+        """A place for an answer, before anything of it is stored. Raises Busy and Overloaded."""
+        try:
+            return self._admission.enter(owner)
+        except (Busy, Overloaded):
+            self._metrics.refused(mode)
+            raise
+
+    def stream(
+        self, request: ChatRequest, cancel: threading.Event | None = None, place: Place | None = None
+    ) -> Iterator[ChatEvent]:
         """Answer `request`. Setting `cancel` (or closing the iterator) stops the work and keeps what was written.
 
-        Raises UserError; the question is then stored without an answer, so that it can be retried.
+        `place` is one that `admit` gave, and is left at the end. Raises UserError; unless it is refused at the door,
+        the question is then stored without an answer, so that it can be retried.
         """
-        cancel = cancel or threading.Event()
+        with place or self.admit(request.owner, request.mode):
+            yield from self._stream(request, cancel or threading.Event())
+
+    def _stream(self, request: ChatRequest, cancel: threading.Event) -> Iterator[ChatEvent]:
         request = replace(request, question=whole_characters(request.question))
         # The reader is answered in the language of the question, whatever that of the page.
         request = replace(request, language=language_of(request.question, request.language))
         if len(request.question) > MAX_QUESTION:
             raise TooLarge("chat.question_too_long", length=len(request.question), limit=MAX_QUESTION)
         with self._claim(request, cancel):
-            question = _StoredQuestion(self._store, request)
+            question = _StoredQuestion(self._store, request, self._metrics.answered)
             turn = _Turn(self._engine(), request, cancel, self._near)
             try:
                 yield from self._answer(turn, question.history)
@@ -94,9 +120,17 @@ class ChatService:
                 raise
             yield question.finish(turn.answer(stopped=turn.stopped))
 
-    def run(self, request: ChatRequest) -> "ChatRun":
-        """Answer in a thread of its own, so that a front end can watch for a reader who has left."""
-        return ChatRun(self, request)
+    def run(self, request: ChatRequest, place: Place | None = None) -> "ChatRun":
+        """Answer in a thread of its own, so that a front end can watch for a reader who has left.
+
+        Raises Busy and Overloaded at once where no `place` was given and there is none.
+        """
+        place = place.hand_on() if place else self.admit(request.owner, request.mode)
+        try:
+            return ChatRun(self, request, place)
+        except BaseException:
+            place.leave()
+            raise
 
     def stop(self, owner: str, conversation: str) -> bool:
         """Stop what runs in a conversation; False when nothing does."""
@@ -132,13 +166,15 @@ class ChatService:
         turn.fitted = fit(material, turn.engine.count, info.context_length, request.sampling.max_tokens)
         yield Step("answer", {"model": info.name})
         began = time.monotonic()
-        sampling = replace(request.sampling, max_tokens=turn.fitted.max_tokens)
+        sampling = replace(request.sampling, max_tokens=turn.fitted.max_tokens, seconds=self._limits.seconds)
         for piece in turn.engine.stream(turn.prompt(), sampling, turn.cancel):
             if isinstance(piece, Usage):
                 # Counted from the question: the reader waited for the search and the query too.
                 before = began - turn.started
                 turn.usage = replace(piece, first_token_s=piece.first_token_s + before, seconds=piece.seconds + before)
                 turn.stopped = piece.finish_reason == "cancelled"
+            elif isinstance(piece, Waiting):
+                yield piece
             else:
                 turn.text += piece
                 yield Token(piece)
@@ -169,10 +205,10 @@ def language_of(question: str, otherwise: Language) -> Language:
 class ChatRun:
     """An answer being made in a thread. Leaving `events` early cancels it."""
 
-    def __init__(self, service: ChatService, request: ChatRequest) -> None:
+    def __init__(self, service: ChatService, request: ChatRequest, place: Place) -> None:
         self._queue: queue.SimpleQueue[ChatEvent | BaseException | None] = queue.SimpleQueue()
         self._cancel = threading.Event()
-        self._thread = threading.Thread(target=self._work, args=(service, request), name="answer", daemon=True)
+        self._thread = threading.Thread(target=self._work, args=(service, request, place), name="answer", daemon=True)
         self._thread.start()
 
     def cancel(self) -> None:
@@ -196,9 +232,9 @@ class ChatRun:
         finally:
             self._cancel.set()
 
-    def _work(self, service: ChatService, request: ChatRequest) -> None:
+    def _work(self, service: ChatService, request: ChatRequest, place: Place) -> None:
         try:
-            for event in service.stream(request, self._cancel):
+            for event in service.stream(request, self._cancel, place):
                 self._queue.put(event)
             self._queue.put(None)
         except DbgptError as error:
@@ -225,6 +261,7 @@ class _Turn:
     started: float = field(default_factory=time.monotonic)
     attempts: tuple[SqlAttempt, ...] = ()
     asked: str = ""
+    spent: Usage = field(default_factory=Usage)
 
     def noting(self, gather: Gather) -> Gather:
         """Pass `gather` on and keep what it told, for an answer that fails before there is a context."""
@@ -238,6 +275,8 @@ class _Turn:
                 self.attempts += (event.attempt,)
             elif isinstance(event, Rewritten):
                 self.asked = event.question
+            elif isinstance(event, Spent):
+                self.spent += event.usage
             yield event
 
     def prompt(self) -> Prompt:
@@ -253,6 +292,7 @@ class _Turn:
             sql=self.context.sql,
             table=self.context.table,
             notes=self.context.notes,
+            owner=self.request.owner,
         )
 
     def answer(self, stopped: bool = False, error: str = "") -> Answer:
@@ -281,6 +321,7 @@ class _Turn:
             near_misses=passages if refused else context.near_misses,
             best=context.best,
             needed=context.needed,
+            spent=self.spent,
         )
 
     def _checked(self, passages: tuple[Passage, ...], finished: bool) -> Checked:
@@ -292,9 +333,11 @@ class _Turn:
 class _StoredQuestion:
     """The question's place in the store; a request that brings its own history is not stored at all."""
 
-    def __init__(self, store: ConversationStore, request: ChatRequest) -> None:
+    def __init__(self, store: ConversationStore, request: ChatRequest, ended: Callable[[Answer], None]) -> None:
+        """`ended` is told the answer, however it ended."""
         self._store = store
         self._request = request
+        self._ended = ended
         self.history: tuple[Message, ...] = request.history or ()
         self._id = 0
         self._done = False
@@ -304,15 +347,19 @@ class _StoredQuestion:
 
     def finish(self, answer: Answer) -> Done:
         """Store the answer in the place of what it replaces."""
-        if self._request.history is not None or self._done:
+        if self._done:
             return Done(answer, 0, 0)
         self._done = True
+        self._ended(answer)
+        if self._request.history is not None:
+            return Done(answer, 0, 0)
         request = self._request
         stored = self._store.finish(request.owner, request.conversation, self._id, answer, request.replaces)
         return Done(answer, self._id, stored)
 
     def fail(self, answer: Answer) -> None:
         """Keep the question with its error; a failed regeneration leaves the old answer as it was."""
+        self._ended(answer)
         if self._request.history is not None:
             return
         if self._request.replaces is not None:
@@ -337,8 +384,6 @@ class _Claim:
         with self._lock:
             if self._key in self._running:
                 raise Busy("chat.busy")
-            if len(self._running) >= MAX_RUNNING:
-                raise Busy("chat.too_many")
             self._running[self._key] = self._cancel
 
     def __exit__(self, *_: object) -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from threading import Event
 
 from dbgpt_lite.chat import budget
+from dbgpt_lite.chat.asked import Asked, asked
 from dbgpt_lite.chat.recall import NOTHING, Recalled, variables
 from dbgpt_lite.errors import TooLarge
 from dbgpt_lite.llm.engine import Engine
@@ -35,6 +36,7 @@ class Writer:
     """Writes queries for one question with one model.
 
     `recalled` and `previous` are shown where the prompt has room; `search` picks what is shown of a large schema.
+    `owner` is who asks.
     """
 
     prompts: Prompts
@@ -46,6 +48,7 @@ class Writer:
     recalled: Recalled = NOTHING
     previous: Previous | None = None
     search: SchemaSearch = field(default_factory=SchemaSearch)
+    owner: str = ""
 
     @property
     def repairs(self) -> bool:
@@ -60,11 +63,10 @@ class Writer:
         """The prompt that tells what was wrong with a query. Raises TooLarge."""
         return self._fit(self._repair, {"sql": sql, "problem": problem})
 
-    def write(self, fitted: budget.Fitted) -> str:
+    def write(self, fitted: budget.Fitted) -> Asked:
         """The model's reply, greedily. Raises ModelError."""
         sampling = Sampling(temperature=0.0, max_tokens=min(MAX_SQL_TOKENS, fitted.max_tokens))
-        pieces = self.engine.stream(self.prompt(fitted), sampling, self.cancel)
-        return "".join(piece for piece in pieces if isinstance(piece, str))
+        return asked(self.engine.stream(self.prompt(fitted), sampling, self.cancel))
 
     def alternatives(self, fitted: budget.Fitted, count: int) -> list[str]:
         """Up to `count` other replies, best first. Raises Cancelled."""
@@ -72,7 +74,7 @@ class Writer:
 
     def prompt(self, fitted: budget.Fitted) -> Prompt:
         """The fitted prompt as engines take it."""
-        return Prompt("sql", fitted.messages, self.question, self.language, grammar=fitted.grammar)
+        return Prompt("sql", fitted.messages, self.question, self.language, grammar=fitted.grammar, owner=self.owner)
 
     @property
     def _repair(self) -> str:

@@ -19,7 +19,7 @@ from dbgpt_lite.chat.sql_prompt import Previous, Writer
 from dbgpt_lite.chat.statements import Statements
 from dbgpt_lite.errors import Busy, Cancelled, DatabaseError, QueryFailed, QueryRefused, UserError
 from dbgpt_lite.llm.engine import Engine
-from dbgpt_lite.messages import Origin, ResultTable, SqlAttempt, SqlTried, Step
+from dbgpt_lite.messages import Origin, ResultTable, Spent, SqlAttempt, SqlTried, Step, Waiting
 from dbgpt_lite.prompts import Prompts
 from dbgpt_lite.sql.correction import Corrector, Doubt, outer_column
 from dbgpt_lite.sql.database import Database
@@ -112,12 +112,12 @@ def answer_with_sql(
     search: SchemaSearch | None = None,
     who: str = "",
     origin: Origin = "model",
-) -> Generator[Step | SqlTried, None, SqlOutcome]:
+) -> Generator[Step | Waiting | Spent | SqlTried, None, SqlOutcome]:
     """Yield what is being done; the generator's return value is the SqlOutcome. Raises Cancelled when stopped.
 
     `question` is the whole question. `previous` is what it refers to, `change` the words of the user that change it
     ("only Germany"). `reads`: whether the model knows the question's language. `search` picks what is shown of a large
-    schema. `who` and `origin` are for the audit.
+    schema. `who` asks: users who wait for the same model take turns; with `origin` it is also for the audit.
     """
     yield Step("sql_write", {"database": database.name})
     schema = database.schema()
@@ -125,7 +125,7 @@ def answer_with_sql(
     finder = ValueFinder(schema, database.dialect, statements.look_up)
     recalled = recall(memory, database.name, question, who)
     picker = search or SchemaSearch()
-    writer = Writer(prompts, engine, database, question, language, cancel, recalled, previous, picker)
+    writer = Writer(prompts, engine, database, question, language, cancel, recalled, previous, picker, who)
     hunt = _Search(writer, statements, Corrector(schema, database.dialect, finder, question))
     _stop_if(cancel)
     if not (writer.repairs or change) and answerable and (missing := answerable.missing(question, schema, finder)):
@@ -135,8 +135,12 @@ def answer_with_sql(
     if not (reads or ready):
         # Only the rules could help here, and they do not.
         return SqlOutcome((), unread=True)
-    for sql, method, dialect in _candidates(hunt, fitted, ready, reads):
+    for candidate in _candidates(hunt, fitted, ready, reads):
         _stop_if(cancel)
+        if isinstance(candidate, Waiting | Spent):
+            yield candidate
+            continue
+        sql, method, dialect = candidate
         if sql in hunt.tried:
             continue
         hunt.tried.add(sql)
@@ -168,7 +172,9 @@ def missing_data(text: str) -> tuple[str, ...] | None:
     return (what[:MISSING_LENGTH],) if what else ()
 
 
-def _candidates(search: _Search, fitted: budget.Fitted, ready: str, reads: bool) -> Iterator[tuple[str, str, str]]:
+def _candidates(
+    search: _Search, fitted: budget.Fitted, ready: str, reads: bool
+) -> Iterator[tuple[str, str, str] | Waiting | Spent]:
     """Queries to judge as (text, method, dialect), each made only when the ones before it have failed."""
     writer, own = search.writer, search.writer.database.dialect
     if not writer.repairs:
@@ -180,7 +186,7 @@ def _candidates(search: _Search, fitted: budget.Fitted, ready: str, reads: bool)
         yield from _corrections(search)
     if not reads:
         return
-    first = writer.write(fitted)
+    first = yield from writer.write(fitted)
     search.missing = missing_data(first)
     if search.missing is not None:
         return
@@ -190,7 +196,7 @@ def _candidates(search: _Search, fitted: budget.Fitted, ready: str, reads: bool)
         return
     while True:
         last = search.attempts[-1]
-        reply = writer.write(writer.fit_repair(last.sql, last.problem))
+        reply = yield from writer.write(writer.fit_repair(last.sql, last.problem))
         yield extract_sql(reply), "repair", search.dialect
         if search.attempts[-1] is last:
             # It repeats itself.

@@ -1,9 +1,8 @@
 """Counting and timing one answer while it is made."""
 
 import time
-from typing import Literal
 
-from dbgpt_lite.messages import Usage
+from dbgpt_lite.messages import FinishReason, Usage
 
 
 class Answer:
@@ -16,7 +15,7 @@ class Answer:
         self.cached_tokens = 0
         self.queue_s = 0.0
         self.first_token_s = 0.0
-        self.finish_reason: Literal["stop", "length", "cancelled"] = "stop"
+        self.finish_reason: FinishReason = "stop"
 
     @property
     def elapsed(self) -> float:

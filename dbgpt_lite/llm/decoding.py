@@ -2,35 +2,74 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from random import Random
 
 import torch
 
 from dbgpt_lite.messages import Sampling
 
+# Dividing by less would make the difference of two equal logits undefined.
+_COLDEST = 1e-5
+
 
 class Sampler:
-    """Draws one token after the other as `sampling` says; the same seed draws the same tokens.
+    """The draws of one answer as `sampling` says; the same seed draws the same tokens, alone or in a batch.
 
-    Nucleus sampling: Holtzman et al., "The Curious Case of Neural Text Degeneration", ICLR 2020.
+    Each token takes one number of the answer's own generator, at which the cumulative distribution is inverted: so
+    nothing depends on the device or on who else is answered in the same step.
     """
 
     def __init__(self, sampling: Sampling) -> None:
-        self._sampling = sampling
-        self._generator = torch.Generator()
-        if sampling.seed is None:
-            self._generator.seed()
-        else:
-            self._generator.manual_seed(sampling.seed)
+        self.sampling = sampling
+        self._random = Random(sampling.seed)
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the likeliest token is taken."""
+        return self.sampling.temperature <= 0
+
+    def uniform(self) -> float:
+        """The next number, evenly drawn from [0, 1)."""
+        return self._random.random()
 
     def pick(self, logits: torch.Tensor) -> int:
         """A token id from logits of shape (vocabulary,)."""
-        if self._sampling.temperature <= 0:
-            return int(logits.argmax())
-        scaled = logits.float().cpu() / self._sampling.temperature
-        probabilities, order = scaled.softmax(-1).sort(descending=True)
-        kept = probabilities.cumsum(-1) - probabilities < self._sampling.top_p
-        kept[0] = True
-        return int(order[torch.multinomial(probabilities * kept, 1, generator=self._generator)])
+        return pick(logits[None], [self])[0]
+
+
+def pick(logits: torch.Tensor, samplers: Sequence[Sampler]) -> list[int]:
+    """A token id for each row of logits (rows, vocabulary); the host waits for the device once."""
+    drawn = [(row, sampler) for row, sampler in enumerate(samplers) if not sampler.greedy]
+    if not drawn:
+        return [int(token) for token in logits.argmax(-1).tolist()]
+    facts = [(sampler.sampling.temperature, sampler.sampling.top_p, sampler.uniform()) for _, sampler in drawn]
+    # Not blocking: a copy from ordinary memory that blocks would wait for the step that makes the logits.
+    temperature, top_p, uniform = torch.tensor(facts).T.to(logits.device, non_blocking=True)
+    if len(drawn) == len(samplers):
+        return [int(token) for token in invert(logits, temperature, top_p, uniform).tolist()]
+    rows = torch.tensor([row for row, _ in drawn]).to(logits.device, non_blocking=True)
+    tokens = logits.argmax(-1)
+    tokens[rows] = invert(logits[rows], temperature, top_p, uniform)
+    return [int(token) for token in tokens.tolist()]
+
+
+def invert(logits: torch.Tensor, temperature: torch.Tensor, top_p: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    """Token ids (rows,) at `uniform` (rows,) of each row's cumulative distribution, likeliest token first.
+
+    Nucleus sampling: Holtzman et al., "The Curious Case of Neural Text Degeneration", ICLR 2020. A token is kept
+    while those before it make up less than `top_p`; the first always is.
+    """
+    wide = logits.float()
+    scaled = (wide - wide.amax(-1, keepdim=True)) / temperature[:, None].clamp(min=_COLDEST)
+    probabilities, order = scaled.softmax(-1).sort(dim=-1, descending=True, stable=True)
+    up_to = probabilities.cumsum(-1)
+    kept = (up_to - probabilities < top_p[:, None]) | (top_p[:, None] >= 1)
+    kept = kept & (probabilities > 0)
+    kept[:, 0] = True
+    last = kept.sum(-1, keepdim=True) - 1
+    target = uniform[:, None] * up_to.gather(-1, last)
+    place = torch.minimum((up_to <= target).sum(-1, keepdim=True), last)
+    return order.gather(-1, place)[:, 0]
 
 
 @dataclass(frozen=True, slots=True)

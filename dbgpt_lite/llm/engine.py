@@ -1,8 +1,9 @@
 """Engine: what chat asks of any language model. LocalEngine: a lean decoding loop over a model loaded here.
 
-One request computes at a time, in the order of arrival. Stopping works between any two matrix products of
-the model, so a stop frees the place at once even while a long prompt is read. Closing waits for a pass under way and
-for nothing else: a reader that pauses in the middle of an answer keeps its place, but nothing of the model.
+One request computes at a time; users take turns, and a long answer passes its place on (slot.py). Stopping works
+between any two matrix products of the model, so a stop frees the place at once even while a long prompt is read.
+Closing waits for a pass under way and for nothing else: a reader that pauses in the middle of an answer keeps its
+place, but nothing of the model.
 """
 
 import gc
@@ -15,11 +16,12 @@ from contextlib import contextmanager
 from traceback import clear_frames
 from typing import TYPE_CHECKING, Any, Protocol
 
-from dbgpt_lite.errors import Cancelled, ModelError, OutOfMemory, TooLarge
+from dbgpt_lite.errors import Cancelled, ModelError, OutOfMemory
 from dbgpt_lite.llm.answer import Answer
 from dbgpt_lite.llm.chat_template import ChatTemplate, Tokenizer
-from dbgpt_lite.llm.slot import Slot
-from dbgpt_lite.messages import EngineInfo, Message, Prompt, Sampling, Usage
+from dbgpt_lite.llm.loaded import LoadedEngine, empty_gpu_cache, is_memory
+from dbgpt_lite.llm.slot import Slot, Turns
+from dbgpt_lite.messages import EngineInfo, Message, Prompt, Sampling, Usage, Waiting
 
 if TYPE_CHECKING:
     from dbgpt_lite.llm.constraint import Guide
@@ -52,8 +54,8 @@ class Engine(Protocol):
         """Tokens of a text alone."""
         ...
 
-    def stream(self, prompt: Prompt, sampling: Sampling, cancel: threading.Event) -> Iterator[str | Usage]:
-        """Pieces of the answer's text, then its Usage as the last item.
+    def stream(self, prompt: Prompt, sampling: Sampling, cancel: threading.Event) -> Iterator[str | Waiting | Usage]:
+        """Pieces of the answer's text, then its Usage as the last item. While it waits for others it tells so.
 
         Setting `cancel` or closing the iterator stops the computation and frees the place; a cancelled answer ends
         with a Usage whose finish_reason is "cancelled". Raises TooLarge, ModelError, OutOfMemory.
@@ -69,29 +71,17 @@ class Engine(Protocol):
         ...
 
 
-class LocalEngine:
+class LocalEngine(LoadedEngine):
     """An Engine over a model and tokenizer loaded in this process. `info` as the loader found it."""
 
     def __init__(self, model: Any, tokenizer: Tokenizer, template: ChatTemplate, info: EngineInfo) -> None:
-        from dbgpt_lite.llm.constraint import Grammars
         from dbgpt_lite.llm.generation import Runner
 
-        self._tokenizer = tokenizer
-        self._template = template
-        self._info = info
+        super().__init__(model, tokenizer, template, info)
         self._runner: Any = Runner(model, info.context_length)
-        self._end = frozenset(_end_tokens(model, tokenizer)) | template.end_ids
-        self._grammars = Grammars(tokenizer, self._end)
         self._slot = Slot()
-        self._closed = threading.Event()
         # Held while the runner computes, and never while a piece is handed out.
         self._computing = threading.Lock()
-        self._used = time.monotonic()
-
-    @property
-    def info(self) -> EngineInfo:
-        """Facts about the model."""
-        return self._info
 
     @property
     def waiting(self) -> int:
@@ -104,34 +94,21 @@ class LocalEngine:
         return self._slot.busy
 
     @property
-    def idle_s(self) -> float:
-        """Seconds since the last request ended or was prepared; 0 while one computes."""
-        return 0.0 if self.busy else time.monotonic() - self._used
-
-    @property
     def memory(self) -> dict[str, int]:
         """Bytes on each device that closing gives back."""
         runner = self._runner
         return runner.memory() if runner else {}
 
-    def count(self, messages: Sequence[Message]) -> int:
-        """Tokens of the prompt these messages make."""
-        self._used = time.monotonic()
-        return len(self._template.encode(messages))
-
-    def count_text(self, text: str) -> int:
-        """Tokens of a text alone."""
-        return len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    def stream(self, prompt: Prompt, sampling: Sampling, cancel: threading.Event) -> Iterator[str | Usage]:
+    def stream(self, prompt: Prompt, sampling: Sampling, cancel: threading.Event) -> Iterator[str | Waiting | Usage]:
         """Pieces of the answer's text, then its Usage. See Engine.stream."""
         answer = Answer()
         try:
             ids, limit = self._fit(prompt, sampling.max_tokens)
             answer.prompt_tokens = len(ids)
-            with self._turn(cancel):
+            with self._turns(prompt, cancel) as turns:
+                yield from self._turn(turns, cancel)
                 answer.queue_s = answer.elapsed
-                yield from self._decode(ids, limit, sampling, answer, cancel, self._guide(prompt))
+                yield from self._decode(ids, limit, sampling, answer, cancel, turns, self._guide(prompt))
         except Cancelled:
             answer.finish_reason = "cancelled"
         # Not in the handler: there the error would hold the stop, whose frames hold the model.
@@ -147,7 +124,9 @@ class LocalEngine:
         ids, limit = self._fit(prompt, max_tokens)
         beams = None
         try:
-            with self._turn(cancel):
+            with self._turns(prompt, cancel) as turns:
+                for _ in self._turn(turns, cancel):
+                    pass
                 guide = self._guide(prompt)
                 bar = BeamGuides(guide).masked if guide else None
                 with self._pass():
@@ -161,8 +140,7 @@ class LocalEngine:
         if beams is None:
             self._refuse_closed()
             raise Cancelled
-        texts = (self._before_stop(self._text(beam.tokens)) for beam in beams)
-        return list(dict.fromkeys(texts))
+        return self._texts(beam.tokens for beam in beams)
 
     def close(self) -> None:
         """Stop what computes, which takes one matrix product, then free the model's memory."""
@@ -176,19 +154,7 @@ class LocalEngine:
             if not held or held[0]() is None:
                 break
             time.sleep(_UNWIND_S)
-        _empty_gpu_cache()
-
-    def _fit(self, prompt: Prompt, max_tokens: int) -> tuple[list[int], int]:
-        """Token ids of the prompt and how many may follow within the window."""
-        self._refuse_closed()
-        ids = self._template.encode(prompt.messages)
-        window = self._info.context_length
-        if len(ids) >= window:
-            raise TooLarge("llm.prompt_too_long", tokens=len(ids), window=window)
-        return ids, min(max_tokens, window - len(ids))
-
-    def _guide(self, prompt: Prompt) -> "Guide | None":
-        return self._grammars.guide(prompt.grammar) if self._info.constrained else None
+        empty_gpu_cache()
 
     def _decode(
         self,
@@ -197,19 +163,24 @@ class LocalEngine:
         sampling: Sampling,
         answer: Answer,
         cancel: threading.Event,
+        turns: Turns,
         guide: "Guide | None",
-    ) -> Iterator[str]:
+    ) -> Iterator[str | Waiting]:
         from dbgpt_lite.llm.decoding import Sampler
         from dbgpt_lite.llm.textstream import Detokenizer, StopScanner
 
         sampler = Sampler(sampling)
         characters, scanner = Detokenizer(self._text), StopScanner((*sampling.stop, *self._template.stop))
+        written: list[int] = []
         with self._pass():
             logits, answer.cached_tokens = self._runner.read(ids)
+        turns.read()
         while (token := sampler.pick(_guided(guide, logits, limit - answer.completion_tokens))) not in self._end:
             # The reader may pause for any time at the yield below, and nothing on the model's devices may wait for it.
             del logits
             answer.token()
+            turns.token()
+            written.append(token)
             if guide:
                 guide.advance(token)
             if text := scanner.push(characters.push(token)):
@@ -219,24 +190,38 @@ class LocalEngine:
             if answer.completion_tokens >= limit:
                 answer.finish_reason = "length"
                 break
+            if sampling.seconds and turns.held_s >= sampling.seconds:
+                answer.finish_reason = "time"
+                break
             if cancel.is_set():
                 raise Cancelled
+            if turns.over:
+                turns.pass_on()
+                yield from self._turn(turns, cancel)
+                with self._pass():
+                    logits, _ = self._runner.read([*ids, *written])
+                turns.read()
+                continue
             with self._pass():
                 logits = self._runner.step(token)
         if tail := scanner.push(characters.flush()) + scanner.flush():
             yield tail
 
     @contextmanager
-    def _turn(self, cancel: threading.Event) -> Iterator[None]:
-        """Hold the slot, with the model watching for a stop."""
-        with self._slot.hold(cancel, self._closed):
-            with self._computing:
-                self._refuse_closed()
-                self._runner.watch(cancel, self._closed)
+    def _turns(self, prompt: Prompt, cancel: threading.Event) -> Iterator[Turns]:
+        """In line for the slot, until the answer is over."""
+        with Turns(self._slot, prompt.owner, cancel, self._closed) as turns:
             try:
-                yield
+                yield turns
             finally:
                 self._used = time.monotonic()
+
+    def _turn(self, turns: Turns, cancel: threading.Event) -> Iterator[Waiting]:
+        """Wait for the slot; then the model watches for this request's stop."""
+        yield from turns.wait()
+        with self._computing:
+            self._refuse_closed()
+            self._runner.watch(cancel, self._closed)
 
     @contextmanager
     def _pass(self) -> Iterator[None]:
@@ -258,42 +243,12 @@ class LocalEngine:
             # error is shown.
             clear_frames(error.__traceback__)
             self._runner.forget()
-            if not _is_memory(error):
+            if not is_memory(error):
                 log.warning("generation failed: %s", type(error).__name__, exc_info=error)
                 raise ModelError("llm.generation_failed", name=self._info.name) from error.with_traceback(None)
-            _empty_gpu_cache()
+            empty_gpu_cache()
             raise OutOfMemory("llm.out_of_memory_answering", name=self._info.name) from error.with_traceback(None)
-
-    def _text(self, ids: Sequence[int]) -> str:
-        return self._tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
-
-    def _before_stop(self, text: str) -> str:
-        found = [at for word in self._template.stop if (at := text.find(word)) >= 0]
-        return text[: min(found)] if found else text
-
-    def _refuse_closed(self) -> None:
-        if self._closed.is_set():
-            raise ModelError("llm.closed", name=self._info.name)
 
 
 def _guided(guide: "Guide | None", logits: Any, room: int) -> Any:
     return guide.masked(logits, room) if guide else logits
-
-
-def _end_tokens(model: Any, tokenizer: Any) -> Iterator[int]:
-    """Every token that ends an answer: generation_config's list, config's, the tokenizer's."""
-    for holder in (model.generation_config, model.config, tokenizer):
-        value = getattr(holder, "eos_token_id", None)
-        yield from value if isinstance(value, list) else [value] if isinstance(value, int) else []
-
-
-def _is_memory(error: BaseException) -> bool:
-    """torch's CPU allocator raises a plain RuntimeError; its text is the only sign."""
-    return not isinstance(error, RuntimeError) or "memory" in str(error).lower() or "alloc" in str(error).lower()
-
-
-def _empty_gpu_cache() -> None:
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

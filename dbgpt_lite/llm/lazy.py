@@ -8,7 +8,7 @@ from dbgpt_lite.errors import ModelError
 from dbgpt_lite.llm.checkpoint import read_config, read_facts
 from dbgpt_lite.llm.engine import Engine
 from dbgpt_lite.llm.families import shape
-from dbgpt_lite.messages import EngineInfo, Message, Prompt, Sampling, Usage
+from dbgpt_lite.messages import EngineInfo, Message, Prompt, Sampling, Usage, Waiting
 
 
 class LazyEngine:
@@ -53,7 +53,7 @@ class LazyEngine:
         """Tokens of a text alone."""
         return self._ready().count_text(text)
 
-    def stream(self, prompt: Prompt, sampling: Sampling, cancel: threading.Event) -> Iterator[str | Usage]:
+    def stream(self, prompt: Prompt, sampling: Sampling, cancel: threading.Event) -> Iterator[str | Waiting | Usage]:
         """See Engine.stream."""
         yield from self._ready().stream(prompt, sampling, cancel)
 

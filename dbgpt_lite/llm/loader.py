@@ -11,12 +11,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dbgpt_lite.errors import Cancelled, ModelError, OutOfMemory, UserError
 from dbgpt_lite.llm import architecture, pretrained
 from dbgpt_lite.llm.adapter import Adapter, base_folder, read_adapter
 from dbgpt_lite.llm.assemble import Assembly, assemble, bytes_copied
+from dbgpt_lite.llm.batch_engine import BatchEngine
+from dbgpt_lite.llm.batch_room import slot_count
 from dbgpt_lite.llm.chat_choice import FormatClues, choose_format
 from dbgpt_lite.llm.chat_template import ChatTemplate, Tokenizer, can_constrain
 from dbgpt_lite.llm.checkpoint import FACTS_FILE, TOKENIZER_FILES, Checkpoint, read_checkpoint, read_facts
@@ -24,6 +26,7 @@ from dbgpt_lite.llm.devices import device_words, free_ram, usable_devices
 from dbgpt_lite.llm.engine import LocalEngine
 from dbgpt_lite.llm.families import family
 from dbgpt_lite.llm.forecast import number_type
+from dbgpt_lite.llm.loaded import LoadedEngine
 from dbgpt_lite.llm.loading import LoadState, Progress, ignore
 from dbgpt_lite.llm.matching import Match, match, wanted_of
 from dbgpt_lite.llm.model_json import read_json
@@ -34,6 +37,9 @@ from dbgpt_lite.llm.renaming import architecture as own_architecture
 from dbgpt_lite.llm.shards import stored_tensors
 from dbgpt_lite.messages import EngineInfo
 from dbgpt_lite.model_loading import ONE_AT_A_TIME
+
+if TYPE_CHECKING:
+    from dbgpt_lite.llm.slotted import StepModel
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +66,7 @@ class LoadOptions:
 
 def load(
     folder: Path, options: LoadOptions, progress: Progress = ignore, cancel: threading.Event | None = None
-) -> LocalEngine:
+) -> LoadedEngine:
     """Load a folder. Raises ModelError, or OutOfMemory before loading when it cannot fit; both say what to do."""
     return prepare(folder, options, progress).load(progress, cancel)
 
@@ -118,7 +124,7 @@ class Prepared:
     stored: str
     planned_ahead: bool
 
-    def load(self, progress: Progress = ignore, cancel: threading.Event | None = None) -> LocalEngine:
+    def load(self, progress: Progress = ignore, cancel: threading.Event | None = None) -> LoadedEngine:
         """Read the weights; once. Raises ModelError, OutOfMemory and Cancelled."""
         place = self.place
         with readable_failures(self.folder.name), ONE_AT_A_TIME:
@@ -127,8 +133,9 @@ class Prepared:
                 self.check_disk(place)
             progress(LoadState("loading"))
             model = self._read(place, progress, cancel or threading.Event())
+            engine = self._engine(model, place)
         progress(LoadState("ready", 1.0))
-        return self._engine(model, place)
+        return engine
 
     def check_disk(self, place: Plan, freed: int = 0) -> None:
         """Raise ModelError when the weights that a plan copies to the disk do not fit there. `freed`: bytes that will
@@ -165,7 +172,7 @@ class Prepared:
             cancel=cancel,
         )
 
-    def _engine(self, model: Any, place: Plan) -> LocalEngine:
+    def _engine(self, model: Any, place: Plan) -> LoadedEngine:
         if self.generation is not None:
             model.generation_config = self.generation
         facts, tokenizer = self.checkpoint.facts, self.template.tokenizer
@@ -180,7 +187,25 @@ class Prepared:
             sql_dialect=facts.sql_dialect,
             constrained=self.options.constrained and can_constrain(tokenizer),
         )
-        return LocalEngine(model, tokenizer, self.template, info)
+        steps = step_model(model, place)
+        if steps is None:
+            return LocalEngine(model, tokenizer, self.template, info)
+        return BatchEngine(model, steps, tokenizer, self.template, info)
+
+
+def step_model(model: Any, place: Plan) -> "StepModel | None":
+    """What answers many users at once, for a model that lies on one GPU and can be taken apart; None for any other."""
+    import torch
+
+    from dbgpt_lite.llm.parts import take_apart
+    from dbgpt_lite.llm.slotted import PlainStepModel
+
+    parts = take_apart(model)
+    if parts is None or parts.device.type != "cuda":
+        return None
+    torch.cuda.empty_cache()
+    free, _ = torch.cuda.mem_get_info(parts.device)
+    return PlainStepModel(parts, slot_count(place, str(parts.device), free), place.need.context)
 
 
 def _as_told(checkpoint: Checkpoint, folder: Path, options: LoadOptions) -> Checkpoint:

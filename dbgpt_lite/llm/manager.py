@@ -15,11 +15,12 @@ from dbgpt_lite.errors import Busy, Cancelled, ModelError, UserError
 from dbgpt_lite.llm.adapter import base_folder, base_name, is_adapter, refuse_unsupported
 from dbgpt_lite.llm.chat_choice import open_choice, remember_format
 from dbgpt_lite.llm.checkpoint import read_checkpoint, read_config
-from dbgpt_lite.llm.engine import Engine, LocalEngine
+from dbgpt_lite.llm.engine import Engine
 from dbgpt_lite.llm.families import family
 from dbgpt_lite.llm.forecast import Wishes, forecast
 from dbgpt_lite.llm.gguf_header import read_gguf
 from dbgpt_lite.llm.lazy import LazyEngine
+from dbgpt_lite.llm.loaded import LoadedEngine
 from dbgpt_lite.llm.loader import LoadOptions, prepare
 from dbgpt_lite.llm.loading import LoadState, Progress
 from dbgpt_lite.llm.model_folders import ModelFolder, configured_folder
@@ -132,7 +133,7 @@ class ModelManager:
         wishes = Wishes(
             quantization, options.dtype, options.device_map, options.max_memory, options.context, options.users
         )
-        freed = self._engine.memory if isinstance(self._engine, LocalEngine) else {}
+        freed = self._engine.memory if isinstance(self._engine, LoadedEngine) else {}
         folder = self._resolve(name)
         try:
             return forecast(folder, wishes, freed)
@@ -209,7 +210,7 @@ class ModelManager:
             self._settle(recipe, problem, kept, "asleep" if isinstance(old, LazyEngine) else "ready")
 
     def _checked(self, recipe: _Recipe, old: Engine) -> tuple[Load | None, Exception | None]:
-        freed = old.memory if isinstance(old, LocalEngine) else {}
+        freed = old.memory if isinstance(old, LoadedEngine) else {}
         try:
             ready = recipe.check(lambda state: self._report(recipe.name, state), freed)
             return (None, Cancelled()) if self._cancel.is_set() else (ready, None)
@@ -260,10 +261,10 @@ class ModelManager:
         """Unload what nobody asked for a while. The next question loads it again."""
         while not self._closing.wait(min(5.0, self._idle_unload_s / 4)):
             engine = self._engine
-            if isinstance(engine, LocalEngine) and engine.idle_s >= self._idle_unload_s:
+            if isinstance(engine, LoadedEngine) and engine.idle_s >= self._idle_unload_s:
                 self._fall_asleep(engine)
 
-    def _fall_asleep(self, engine: LocalEngine) -> None:
+    def _fall_asleep(self, engine: LoadedEngine) -> None:
         with self._changing:
             with self._lock:
                 awake = self._status.state == "loading" or self._engine is not engine or self._closing.is_set()

@@ -5,7 +5,8 @@ is the administrator's setting, never a client's. Proxies of the environment are
 """
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -73,14 +74,19 @@ class RemoteEngine:
         text: list[str] = []
         reported: Usage | None = None
         try:
-            for event in self._events(self._body(prompt, sampling), cancel):
-                reported = _usage(event) or reported
-                if piece := _piece(event):
-                    answer.token()
-                    text.append(piece)
-                    yield piece
-                if _choice(event).get("finish_reason") == "length":
-                    answer.finish_reason = "length"
+            with closing(self._events(self._body(prompt, sampling), cancel)) as events:
+                for event in events:
+                    reported = _usage(event) or reported
+                    if piece := _piece(event):
+                        answer.token()
+                        text.append(piece)
+                        yield piece
+                    if _choice(event).get("finish_reason") == "length":
+                        answer.finish_reason = "length"
+                    elif sampling.seconds and answer.elapsed - answer.first_token_s >= sampling.seconds:
+                        # The server's queue is its own affair: only what comes after the first token is its computing.
+                        answer.finish_reason = "time"
+                        break
         except Cancelled:
             self._refuse_closed()
             answer.finish_reason = "cancelled"
@@ -146,7 +152,7 @@ class RemoteEngine:
             body["stream_options"] = {"include_usage": True}
         return body
 
-    def _events(self, body: dict[str, Any], cancel: threading.Event) -> Iterator[Mapping[str, Any]]:
+    def _events(self, body: dict[str, Any], cancel: threading.Event) -> Generator[Mapping[str, Any]]:
         """Events of one answer. A thread reads the connection, so that a stop need not wait for its next byte."""
         self._refuse_closed()
         reader = EventReader(self._address, body, CONNECT_S, SILENCE_S)

@@ -1,49 +1,173 @@
-"""The one place at a model, given out in the order of arrival."""
+"""The one place at a model: users take turns at it, and a long answer passes it on.
+
+One request computes at a time. A turn ends with its answer, or after TURN_TOKENS tokens when somebody else waits; the
+request then gets in line again and goes on where it was. Reading a prompt again after a turn may cost time (nothing
+where the model's cache still holds it), so a turn also lasts until writing has taken WORTH times as long as reading.
+"""
 
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 from dbgpt_lite.errors import Cancelled
+from dbgpt_lite.llm.fair_queue import FairQueue
+from dbgpt_lite.messages import Waiting
 
-POLL_S = 0.02
+TURN_TOKENS = 32
+WORTH = 2.0
+# How often one who waits looks whether it is stopped; its turn wakes it at once.
+POLL_S = 0.1
+# A shorter wait is not worth a word.
+TELL_S = 0.3
+AGAIN_S = 5.0
+_PACE = 32
 
 
 class Slot:
-    """A fair lock: who comes first computes first, and who waits can be cancelled."""
+    """A lock that goes around fairly between owners."""
 
     def __init__(self) -> None:
-        self._turn = threading.Condition()
-        self._queue: deque[object] = deque()
+        self._lock = threading.Lock()
+        self._queue: FairQueue[Turns] = FairQueue()
+        self._holder: Turns | None = None
+        self._since = 0.0
+        self._lasted: deque[float] = deque(maxlen=_PACE)
 
     @property
     def waiting(self) -> int:
         """How many wait behind the one that computes."""
-        return max(0, len(self._queue) - 1)
+        return len(self._queue)
 
     @property
     def busy(self) -> bool:
         """Whether somebody holds the slot."""
-        return bool(self._queue)
+        return self._holder is not None
 
-    @contextmanager
-    def hold(self, *cancel: threading.Event) -> Iterator[None]:
-        """Wait for one's turn and hold the slot. Raises Cancelled when one of the events is set while waiting."""
-        ticket = object()
-        with self._turn:
-            self._queue.append(ticket)
-        try:
-            self._wait(ticket, cancel)
-            yield
-        finally:
-            with self._turn:
-                self._queue.remove(ticket)
-                self._turn.notify_all()
+    def enter(self, turns: "Turns") -> None:
+        """Get in line, or take the slot at once where nobody is before."""
+        with self._lock:
+            self._queue.push(turns.owner, turns)
+            if self._holder is None:
+                self._next()
 
-    def _wait(self, ticket: object, cancel: tuple[threading.Event, ...]) -> None:
-        with self._turn:
-            while self._queue[0] is not ticket:
-                if any(event.is_set() for event in cancel):
-                    raise Cancelled
-                self._turn.wait(POLL_S)
+    def leave(self, turns: "Turns") -> None:
+        """Out of the line, or off the slot, which goes to the next."""
+        with self._lock:
+            self._leave(turns)
+
+    def pass_on(self, turns: "Turns") -> None:
+        """To the end of the line."""
+        with self._lock:
+            self._leave(turns)
+            self._queue.push(turns.owner, turns)
+            if self._holder is None:
+                self._next()
+
+    def place(self, turns: "Turns") -> Waiting:
+        """Where one stands in line, and for how long by the pace of the last turns."""
+        with self._lock:
+            if turns not in self._queue:
+                return Waiting(0, 0.0)
+            ahead = self._queue.position(turns) + (self._holder is not None)
+            if not self._lasted:
+                return Waiting(ahead)
+            usual = sum(self._lasted) / len(self._lasted)
+            return Waiting(ahead, ahead * usual - min(time.monotonic() - self._since, usual))
+
+    def _leave(self, turns: "Turns") -> None:
+        if turns in self._queue:
+            self._queue.remove(turns)
+        elif self._holder is turns:
+            self._holder = None
+            self._lasted.append(time.monotonic() - self._since)
+            if len(self._queue):
+                self._next()
+
+    def _next(self) -> None:
+        self._holder, self._since = self._queue.pop(), time.monotonic()
+        self._holder.reached.set()
+
+
+class Telling:
+    """When one who waits hears where it stands: after a moment, when that changes, and now and then."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._told = 0.0
+        self._known: Waiting | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether it has heard anything."""
+        return self._known is not None
+
+    def due(self, place: Waiting) -> bool:
+        """Whether to tell this now; it counts as told then."""
+        now = time.monotonic()
+        moved = self._known is None or place.position != self._known.position
+        if not place.position or now - self._started < TELL_S or not (moved or now - self._told >= AGAIN_S):
+            return False
+        self._known, self._told = place, now
+        return True
+
+
+class Turns:
+    """One request's turns at a slot. A context manager: in line from its beginning, gone at its end."""
+
+    def __init__(self, slot: Slot, owner: str, *cancel: threading.Event) -> None:
+        """`cancel`: events that end the waiting."""
+        self.owner = owner
+        self.reached = threading.Event()
+        self._slot = slot
+        self._cancel = cancel
+        self._before = 0.0
+        self._began = 0.0
+        self._reading = 0.0
+        self._tokens = 0
+
+    def __enter__(self) -> "Turns":
+        self._slot.enter(self)
+        return self
+
+    def __exit__(self, _t: type[BaseException] | None, _e: BaseException | None, _b: TracebackType | None) -> None:
+        self._slot.leave(self)
+
+    @property
+    def held_s(self) -> float:
+        """Seconds of all turns together."""
+        return self._before + time.monotonic() - self._began
+
+    @property
+    def over(self) -> bool:
+        """Whether this turn was long enough and somebody waits."""
+        if self._tokens < TURN_TOKENS or not self._slot.waiting:
+            return False
+        return time.monotonic() - self._began >= (1 + WORTH) * self._reading
+
+    def wait(self) -> Iterator[Waiting]:
+        """Wait for the turn, telling how it stands. Raises Cancelled when one of the events is set before."""
+        telling = Telling()
+        while not self.reached.wait(POLL_S):
+            if any(event.is_set() for event in self._cancel):
+                raise Cancelled
+            if telling.due(place := self._slot.place(self)):
+                yield place
+        self._began, self._tokens, self._reading = time.monotonic(), 0, 0.0
+        if telling.begun:
+            yield Waiting(0, 0.0)
+
+    def read(self) -> None:
+        """The prompt is read; tokens follow."""
+        self._reading = time.monotonic() - self._began
+
+    def token(self) -> None:
+        """One more token was made."""
+        self._tokens += 1
+
+    def pass_on(self) -> None:
+        """Let the next one compute and get in line again; `wait` follows."""
+        self._before = self.held_s
+        self.reached.clear()
+        self._slot.pass_on(self)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from dbgpt_lite.llm.engine import Engine
-from dbgpt_lite.messages import EngineInfo, Message, Prompt, Sampling, Usage
+from dbgpt_lite.messages import EngineInfo, Message, Prompt, Sampling, Usage, Waiting
 
 
 class Unconstrained:
@@ -32,7 +32,7 @@ class Unconstrained:
         """Tokens of a text alone."""
         return self._engine.count_text(text)
 
-    def stream(self, prompt: Prompt, sampling: Sampling, cancel: threading.Event) -> Iterator[str | Usage]:
+    def stream(self, prompt: Prompt, sampling: Sampling, cancel: threading.Event) -> Iterator[str | Waiting | Usage]:
         """See Engine.stream."""
         yield from self._engine.stream(replace(prompt, grammar=""), sampling, cancel)
 

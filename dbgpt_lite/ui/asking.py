@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from markupsafe import Markup
 
+from dbgpt_lite.chat.admission import Place
 from dbgpt_lite.errors import NotFound, UserError
 from dbgpt_lite.messages import MODES, ChatEvent, ChatRequest, Mode, Sampling
 from dbgpt_lite.store import StoredMessage
@@ -88,7 +89,12 @@ class Asking:
         self, asked: ChatRequest, reader: Reader, show_mode: bool = False, from_box: bool = False
     ) -> Iterator[tuple[Any, ...]]:
         """Stream one answer; leaving this generator early, as Gradio does for a closed tab, stops the work."""
-        asked = self._placed(asked)
+        with self._services.chat.admit(asked.owner, asked.mode) as place:
+            yield from self._admitted(self._placed(asked), place, reader, show_mode, from_box)
+
+    def _admitted(
+        self, asked: ChatRequest, place: Place, reader: Reader, show_mode: bool, from_box: bool
+    ) -> Iterator[tuple[Any, ...]]:
         conversation = asked.conversation
         turn = LiveTurn(asked.question)
         shown = live(turn, conversation, reader.language)
@@ -97,7 +103,7 @@ class Asking:
         # A draft stays in the box when the question came from elsewhere.
         clear = "" if from_box else skip
         yield Shown(clear, mode, conversation, self._earlier(asked, reader), shown, skip).outputs()
-        run = self._services.chat.run(asked)
+        run = self._services.chat.run(asked, place)
         listed = False
         try:
             for grown in paced(run.events(poll_s=0.1), turn):

@@ -19,6 +19,7 @@ def figures(answer: Answer, language: Language) -> Markup:
         (say("speed", language), _speed(answer.usage, language)),
         (say("answer_tokens", language), _count(answer.usage.completion_tokens)),
         (say("prompt_tokens", language), _prompt(answer.usage, language)),
+        (say("spent_tokens", language), _spent(answer.spent, language)),
     ]
     shown = Markup("").join(Markup("<dt>{}</dt><dd>{}</dd>").format(name, value) for name, value in rows if value)
     return Markup(
@@ -78,11 +79,18 @@ def _share(tokens: int, window: int) -> str:
 
 def _brief(answer: Answer, language: Language) -> str:
     """The one line that is always in view."""
+    usage, used = answer.usage, answer.usage + answer.spent
     parts = [engine_name(answer.engine, language)]
-    if answer.usage.seconds:
-        parts.append(duration(answer.usage.seconds, language))
-    speed = _speed(answer.usage, language)
-    return " · ".join([*parts, speed] if speed else parts)
+    if usage.seconds:
+        parts.append(duration(usage.seconds, language))
+    if usage.first_token_s:
+        parts.append(say("brief_first", language, value=duration(usage.first_token_s, language)))
+    if used.completion_tokens:
+        read, written = _count(used.prompt_tokens), _count(used.completion_tokens)
+        parts.append(say("brief_tokens", language, read=read or 0, written=written))
+    if speed := _speed(usage, language) or _speed(answer.spent, language):
+        parts.append(speed)
+    return " · ".join(parts)
 
 
 def _speed(usage: Usage, language: Language) -> str:
@@ -97,6 +105,17 @@ def _prompt(usage: Usage, language: Language) -> str:
     if not usage.cached_tokens:
         return _count(usage.prompt_tokens)
     return say("tokens_cached", language, count=_count(usage.prompt_tokens), cached=_count(usage.cached_tokens))
+
+
+def _spent(usage: Usage, language: Language) -> str:
+    """What the model read and wrote before the answer, and how fast it wrote."""
+    if not usage.completion_tokens:
+        return ""
+    read, written = _count(usage.prompt_tokens), _count(usage.completion_tokens)
+    cached = _count(usage.cached_tokens)
+    facts = say("spent_cached" if cached else "spent", language, read=read, cached=cached, written=written)
+    speed = _speed(usage, language)
+    return " · ".join([facts, speed] if speed else [facts])
 
 
 def _count(value: int) -> str:

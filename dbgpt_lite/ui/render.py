@@ -18,15 +18,17 @@ from dbgpt_lite.messages import (
     Rewritten,
     Routed,
     Rows,
+    Spent,
     SqlAttempt,
     SqlTried,
     Step,
     Token,
+    Waiting,
 )
 from dbgpt_lite.store import StoredMessage
 from dbgpt_lite.texts import Language, text
 from dbgpt_lite.ui.attempts import attempts_fold, is_edited, origin_note
-from dbgpt_lite.ui.figures import figures
+from dbgpt_lite.ui.figures import duration, figures
 from dbgpt_lite.ui.i18n import say
 from dbgpt_lite.ui.icons import MODE_ICONS, icon
 from dbgpt_lite.ui.markdown import Flags, to_html
@@ -49,6 +51,7 @@ class LiveTurn:
     sql: str = ""
     table: ResultTable | None = None
     text: str = ""
+    waiting: Waiting | None = None
 
     def after(self, event: ChatEvent) -> "LiveTurn":
         """The turn once `event` has happened."""
@@ -67,7 +70,9 @@ class LiveTurn:
                 return replace(self, sql=sql, table=table)
             case Token(piece):
                 return replace(self, text=self.text + piece)
-            case Done():
+            case Waiting(position):
+                return replace(self, waiting=event if position else None)
+            case Done() | Spent():
                 return self
 
 
@@ -174,7 +179,7 @@ def answer_body(answer: Answer, question: StoredMessage, stored: int, language: 
         _result(answer, question.content, stored, language),
         Markup('<div class="prose">{}</div>').format(prose) if prose else EMPTY,
         error_box(answer.error) if answer.error else EMPTY,
-        Markup('<p class="stopped">{}</p>').format(say("stopped", language)) if answer.stopped else EMPTY,
+        _ended_early(answer, language),
         origin_note(answer, language),
         attempts_fold(answer, language),
         _sources(answer.citations, answer.passages, language),
@@ -204,11 +209,29 @@ def _mode_label(mode: Mode | None, language: Language) -> Markup:
 def _progress(turn: LiveTurn, language: Language) -> Markup:
     """The running step; page.js counts the seconds, so that no message is sent for a clock."""
     what = text(f"chat.step_{turn.step.name}", language, **turn.step.facts) if turn.step else say("starting", language)
+    if turn.waiting:
+        what = queued(turn.waiting, language)
     quiet = "quiet" if turn.text else ""
     return Markup(
         '<div class="progress {}" role="status"><span class="pulse"></span><span class="step">{}</span>'
         '<span class="clock" aria-hidden="true"></span></div>'
     ).format(quiet, what)
+
+
+def queued(waiting: Waiting, language: Language) -> str:
+    """How many come first, and for how long where that is known."""
+    if waiting.seconds is None:
+        return say("ahead", language, count=waiting.position)
+    wait = duration(max(1, round(waiting.seconds)), language)
+    return say("ahead_for", language, count=waiting.position, wait=wait)
+
+
+def _ended_early(answer: Answer, language: Language) -> Markup:
+    """Why the answer ends where it does, unless it came to its own end."""
+    key = {"length": "ended_length", "time": "ended_time"}.get(answer.usage.finish_reason, "")
+    if answer.stopped:
+        key = "stopped"
+    return Markup('<p class="stopped">{}</p>').format(say(key, language)) if key else EMPTY
 
 
 def _result(answer: Answer, question: str, stored: int, language: Language) -> Markup:

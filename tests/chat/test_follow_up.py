@@ -11,7 +11,7 @@ from dbgpt_lite.chat.follow_up import depends
 from dbgpt_lite.chat.rewriting import FollowUps, carry_over, sound, transcript
 from dbgpt_lite.config import ROOT
 from dbgpt_lite.errors import Cancelled, ModelError
-from dbgpt_lite.messages import Message, Step
+from dbgpt_lite.messages import Message, Spent, Step
 from dbgpt_lite.prompts import Prompts
 from tests.fakes import ScriptedEngine
 
@@ -56,7 +56,7 @@ def whole(
     engine: ScriptedEngine | None = None,
     cancel: threading.Event | None = None,
 ) -> list[object]:
-    """The events and, last, the whole question."""
+    """The events but what was spent, and, last, the whole question."""
     engine = engine or ScriptedEngine(*replies)
     running = FollowUps(lambda: engine, Prompts(ROOT / "prompts")).whole(
         question, history, "en", cancel or threading.Event()
@@ -64,7 +64,9 @@ def whole(
     events: list[object] = []
     while True:
         try:
-            events.append(next(running))
+            event = next(running)
+            if not isinstance(event, Spent):
+                events.append(event)
         except StopIteration as end:
             return [*events, end.value]
 

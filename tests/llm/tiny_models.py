@@ -60,7 +60,7 @@ def ask(question: str, *before: Message) -> Prompt:
 def answer_of(items: Any) -> tuple[str, Any]:
     """(whole text, usage) of a stream."""
     *pieces, usage = list(items)
-    return "".join(pieces), usage
+    return "".join(piece for piece in pieces if isinstance(piece, str)), usage
 
 
 def pack_int4(numbers: Any) -> Any:

@@ -4,6 +4,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from playwright.sync_api import Browser
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fake_services import make_services
+from fake_services import FakeServices, make_services
 from serve import make_app
 from visiting import Site, Visit, Visitors
 
@@ -20,7 +21,13 @@ from visiting import Site, Visit, Visitors
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """One server for all tests of the page; each browser context is a reader of its own."""
-    services = make_services(tmp_path_factory.mktemp("page"))
+    with serving(make_services(tmp_path_factory.mktemp("page"))) as site:
+        yield site
+
+
+@contextmanager
+def serving(services: FakeServices) -> Iterator[Site]:
+    """The page over these services, at a free port."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(make_app(services), log_level="warning", timeout_graceful_shutdown=1)

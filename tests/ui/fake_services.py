@@ -277,14 +277,14 @@ class FakeServices:
         return True
 
 
-def make_services(folder: Path, **settings: Any) -> FakeServices:
-    """Everything on files in `folder`."""
+def make_services(folder: Path, engine: Any = None, **settings: Any) -> FakeServices:
+    """Everything on files in `folder`. `engine` answers; without one, a scripted one."""
     settings = {"models_dir": folder / "models", "hf_endpoint": "http://127.0.0.1:9", **settings}
     chosen = Settings(data_dir=folder, _env_file=None, **settings)
     store = ConversationStore(f"sqlite:///{folder / 'store.db'}")
     queries = QueryStore(store.engine)
     databases = Databases({"shop": f"sqlite:///{_sample_database(folder)}"}, audit=queries.audit)
-    engine = ScriptedEngine()
+    engine = engine or ScriptedEngine()
     sources: Any = {mode: ScriptedSource(databases, mode) for mode in ("chat", "documents", "database")}
     sources["auto"] = AutoContext(sources, _route)
     chat = ChatService(store, lambda: engine, sources, Prompts(ROOT / "prompts"))

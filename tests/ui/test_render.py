@@ -29,6 +29,7 @@ from dbgpt_lite.messages import (
     Step,
     Token,
     Usage,
+    Waiting,
 )
 from dbgpt_lite.store import Conversation, StoredMessage
 from dbgpt_lite.texts import section_texts, variables
@@ -249,6 +250,30 @@ def test_an_answer_shows_its_query_table_attempts_and_figures() -> None:
 def test_the_stopped_answer_says_so() -> None:
     answer = full_answer(stopped=True)
     assert "Stopped" in thread([stored(1, "user", "q"), stored(2, "assistant", "a", answer)], "c", "en")
+
+
+@pytest.mark.parametrize(("reason", "said"), [("time", "LLM_TIME_LIMIT"), ("length", "length limit"), ("stop", "")])
+def test_an_answer_that_a_limit_ended_says_so(reason: Any, said: str) -> None:
+    answer = full_answer(usage=Usage(1, 1, finish_reason=reason))
+    html = thread([stored(1, "user", "q"), stored(2, "assistant", "a", answer)], "c", "en")
+    assert ('class="stopped"' in html) is bool(said)
+    assert said in html
+
+
+def test_who_waits_sees_how_many_come_first_until_the_turn_has_come() -> None:
+    turn = LiveTurn("q", Step("answer", {"model": "m"})).after(Waiting(2, 38.2))
+    assert "2 ahead of you, about 38 s" in live(turn, "c", "en")
+    assert "前面还有 2 个请求，约需 38 秒" in live(turn, "c", "zh")
+    assert "1 ahead of you<" in live(turn.after(Waiting(1)), "c", "en")
+    assert "ahead" not in live(turn.after(Waiting(0, 0.0)), "c", "en")
+    assert "Answering with m" in live(turn.after(Waiting(0, 0.0)), "c", "en")
+
+
+def test_figures_tell_what_the_query_took() -> None:
+    answer = Answer("a", "database", "m", spent=Usage(900, 41, 850, first_token_s=0.5, seconds=1.3))
+    text = Tags(figures(answer, "en")).text
+    assert "900 tokens in (850 cached), 41 out · 50 tokens/s" in text
+    assert "900 → 41 tokens · 50 tokens/s" in text
 
 
 def test_figures_leave_out_what_is_not_known() -> None:

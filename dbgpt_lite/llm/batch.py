@@ -1,0 +1,286 @@
+"""Many requests at one model: a worker thread that reads prompts in pieces and computes one step for all at a time.
+
+Each turn it reads at most one piece of one prompt, so that a long one does not stop the answers under way, and then
+computes the next token of every answer in one pass (continuous batching: Yu et al., "Orca", OSDI 2022; reading in
+pieces: Agrawal et al., "Sarathi-Serve", OSDI 2024). One prompt is read at a time: the next one may share with it.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from traceback import clear_frames
+
+import torch
+
+from dbgpt_lite.errors import ModelError, OutOfMemory
+from dbgpt_lite.llm.batch_jobs import AnswerJob, Began, Broken, Job, Scored, SearchJob
+from dbgpt_lite.llm.batch_slots import SlotTable
+from dbgpt_lite.llm.decoding import pick
+from dbgpt_lite.llm.fair_queue import FairQueue
+from dbgpt_lite.llm.loaded import empty_gpu_cache, is_memory
+from dbgpt_lite.llm.slotted import StepModel
+from dbgpt_lite.messages import Waiting
+
+log = logging.getLogger(__name__)
+
+_PACE = 32
+
+
+class Batch:
+    """The worker of one StepModel, which it owns. `name` is what errors call the model.
+
+    A failure ends what is under way and nothing else: the worker goes on with an empty cache.
+    """
+
+    def __init__(self, model: StepModel, name: str) -> None:
+        self.slots = model.slots
+        self._model: StepModel | None = model
+        self._name = name
+        self._wake = threading.Condition()
+        self._queue: FairQueue[Job] = FairQueue()
+        self._closing = False
+        self._failures = 0
+        # Seconds of the last requests, and when a slot was last freed.
+        self._lasted: deque[float] = deque(maxlen=_PACE)
+        self._freed = time.monotonic()
+        self._forget()
+        self._thread = threading.Thread(target=self._work, name="model-batch", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for a slot or for another's prompt."""
+        return len(self._queue)
+
+    @property
+    def taken(self) -> int:
+        """How many slots are in use."""
+        return self.slots - self._table.free
+
+    @property
+    def failures(self) -> int:
+        """How many times the worker had to start again."""
+        return self._failures
+
+    def memory(self) -> dict[str, int]:
+        """Bytes by device that closing gives back."""
+        model = self._model
+        return model.memory() if model else {}
+
+    def place(self, job: Job) -> Waiting:
+        """Where a request stands in line, and for how long by the pace of the last ones."""
+        with self._wake:
+            if job not in self._queue:
+                return Waiting(0, 0.0)
+            ahead = self._queue.position(job) + (self._table.free < job.places)
+            if not self._lasted:
+                return Waiting(ahead)
+            apart = sum(self._lasted) / len(self._lasted) / self.slots
+            return Waiting(ahead, ahead * apart - min(time.monotonic() - self._freed, apart))
+
+    def submit(self, job: Job) -> None:
+        """Queue a request, in its owner's turn. Raises ModelError when closed."""
+        with self._wake:
+            if self._closing:
+                raise ModelError("llm.closed", name=self._name)
+            self._queue.push(job.owner, job)
+            self._wake.notify()
+
+    def ask(self, search: SearchJob, tokens: Sequence[int], parents: Sequence[int]) -> None:
+        """The next step of a beam search. See SearchJob.ask."""
+        with self._wake:
+            search.ask(tokens, parents)
+            self._wake.notify()
+
+    def leave(self, job: Job) -> None:
+        """Nobody waits for a request any more; its slots are free after the pass under way."""
+        job.leave()
+        with self._wake:
+            if job in self._queue:
+                self._queue.remove(job)
+            self._wake.notify()
+
+    def close(self) -> None:
+        """Give the model's memory back after the pass under way; all requests end."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._thread.join()
+
+    def _forget(self) -> None:
+        """Nothing is under way, and nothing cached."""
+        self._table = SlotTable(self.slots)
+        self._reading: Job | None = None
+        self._answers: list[AnswerJob] = []
+        self._searches: list[SearchJob] = []
+
+    @property
+    def _under_way(self) -> list[Job]:
+        return [*([self._reading] if self._reading else []), *self._answers, *self._searches]
+
+    def _work(self) -> None:
+        while not self._closing:
+            try:
+                self._serve()
+            except BaseException as error:
+                self._fail(error)
+        with self._wake:
+            for job in (*self._under_way, *self._queue):
+                job.tell(Broken(ModelError("llm.closed", name=self._name)))
+            self._forget()
+            self._queue = FairQueue()
+            model, self._model = self._model, None
+        if model is not None:
+            model.close()
+
+    def _fail(self, error: BaseException) -> None:
+        """End what is under way and start with an empty cache."""
+        log.warning("%s failed while answering; the worker starts again", self._name, exc_info=error)
+        # What the failed pass computed lives as long as its frames.
+        clear_frames(error.__traceback__)
+        empty_gpu_cache()
+        under_way = self._under_way
+        self._forget()
+        self._failures += 1
+        for job in under_way:
+            job.tell(Broken(self._problem(error)))
+
+    @torch.inference_mode()
+    def _serve(self) -> None:
+        while self._wait():
+            self._drop()
+            self._admit()
+            self._read()
+            self._step()
+
+    def _wait(self) -> bool:
+        """Wait for something to do; False once closed."""
+        with self._wake:
+            while not (self._closing or self._due):
+                self._wake.wait()
+            return not self._closing
+
+    @property
+    def _due(self) -> bool:
+        """Whether there is something to do."""
+        fits = self._queue and self._reading is None and self._queue.peek().places <= self._table.free
+        asked = any(search.due or search.over for search in self._searches)
+        return bool(fits or self._reading or self._answers or asked)
+
+    def _drop(self) -> None:
+        """Free the slots of requests that nobody waits for."""
+        for job in self._under_way:
+            if job.over:
+                self._release(job)
+
+    def _release(self, job: Job) -> None:
+        """A request is over; what its first slot holds may be of use to another."""
+        self._freed = time.monotonic()
+        self._lasted.append(self._freed - job.began)
+        for number, slot in enumerate(job.slots):
+            self._table.give_back(slot, of_use=number == 0)
+        job.slots = []
+        self._reading = None if self._reading is job else self._reading
+        self._answers = [answer for answer in self._answers if answer is not job]
+        self._searches = [search for search in self._searches if search is not job]
+
+    def _admit(self) -> None:
+        """Begin the request whose turn it is, when there is room for it and no other prompt is being read."""
+        with self._wake:
+            if self._reading or not self._queue or self._queue.peek().places > self._table.free:
+                return
+            self._reading = job = self._queue.pop()
+        job.began = time.monotonic()
+        place = self._table.take(job.ids)
+        job.slots = [place.slot, *(self._table.take_any() for _ in range(job.places - 1))]
+        if place.shared and place.source != place.slot:
+            self._runner.copy(place.source, place.slot, 0, place.shared)
+        job.tell(Began(place.shared))
+
+    def _read(self) -> None:
+        """One piece of the prompt that is being read."""
+        job = self._reading
+        if job is None:
+            return
+        slot = job.slots[0]
+        start = len(self._table.known(slot))
+        piece = job.ids[start : start + self._runner.chunk]
+        try:
+            logits = self._runner.read(slot, start, piece)
+        except (MemoryError, RuntimeError) as error:
+            if not is_memory(error):
+                raise
+            # The others' tokens are where they were.
+            clear_frames(error.__traceback__)
+            log.warning("%s ran out of memory while reading a prompt", self._name)
+            empty_gpu_cache()
+            self._release(job)
+            job.tell(Broken(self._problem(error)))
+            return
+        self._table.wrote(slot, piece)
+        if start + len(piece) == len(job.ids):
+            self._reading = None
+            self._begin(job, logits)
+
+    def _begin(self, job: Job, logits: torch.Tensor) -> None:
+        """The prompt is read: `logits` (vocabulary,) are what follows."""
+        if isinstance(job, AnswerJob):
+            self._answers.append(job)
+            self._draw([job], logits[None])
+        elif isinstance(job, SearchJob):
+            for slot in job.slots[1:]:
+                self._runner.copy(job.slots[0], slot, 0, len(job.ids))
+                self._table.hold(slot, job.ids)
+            self._searches.append(job)
+            job.tell(Scored(logits[None].clone()))
+
+    def _step(self) -> None:
+        """One token for every answer, and for every beam of a search that asked."""
+        searches = [(search, *search.rows()) for search in self._searches if search.due]
+        for _, copies, _ in searches:
+            for copy in copies:
+                self._runner.copy(*copy)
+        answers = list(self._answers)
+        rows = [answer.row for answer in answers] + [row for _, _, beams in searches for row in beams]
+        if not rows:
+            return
+        logits = self._runner.step(
+            [row.slot for row in rows], [row.length for row in rows], [row.token for row in rows]
+        )
+        for row in rows[: len(answers)]:
+            self._table.wrote(row.slot, [row.token])
+        start = len(answers)
+        for search, _, beams in searches:
+            search.tell(Scored(logits[start : start + len(beams)].clone()))
+            start += len(beams)
+        self._draw(answers, logits[: len(answers)])
+
+    def _draw(self, answers: Sequence[AnswerJob], logits: torch.Tensor) -> None:
+        """Draw the next token of each answer from logits (answers, vocabulary)."""
+        if not answers:
+            return
+        # While the device computes the logits.
+        for answer, row in zip(answers, logits, strict=True):
+            answer.mask(row)
+        for answer, token in zip(answers, pick(logits, [answer.sampler for answer in answers]), strict=True):
+            if ended := answer.go_on(token):
+                self._release(answer)
+                answer.tell(ended)
+
+    def _problem(self, error: BaseException) -> ModelError:
+        """What a reader is told of a failure; each reader raises its own."""
+        problem = (
+            OutOfMemory("llm.out_of_memory_answering", name=self._name)
+            if is_memory(error)
+            else ModelError("llm.generation_failed", name=self._name)
+        )
+        # Without its frames, which would hold the model as long as the error is shown.
+        problem.__cause__ = error.with_traceback(None)
+        return problem
+
+    @property
+    def _runner(self) -> StepModel:
+        assert self._model is not None
+        return self._model

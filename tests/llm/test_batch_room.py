@@ -1,0 +1,53 @@
+"""How many slots a model gets: never more than fit, as many as were planned, and some more where room is left."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dbgpt_lite.llm.batch_room import slot_count
+from dbgpt_lite.llm.checkpoint import Checkpoint, TaskFacts
+from dbgpt_lite.llm.engine import LocalEngine
+from dbgpt_lite.llm.loader import LoadOptions, load, step_model
+from dbgpt_lite.llm.placement import Device
+from dbgpt_lite.llm.plan import Plan, plan
+from dbgpt_lite.llm.units import GIB
+from tests.llm.configs import CONFIGS
+
+
+def planned(name: str, size: float, users: int, context: int = 2048) -> Plan:
+    found = Checkpoint(Path(name), CONFIGS[name], TaskFacts(), "bin", (), (), 0)
+    device = Device("cuda:0", int(size * GIB), "NVIDIA GeForce RTX 3090")
+    return plan(found, dtype="float16", quantization="nf4", context=context, devices=(device,), users=users)
+
+
+@given(
+    st.sampled_from(["llama-7b", "llama-33b", "chatglm2-6b"]), st.floats(24, 140), st.integers(1, 12), st.floats(0, 1)
+)
+def test_slots_fit_beside_all_else(name: str, size: float, users: int, share: float) -> None:
+    place = planned(name, size, users)
+    row = place.rows[0]
+    free = int((row.device.free - row.weights - row.overhead) * share)
+    count = slot_count(place, "cuda:0", free)
+    one = row.cache // users
+    assert 1 <= count <= max(users, 8)
+    assert count == 1 or count * one + row.working <= free
+    if place.fits and share == 1:
+        assert count >= users
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "users", "count"),
+    # A 33B model's window takes 3 GiB: all eight on a large GPU, what is half left over on a smaller one.
+    [("llama-33b", 139, 1, 8), ("llama-33b", 139, 16, 16), ("llama-33b", 32, 1, 2), ("chatglm2-6b", 24, 1, 8)],
+)
+def test_known_cases(name: str, size: float, users: int, count: int) -> None:
+    assert slot_count(planned(name, size, users), "cuda:0", int(size * GIB)) == count
+
+
+def test_a_model_elsewhere_has_one(tiny: Path) -> None:
+    assert slot_count(planned("llama-7b", 24, 4), "cuda:1", GIB) == 1
+    engine = load(tiny, LoadOptions(device_map="cpu"))
+    assert isinstance(engine, LocalEngine)
+    assert step_model(engine._runner._model, planned("llama-7b", 24, 4)) is None
