@@ -12,15 +12,19 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.attention.bias import causal_lower_right
-from torch.nn.functional import linear, scaled_dot_product_attention
+from torch.nn.functional import scaled_dot_product_attention
 
+from dbgpt_lite.llm.generation import in_reserve
 from dbgpt_lite.llm.kernels import decode
+from dbgpt_lite.llm.kernels.nvrtc import CudaError
 from dbgpt_lite.llm.parts import Layer, Norm, Parts
-from dbgpt_lite.llm.products import Product, product
+from dbgpt_lite.llm.products import Product, known, product
 
 log = logging.getLogger(__name__)
 
-CHUNK = 2048
+# Tokens of a prompt read in one go. Widening the weights costs as much as 200 tokens, and other answers wait meanwhile.
+CHUNK = 1024
+_OVERLAPPED = 384  # shorter pieces are read faster when weights are widened in turn
 _SHORTEST = 1024  # cached tokens that a captured step is made for at least
 _ROWS = (1, 2, 4, 8, 16, 24, 32, 48, 64)
 
@@ -41,16 +45,27 @@ class _Block:
         return self.qkv, self.out, self.gate_up, self.down
 
 
+def runs_here(parts: Parts) -> bool:
+    """Whether there is a kernel for everything in a model, and a compiler for the kernels."""
+    layers = [group for layer in parts.layers for group in (layer.qkv, (layer.out,), layer.gate_up, (layer.down,))]
+    if parts.device.type != "cuda" or not decode.fits(parts) or not all(known(group) for group in layers):
+        return False
+    try:
+        decode.prepare(parts)
+    except (CudaError, OSError) as error:
+        log.warning("the GPU kernels are not used: %s", error)
+        return False
+    return True
+
+
 class GpuStepModel:
-    """A StepModel (batch.py) of a model whose parts lie on one NVIDIA GPU. Takes its weights over."""
+    """A StepModel (slotted.py) of a model whose parts lie on one NVIDIA GPU. Takes its weights over."""
 
-    chunk = CHUNK
-
-    def __init__(self, parts: Parts, slots: int, window: int) -> None:
-        """Raises ValueError for a model that `runs_here` refuses, torch.OutOfMemoryError."""
-        self.slots, self.window = slots, window
-        self._embedding, self._norm, self._head = parts.embedding, parts.norm, parts.head.weight
-        self._head_bias = parts.head.bias
+    def __init__(self, parts: Parts, slots: int, window: int, chunk: int = CHUNK) -> None:
+        """For a model that `runs_here` accepts. Raises torch.OutOfMemoryError."""
+        self.slots, self.window, self.chunk = slots, window, min(chunk, window)
+        self._device = parts.device
+        self._embedding, self._norm, self._head = parts.embedding, parts.norm, parts.head
         self._blocks = [_block(layer) for layer in parts.layers]
         self._heads = decode.heads_of(parts, window)
         shape = (len(self._blocks), 2, slots, parts.kv_heads, window, parts.head_dim)
@@ -69,16 +84,21 @@ class GpuStepModel:
         covered = _SHORTEST
         while covered < longest:
             covered *= 2
-        captured = self._graphs.get((rows, covered)) or self._capture(rows, covered)
-        return captured.replay(slots, lengths, tokens)[: len(slots)]
+        with torch.cuda.device(self._device):
+            captured = self._graphs.get((rows, covered)) or self._capture(rows, covered)
+            return captured.replay(slots, lengths, tokens)[: len(slots)]
 
     @torch.inference_mode()
     def read(self, slot: int, start: int, ids: Sequence[int]) -> Tensor:
         """Keys and values of `ids` into the slot from `start` on; logits (vocabulary,) after the last one."""
-        tokens = torch.tensor(ids, device=self._embedding.device)
+        with torch.cuda.device(self._device):
+            return self._read(slot, start, torch.tensor(ids, device=self._device))
+
+    def _read(self, slot: int, start: int, tokens: Tensor) -> Tensor:
         hidden = self._embedding[tokens]
         normed, end = torch.empty_like(hidden), start + len(tokens)
-        wide = widened([one for block in self._blocks for one in block.products], self._rooms, self._beside)
+        beside = self._beside if len(tokens) >= _OVERLAPPED else None
+        wide = widened([one for block in self._blocks for one in block.products], self._rooms, beside)
         for block, cache in zip(self._blocks, self._cache, strict=True):
             keys, values = cache[0, slot], cache[1, slot]
             qkv = block.qkv.many(decode.normalize(hidden, block.norm_in, normed), next(wide))
@@ -92,8 +112,7 @@ class GpuStepModel:
             hidden = block.out.many(attended, next(wide), hidden)
             inner = block.gate_up.many(decode.normalize(hidden, block.norm_mid, normed), next(wide))
             hidden = block.down.many(inner, next(wide), hidden)
-        wide.close()
-        return linear(decode.normalize(hidden[-1:], self._norm, normed), self._head, self._head_bias)[0]
+        return self._head(decode.normalize(hidden[-1:], self._norm, normed))[0]  # type: ignore[no-any-return]
 
     @torch.inference_mode()
     def copy(self, source: int, target: int, start: int, end: int) -> None:
@@ -102,7 +121,10 @@ class GpuStepModel:
 
     def memory(self) -> dict[str, int]:
         """Bytes by device that closing gives back."""
-        return {str(self._embedding.device): torch.cuda.memory_reserved(self._embedding.device)}
+        held = [self._embedding, self._cache, *self._rooms, *self._head.parameters()]
+        held += [tensor for block in self._blocks for one in block.products for tensor in one.tensors]
+        sizes = {tensor.data_ptr(): tensor.nbytes for tensor in held}
+        return {str(self._device): sum(sizes.values()) + in_reserve(str(self._device))}
 
     def close(self) -> None:
         """Give everything back."""
@@ -110,7 +132,7 @@ class GpuStepModel:
         self._blocks.clear()
         self._pool = None
         self._rooms.clear()
-        self._cache = self._embedding = self._head = torch.empty(0)
+        del self._cache, self._embedding, self._head
 
     def _capture(self, rows: int, covered: int) -> "_Captured":
         """Record a step of `rows` rows over up to `covered` cached tokens."""
@@ -130,7 +152,7 @@ class GpuStepModel:
             block.out.few(attended, residual=hidden)
             inner = block.gate_up.few(decode.normalize(hidden, block.norm_mid, normed))
             block.down.few(inner, residual=hidden)
-        return linear(decode.normalize(hidden, self._norm, normed), self._head, self._head_bias)
+        return self._head(decode.normalize(hidden, self._norm, normed))  # type: ignore[no-any-return]
 
     def room_for(self, rows: int, covered: int) -> decode.Room:
         """See decode.room_for."""
@@ -143,7 +165,7 @@ class _Captured:
     def __init__(self, model: GpuStepModel, rows: int, covered: int, pool: Any) -> None:
         self._rows = rows
         self._host = torch.zeros(3, rows, dtype=torch.int32).pin_memory()
-        self._inputs = torch.zeros(3, rows, dtype=torch.int32, device="cuda")
+        self._inputs = torch.zeros(3, rows, dtype=torch.int32, device=torch.cuda.current_device())
         self._inputs[1] = -1
         self._room = model.room_for(rows, covered)
         stream = torch.cuda.Stream()
@@ -153,7 +175,8 @@ class _Captured:
             model.forward(self._inputs, covered, self._room)
         torch.cuda.current_stream().wait_stream(stream)
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, pool=pool):
+        # Other threads may use the GPU meanwhile, to embed a question say.
+        with torch.cuda.graph(self.graph, pool=pool, capture_error_mode="thread_local"):
             self._logits = model.forward(self._inputs, covered, self._room)
 
     def replay(self, slots: Sequence[int], lengths: Sequence[int], tokens: Sequence[int]) -> Tensor:
@@ -167,16 +190,18 @@ class _Captured:
 
 
 def _block(layer: Layer) -> _Block:
-    made = [product(layer.qkv), product((layer.out,)), product(layer.gate_up, gated=True), product((layer.down,))]
-    if None in made:
-        raise ValueError("a layer of a kind that has no kernel")
-    qkv, out, gate_up, down = made
-    return _Block(layer.norm_in, qkv, (layer.q_norm, layer.k_norm), out, layer.norm_mid, gate_up, down)  # type: ignore[arg-type]
+    return _Block(
+        layer.norm_in, product(layer.qkv), (layer.q_norm, layer.k_norm), product((layer.out,)), layer.norm_mid,
+        product(layer.gate_up, gated=True), product((layer.down,)),
+    )  # fmt: skip
 
 
-def widened(products: Sequence[Product], rooms: Sequence[Tensor], beside: torch.cuda.Stream) -> Iterator[Tensor]:
-    """The weights of one product after the other as numbers, the next being made on another stream meanwhile."""
+def widened(products: Sequence[Product], rooms: Sequence[Tensor], beside: torch.cuda.Stream | None) -> Iterator[Tensor]:
+    """The weights of one product after the other as numbers, the next being made on the stream `beside` meanwhile."""
     here = torch.cuda.current_stream()
+    if beside is None or not rooms:
+        yield from (one.wide(rooms[0] if rooms else None) for one in products)
+        return
     beside.wait_stream(here)
     used: list[torch.cuda.Event | None] = [None, None]
 
@@ -184,7 +209,7 @@ def widened(products: Sequence[Product], rooms: Sequence[Tensor], beside: torch.
         with torch.cuda.stream(beside):
             if (free := used[place % 2]) is not None:
                 beside.wait_event(free)
-            return products[place].wide(rooms[place % 2] if rooms else None), beside.record_event()
+            return products[place].wide(rooms[place % 2]), beside.record_event()
 
     ahead = start(0)
     for place in range(len(products)):

@@ -197,6 +197,7 @@ def step_model(model: Any, place: Plan) -> "StepModel | None":
     """What answers many users at once, for a model that lies on one GPU and can be taken apart; None for any other."""
     import torch
 
+    from dbgpt_lite.llm.gpu_step import GpuStepModel, runs_here
     from dbgpt_lite.llm.parts import take_apart
     from dbgpt_lite.llm.slotted import PlainStepModel
 
@@ -205,7 +206,8 @@ def step_model(model: Any, place: Plan) -> "StepModel | None":
         return None
     torch.cuda.empty_cache()
     free, _ = torch.cuda.mem_get_info(parts.device)
-    return PlainStepModel(parts, slot_count(place, str(parts.device), free), place.need.context)
+    made = GpuStepModel if runs_here(parts) else PlainStepModel
+    return made(parts, slot_count(place, str(parts.device), free), place.need.context)
 
 
 def _as_told(checkpoint: Checkpoint, folder: Path, options: LoadOptions) -> Checkpoint:

@@ -26,6 +26,11 @@ class Product(Protocol):
         """How many numbers of room `wide` needs."""
         ...
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What it holds."""
+        ...
+
     def wide(self, room: Tensor | None) -> Tensor:
         """The weights as numbers (rows, columns), where they are not kept so already in `room`."""
         ...
@@ -42,7 +47,7 @@ class PlainProduct:
         self._weight = layers[0].weight.data
         if len(layers) > 1:
             self._weight = torch.cat([layer.weight.data for layer in layers])
-            for layer, part in zip(layers, self._weight.split([len(layer.weight) for layer in layers]), strict=True):
+            for layer, part in zip(layers, self._weight.split([layer.out_features for layer in layers]), strict=True):
                 layer.weight.data = part
         self._bias = _bias(layers)
 
@@ -62,6 +67,11 @@ class PlainProduct:
         """See Product."""
         return self._weight
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """See Product."""
+        return (self._weight,)
+
 
 class Nf4Product:
     """bitsandbytes' NF4. The layers give their weights away and cannot be called any more."""
@@ -79,10 +89,14 @@ class Nf4Product:
         """See Product."""
         return 0 if self._kept is not None else self._weight.rows * self._weight.columns
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """See Product."""
+        kept = () if self._kept is None else (self._kept,)
+        return self._weight.weights, self._weight.scales, self._weight.factor, *kept
+
     def few(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """See Product."""
-        if self._gated and self._bias is not None:
-            raise ValueError("gates with a bias")
         return nf4.matmul(x, self._weight, pair=self._gated, bias=self._bias, residual=residual, out=residual)
 
     def many(self, x: Tensor, wide: Tensor, residual: Tensor | None = None) -> Tensor:
@@ -125,10 +139,11 @@ def _bias(layers: Sequence[Any]) -> Tensor | None:
     return torch.cat(parts)
 
 
-def product(layers: Sequence[Any], gated: bool = False) -> Product | None:
-    """The product of some layers; None when they are of a kind that this does not know."""
-    if all(type(layer) is nn.Linear for layer in layers):
-        return PlainProduct(layers, gated)
-    if nf4.fits(layers) and not (gated and _bias(layers) is not None):
-        return Nf4Product(layers, gated)
-    return None
+def known(layers: Sequence[Any]) -> bool:
+    """Whether `product` can make something of these layers."""
+    return all(type(layer) is nn.Linear for layer in layers) or nf4.fits(layers)
+
+
+def product(layers: Sequence[Any], gated: bool = False) -> Product:
+    """The product of layers that are `known`, which takes their weights over. `gated`: silu(first half) * second."""
+    return PlainProduct(layers, gated) if type(layers[0]) is nn.Linear else Nf4Product(layers, gated)

@@ -15,6 +15,7 @@ from dbgpt_lite.llm.parts import Norm, Parts
 _SPLITS = (64, 256)  # cached tokens a block: few for few conversations, so that all multiprocessors have some
 _ENOUGH_BLOCKS = 512
 _WIDEST_NORM = 32_768
+_OLDEST = (8, 0)  # compute capability, of Ampere: the first with matrix products in bfloat16
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +54,18 @@ def heads_of(parts: Parts, window: int) -> Heads:
 
 def fits(parts: Parts) -> bool:
     """Whether the kernels are made for a model of this shape."""
-    lanes = parts.head_dim // 8
-    whole = parts.head_dim % 8 == 0 and lanes in (1, 2, 4, 8, 16, 32)
-    share = parts.heads // parts.kv_heads
-    return (
-        whole
-        and share <= (16 if parts.head_dim <= 128 else 4)
-        and parts.hidden % 8 == 0
-        and parts.hidden <= _WIDEST_NORM
-    )
+    lanes, share = parts.head_dim // 8, parts.heads // parts.kv_heads
+    whole = parts.head_dim % 8 == 0 and lanes in (1, 2, 4, 8, 16, 32) and parts.hidden % 8 == 0
+    small = parts.hidden <= _WIDEST_NORM and share <= (16 if parts.head_dim <= 128 else 4)
+    new = torch.cuda.get_device_capability(parts.device) >= _OLDEST
+    return whole and small and new and parts.dtype in (torch.float16, torch.bfloat16)
+
+
+def prepare(parts: Parts) -> None:
+    """Compile what every step of a model needs. Raises CudaError and OSError."""
+    share, half = parts.heads // parts.kv_heads, parts.dtype == torch.float16
+    for name in ("attend", "rotate_and_store"):
+        _kernel(name, parts.head_dim, share, half, parts.device.index or 0)
 
 
 def normalize(x: Tensor, norm: Norm, out: Tensor) -> Tensor:

@@ -62,7 +62,7 @@ class TiledNf4:
 
 
 def fits(layers: Sequence[Any]) -> bool:
-    """Whether these layers are bitsandbytes' NF4 with blocks of 64 and whole tiles."""
+    """Whether these layers are bitsandbytes' NF4 with blocks of 64 and whole tiles; gates must have no bias."""
     return all(_fits(layer) for layer in layers)
 
 

@@ -1,0 +1,158 @@
+"""What quantization and the fast kernels do to answers, on the built-in model, which is a trained one. On a GPU.
+
+    python benchmarks/gpu_quality.py [--write FILE]
+
+Text: the English questions of the built-in exam with their right queries, in the model's own prompt. Perplexity is that
+of all tokens; agreement: at how many places both rate the same token highest, each place computed as a step of its own.
+"""
+
+import argparse
+import json
+import math
+import sqlite3
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.gpu_models import nf4_of  # noqa: E402
+from dbgpt_lite.llm.gpu_step import GpuStepModel, runs_here  # noqa: E402
+from dbgpt_lite.llm.int4 import unpack  # noqa: E402
+from dbgpt_lite.llm.parts import take_apart  # noqa: E402
+from dbgpt_lite.sql.sample_shop import build  # noqa: E402
+
+FOLDER = ROOT / "models" / "starter-sql"
+EXAM = ROOT / "dbgpt_lite" / "evaluation" / "sql_exam" / "questions_en.jsonl"
+TASK = "Write one SQLite SELECT statement that answers the question, using only the schema below."
+PLACES, ROWS, WINDOW = 8000, 16, 1536
+
+
+def texts(tokenizer: Any) -> Iterator[list[int]]:
+    """Token ids of the exam's questions with their right queries, each after the tables of the sample database."""
+    with tempfile.TemporaryDirectory() as folder:
+        build(Path(folder) / "shop.sqlite")
+        with closing(sqlite3.connect(Path(folder) / "shop.sqlite")) as connection:
+            rows = connection.execute("SELECT sql FROM sqlite_master WHERE type = 'table' AND sql IS NOT NULL")
+            tables = "\n".join(" ".join(row[0].split()) + ";" for row in rows)
+    for line in EXAM.read_text(encoding="utf-8").splitlines():
+        case = json.loads(line)
+        if case.get("sql"):
+            chat = [
+                {"role": "system", "content": f"{TASK}\n\n{tables}"}, {"role": "user", "content": case["question"]},
+                {"role": "assistant", "content": case["sql"]},
+            ]  # fmt: skip
+            text = tokenizer.apply_chat_template(chat, tokenize=False)
+            yield tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def loaded(quantize: Callable[[Any, nn.Linear], nn.Module] | None) -> Any:
+    """The model in bf16, its matrices replaced by what `quantize` makes of them."""
+    from transformers import AutoConfig, LlamaForCausalLM
+
+    stored, config = load_file(FOLDER / "model.safetensors"), AutoConfig.from_pretrained(FOLDER)
+    weights = {name: value for name, value in stored.items() if f"{name}_scale" not in stored and "_scale" not in name}
+    for name in stored:
+        if f"{name}_scale" in stored:
+            weights[name] = unpack(stored[name], stored[f"{name}_scale"], 4, torch.bfloat16)
+    model = LlamaForCausalLM(config).to(torch.bfloat16)
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    assert not unexpected
+    assert set(missing) <= {"lm_head.weight"}, missing
+    model.tie_weights()
+    model = model.to("cuda").eval()
+    for module in list(model.modules()) if quantize else []:
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.Linear) and name != "lm_head":
+                setattr(module, name, quantize(model, child))
+    return model
+
+
+def to_nf4(model: Any, layer: nn.Linear) -> nn.Module:
+    """bitsandbytes' NF4 with double quantization."""
+    return nf4_of(layer.weight.data)
+
+
+def to_int8(model: Any, layer: nn.Linear) -> nn.Module:
+    """bitsandbytes' LLM.int8."""
+    from bitsandbytes.nn import Int8Params, Linear8bitLt
+
+    eight = Linear8bitLt(layer.in_features, layer.out_features, bias=False, has_fp16_weights=False, threshold=6.0)
+    eight.weight = Int8Params(layer.weight.data.half().cpu(), requires_grad=False, has_fp16_weights=False)
+    return eight.to("cuda")
+
+
+def perplexity(model: Any, batches: list[Tensor]) -> tuple[float, list[Tensor]]:
+    """Of all tokens but the first of each text; and the token that is rated highest at every place."""
+    loss, count, best = 0.0, 0, []
+    for ids in batches:
+        logits = model(ids[None]).logits[0].float()
+        loss += float(cross_entropy(logits[:-1], ids[1:], reduction="sum"))
+        count += len(ids) - 1
+        best.append(logits.argmax(-1))
+    return math.exp(loss / count), best
+
+
+def stepped(model: Any, batches: list[Tensor]) -> list[Tensor]:
+    """The token that our steps rate highest at every place, several texts at a time."""
+    parts = take_apart(model)
+    assert parts is not None
+    assert runs_here(parts)
+    steps = GpuStepModel(parts, ROWS, WINDOW)
+    found: list[Tensor] = []
+    for start in range(0, len(batches), ROWS):
+        group = batches[start : start + ROWS]
+        best = [torch.empty_like(ids) for ids in group]
+        for place in range(max(len(ids) for ids in group)):
+            rows = [row for row, ids in enumerate(group) if place < len(ids)]
+            logits = steps.step(rows, [place] * len(rows), [int(group[row][place]) for row in rows])
+            for row, token in zip(rows, logits.argmax(-1), strict=True):
+                best[row][place] = token
+        found += best
+    return found
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", type=Path)
+    options = parser.parse_args()
+    torch.set_grad_enabled(False)
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(FOLDER)
+    batches: list[Tensor] = []
+    for ids in texts(tokenizer):
+        batches.append(torch.tensor(ids, device="cuda"))
+        if sum(map(len, batches)) >= PLACES:
+            break
+    lines = [f"{torch.cuda.get_device_name(0)}; {sum(map(len, batches)):,} tokens in {len(batches)} texts.", "",
+             "| weights | perplexity | |", "| --- | --- | --- |"]  # fmt: skip
+    base, _ = perplexity(loaded(None), batches)
+    lines.append(f"| bf16 | {base:.3f} | |")
+    eight, _ = perplexity(loaded(to_int8), batches)
+    lines.append(f"| int8 | {eight:.3f} | {eight / base - 1:+.2%} |")
+    model = loaded(to_nf4)
+    four, theirs = perplexity(model, batches)
+    lines.append(f"| NF4, bitsandbytes | {four:.3f} | {four / base - 1:+.2%} |")
+    mine = stepped(model, batches)
+    same = sum(int((one == other).sum()) for one, other in zip(mine, theirs, strict=True))
+    places = sum(map(len, batches))
+    lines += ["", f"Same token rated highest by our NF4 steps and by bitsandbytes: {same:,} of {places:,} places "
+              f"({same / places:.2%})."]  # fmt: skip
+    print("\n".join(lines))
+    if options.write:
+        options.write.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
