@@ -102,8 +102,6 @@ def ours(batch: Batch, steps: GpuStepModel) -> Iterator[str]:
     """The worker: prompt, one user, sixteen."""
     prompts = [torch.randint(5, 31000, (PROMPT,)).tolist() for _ in range(USERS + 2)]
     Asked(batch, "warm", prompts[-1], 40).wait()
-    for users in (2, 4, 8, 16):
-        steps.step(list(range(users)), [PROMPT] * users, [7] * users)
     alone = Asked(batch, "one", prompts[-2], ANSWER).wait()
     reading = median_ms(lambda: steps.read(0, 0, prompts[0]), 7, 2)
     yield f"| ours | {reading:.0f} ms (request to first token {alone.first_s * 1e3:.0f}) | {rate([alone]):.1f} |"
@@ -149,7 +147,11 @@ def prefix(say: Callable[[str], None]) -> None:
     def question() -> list[int]:
         return torch.randint(5, 60000, (40,)).tolist()
 
-    Asked(batch, "warm", torch.randint(5, 60000, (LONG,)).tolist() + question(), 8).wait()
+    warm = torch.randint(5, 60000, (LONG,)).tolist()
+    for _ in range(2):
+        Asked(batch, "warm", warm + question(), 8).wait()
+    for row in [Asked(batch, f"warm {user}", warm + question(), 16) for user in range(8)]:
+        row.wait()
     first = Asked(batch, "one", context + question(), 8).wait()
     second = Asked(batch, "one", context + question(), 8).wait()
     say(

@@ -3,7 +3,8 @@
     python benchmarks/gpu_quality.py [--write FILE]
 
 Text: the English questions of the built-in exam with their right queries, in the model's own prompt. Perplexity is that
-of all tokens; agreement: at how many places both rate the same token highest, each place computed as a step of its own.
+of the queries' tokens; agreement: at how many places, the prompts' too, both rate the same token highest, each place
+computed as a step of its own.
 """
 
 import argparse
@@ -34,11 +35,12 @@ from dbgpt_lite.sql.sample_shop import build  # noqa: E402
 FOLDER = ROOT / "models" / "starter-sql"
 EXAM = ROOT / "dbgpt_lite" / "evaluation" / "sql_exam" / "questions_en.jsonl"
 TASK = "Write one SQLite SELECT statement that answers the question, using only the schema below."
-PLACES, ROWS, WINDOW = 8000, 16, 1536
+ROWS, WINDOW = 16, 1024
 
 
-def texts(tokenizer: Any) -> Iterator[list[int]]:
-    """Token ids of the exam's questions with their right queries, each after the tables of the sample database."""
+def texts(tokenizer: Any) -> Iterator[tuple[list[int], int]]:
+    """The exam's questions, each after the tables of the sample database and with its right query: token ids, and how
+    many of them are the query's."""
     with tempfile.TemporaryDirectory() as folder:
         build(Path(folder) / "shop.sqlite")
         with closing(sqlite3.connect(Path(folder) / "shop.sqlite")) as connection:
@@ -51,8 +53,14 @@ def texts(tokenizer: Any) -> Iterator[list[int]]:
                 {"role": "system", "content": f"{TASK}\n\n{tables}"}, {"role": "user", "content": case["question"]},
                 {"role": "assistant", "content": case["sql"]},
             ]  # fmt: skip
-            text = tokenizer.apply_chat_template(chat, tokenize=False)
-            yield tokenizer(text, add_special_tokens=False)["input_ids"]
+            whole, asked = (
+                tokenizer(text, add_special_tokens=False)["input_ids"]
+                for text in (
+                    tokenizer.apply_chat_template(chat, tokenize=False),
+                    tokenizer.apply_chat_template(chat[:2], tokenize=False, add_generation_prompt=True),
+                )
+            )
+            yield whole, len(whole) - len(asked)
 
 
 def loaded(quantize: Callable[[Any, nn.Linear], nn.Module] | None) -> Any:
@@ -91,13 +99,13 @@ def to_int8(model: Any, layer: nn.Linear) -> nn.Module:
     return eight.to("cuda")
 
 
-def perplexity(model: Any, batches: list[Tensor]) -> tuple[float, list[Tensor]]:
-    """Of all tokens but the first of each text; and the token that is rated highest at every place."""
+def perplexity(model: Any, cases: list[tuple[Tensor, int]]) -> tuple[float, list[Tensor]]:
+    """Of the queries' tokens; and the token that is rated highest at every place."""
     loss, count, best = 0.0, 0, []
-    for ids in batches:
+    for ids, answer in cases:
         logits = model(ids[None]).logits[0].float()
-        loss += float(cross_entropy(logits[:-1], ids[1:], reduction="sum"))
-        count += len(ids) - 1
+        loss += float(cross_entropy(logits[-answer - 1 : -1], ids[-answer:], reduction="sum"))
+        count += answer
         best.append(logits.argmax(-1))
     return math.exp(loss / count), best
 
@@ -130,23 +138,22 @@ def main() -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(FOLDER)
-    batches: list[Tensor] = []
-    for ids in texts(tokenizer):
-        batches.append(torch.tensor(ids, device="cuda"))
-        if sum(map(len, batches)) >= PLACES:
-            break
-    lines = [f"{torch.cuda.get_device_name(0)}; {sum(map(len, batches)):,} tokens in {len(batches)} texts.", "",
-             "| weights | perplexity | |", "| --- | --- | --- |"]  # fmt: skip
-    base, _ = perplexity(loaded(None), batches)
+    cases = [(torch.tensor(ids, device="cuda"), answer) for ids, answer in texts(tokenizer)]
+    lines = [
+        f"{torch.cuda.get_device_name(0)}; {len(cases)} questions, {sum(one[1] for one in cases):,} tokens of queries.",
+        "", "| weights | perplexity | |", "| --- | --- | --- |",
+    ]  # fmt: skip
+    base, _ = perplexity(loaded(None), cases)
     lines.append(f"| bf16 | {base:.3f} | |")
-    eight, _ = perplexity(loaded(to_int8), batches)
+    eight, _ = perplexity(loaded(to_int8), cases)
     lines.append(f"| int8 | {eight:.3f} | {eight / base - 1:+.2%} |")
     model = loaded(to_nf4)
-    four, theirs = perplexity(model, batches)
+    four, theirs = perplexity(model, cases)
     lines.append(f"| NF4, bitsandbytes | {four:.3f} | {four / base - 1:+.2%} |")
-    mine = stepped(model, batches)
-    same = sum(int((one == other).sum()) for one, other in zip(mine, theirs, strict=True))
-    places = sum(map(len, batches))
+    some = [ids for ids, _ in cases[:: len(cases) // ROWS]]
+    mine = stepped(model, some)
+    same = sum(int((one == other).sum()) for one, other in zip(mine, theirs[:: len(cases) // ROWS], strict=True))
+    places = sum(map(len, some))
     lines += ["", f"Same token rated highest by our NF4 steps and by bitsandbytes: {same:,} of {places:,} places "
               f"({same / places:.2%})."]  # fmt: skip
     print("\n".join(lines))

@@ -51,7 +51,7 @@ def worker(job: Mapping[str, Any]) -> dict[str, Any]:
     planned_s = time.monotonic() - started
     options = LoadOptions(
         quantization=job["quantization"], dtype=job["dtype"], device_map=strategy, max_memory=max_memory,
-        context=context,
+        context=context, users=users,
     )  # fmt: skip
     # The libraries and CUDA take ten seconds to start, once a process; that is no part of reading a model.
     load(

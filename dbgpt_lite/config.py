@@ -86,7 +86,12 @@ class Settings(BaseSettings):
         "empty: as its folder, its tokenizer or its family says.",
     )
     llm_context: int = Field(0, ge=0, description="Context window in tokens; 0: the model's own.")
-    llm_users: int = Field(1, ge=1, description="Conversations at a time whose caches must fit in memory.")
+    llm_users: int = Field(
+        0,
+        ge=0,
+        description="Conversations answered at the same time on a GPU, whose caches must fit in memory; 0: one, and up "
+        "to eight where half of the memory left over holds them.",
+    )
     llm_idle_unload_min: int = Field(
         0, ge=0, description="Unload the model after so many minutes without a question; the next loads it; 0: never."
     )

@@ -16,6 +16,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from dbgpt_lite.llm.generation import in_reserve
 from dbgpt_lite.llm.kernels import decode
+from dbgpt_lite.llm.kernels.nf4 import MOST_ROWS
 from dbgpt_lite.llm.kernels.nvrtc import CudaError
 from dbgpt_lite.llm.parts import Layer, Norm, Parts
 from dbgpt_lite.llm.products import Product, known, product
@@ -74,7 +75,16 @@ class GpuStepModel:
         self._pool: Any = None
         widest = max(one.widened for block in self._blocks for one in block.products)
         self._rooms = [torch.empty(widest, dtype=parts.dtype, device=parts.device) for _ in range(2 if widest else 0)]
-        self._beside = torch.cuda.Stream(parts.device)
+        self._beside = torch.cuda.Stream(parts.device)  # type: ignore[no-untyped-call]
+        self._warm_up()
+
+    def _warm_up(self) -> None:
+        """Compile every kernel and record the usual steps now, not in the middle of somebody's answer."""
+        for count in {min(length, self.chunk) for length in (1, 17, 33, MOST_ROWS + 1)}:
+            self.read(0, 0, [0] * count)
+        for rows in _ROWS:
+            if rows <= self.slots:
+                self.step(range(rows), [0] * rows, [0] * rows)
 
     @torch.inference_mode()
     def step(self, slots: Sequence[int], lengths: Sequence[int], tokens: Sequence[int]) -> Tensor:
@@ -83,7 +93,7 @@ class GpuStepModel:
         longest = max(lengths) + 1
         covered = _SHORTEST
         while covered < longest:
-            covered *= 2
+            covered *= 4
         with torch.cuda.device(self._device):
             captured = self._graphs.get((rows, covered)) or self._capture(rows, covered)
             return captured.replay(slots, lengths, tokens)[: len(slots)]
@@ -168,7 +178,7 @@ class _Captured:
         self._inputs = torch.zeros(3, rows, dtype=torch.int32, device=torch.cuda.current_device())
         self._inputs[1] = -1
         self._room = model.room_for(rows, covered)
-        stream = torch.cuda.Stream()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             # Libraries choose their kernels, and ours are compiled, before anything is recorded.

@@ -46,7 +46,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
-    """How to load. `dtype`: auto, float32, float16 or bfloat16. `context` 0: the model's own window.
+    """How to load. `dtype`: auto, float32, float16 or bfloat16. `context` 0: the model's own window. `users`: whose
+    caches are planned for; 0: one, and more where there is room (batch_room.py).
 
     `constrained`: obey the grammar of a prompt that has one.
     `max_memory`: {"0": "20GiB", "cpu": "60GiB"}. `chat_format`: used when the folder does not say.
@@ -58,7 +59,7 @@ class LoadOptions:
     device_map: str = "auto"
     max_memory: Mapping[str, str] = field(default_factory=dict)
     context: int = 0
-    users: int = 1
+    users: int = 0
     chat_format: str = ""
     constrained: bool = True
     cache_dir: Path | None = None
@@ -187,13 +188,13 @@ class Prepared:
             sql_dialect=facts.sql_dialect,
             constrained=self.options.constrained and can_constrain(tokenizer),
         )
-        steps = step_model(model, place)
+        steps = step_model(model, place, self.options.users)
         if steps is None:
             return LocalEngine(model, tokenizer, self.template, info)
         return BatchEngine(model, steps, tokenizer, self.template, info)
 
 
-def step_model(model: Any, place: Plan) -> "StepModel | None":
+def step_model(model: Any, place: Plan, users: int = 0) -> "StepModel | None":
     """What answers many users at once, for a model that lies on one GPU and can be taken apart; None for any other."""
     import torch
 
@@ -207,7 +208,7 @@ def step_model(model: Any, place: Plan) -> "StepModel | None":
     torch.cuda.empty_cache()
     free, _ = torch.cuda.mem_get_info(parts.device)
     made = GpuStepModel if runs_here(parts) else PlainStepModel
-    return made(parts, slot_count(place, str(parts.device), free), place.need.context)
+    return made(parts, slot_count(place, str(parts.device), free, users), place.need.context)
 
 
 def _as_told(checkpoint: Checkpoint, folder: Path, options: LoadOptions) -> Checkpoint:

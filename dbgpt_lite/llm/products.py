@@ -47,8 +47,10 @@ class PlainProduct:
         self._weight = layers[0].weight.data
         if len(layers) > 1:
             self._weight = torch.cat([layer.weight.data for layer in layers])
-            for layer, part in zip(layers, self._weight.split([layer.out_features for layer in layers]), strict=True):
-                layer.weight.data = part
+            start = 0
+            for layer in layers:
+                layer.weight.data = self._weight[start : start + layer.out_features]
+                start += layer.out_features
         self._bias = _bias(layers)
 
     def few(self, x: Tensor, residual: Tensor | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""How many slots a model gets: never more than fit, as many as were planned, and some more where room is left."""
+"""How many slots a model gets: never more than fit; as many as were asked for, or some where room is left."""
 
 from pathlib import Path
 
@@ -29,21 +29,22 @@ def test_slots_fit_beside_all_else(name: str, size: float, users: int, share: fl
     place = planned(name, size, users)
     row = place.rows[0]
     free = int((row.device.free - row.weights - row.overhead) * share)
-    count = slot_count(place, "cuda:0", free)
     one = row.cache // users
-    assert 1 <= count <= max(users, 8)
-    assert count == 1 or count * one + row.working <= free
-    if place.fits and share == 1:
-        assert count >= users
+    for wanted in (0, users):
+        count = slot_count(place, "cuda:0", free, wanted)
+        assert 1 <= count <= (wanted or 8)
+        assert count == 1 or count * one + row.working <= free
+        if place.fits and share == 1 and wanted:
+            assert count == wanted
 
 
 @pytest.mark.parametrize(
     ("name", "size", "users", "count"),
     # A 33B model's window takes 3 GiB: all eight on a large GPU, what is half left over on a smaller one.
-    [("llama-33b", 139, 1, 8), ("llama-33b", 139, 16, 16), ("llama-33b", 32, 1, 2), ("chatglm2-6b", 24, 1, 8)],
+    [("llama-33b", 139, 0, 8), ("llama-33b", 139, 16, 16), ("llama-33b", 32, 0, 2), ("chatglm2-6b", 24, 0, 8)],
 )
 def test_known_cases(name: str, size: float, users: int, count: int) -> None:
-    assert slot_count(planned(name, size, users), "cuda:0", int(size * GIB)) == count
+    assert slot_count(planned(name, size, max(1, users)), "cuda:0", int(size * GIB), users) == count
 
 
 def test_a_model_elsewhere_has_one(tiny: Path) -> None:

@@ -5,23 +5,22 @@
 // whole GPU busy (flash decoding: https://crfm.stanford.edu/2023/10/12/flashdecoding.html). The block that has the new
 // token's place rotates and stores its key and value; the last block to finish a conversation's head joins the parts.
 //
-// Made for: DIM (of a head, 8 times a power of two up to 256), SHARE (query heads for each head of keys), HALF, SPLIT
-// (cached tokens a block takes).
+// Made for: DIM (of a head, 8 times a power of two up to 256), HALF, and for attend HEADS (query heads a block takes, of
+// those that share a head of keys) and SPLIT (cached tokens a block takes).
 
 typedef unsigned int u32;
 typedef unsigned short u16;
 
 #ifndef DIM
 #define DIM 128
-#define SHARE 1
 #define HALF 0
+#define HEADS 1
 #define SPLIT 256
 #endif
 #define THREADS 256
 #define LANES (DIM / 8)
 #define AT_ONCE (THREADS / LANES)
-#define EARLY (SPLIT / AT_ONCE < 4 ? SPLIT / AT_ONCE : 4)
-#define HEADS (SHARE < 4 ? SHARE : (SHARE % 4 ? (SHARE % 2 ? 1 : 2) : (DIM > 128 ? 2 : 4)))
+#define EARLY (SPLIT < AT_ONCE ? 1 : SPLIT < 4 * AT_ONCE ? SPLIT / AT_ONCE : 4)
 
 static __device__ __forceinline__ float widened(u16 value) {
     float wide;
@@ -170,12 +169,13 @@ static __device__ void rotated(const u16 *from, const u16 *norm, float eps, Rota
 // (kv heads, window, DIM). A warp a head.
 extern "C" __global__ void __launch_bounds__(128)
 rotate_and_store(const u16 *__restrict__ qkv, const float *table, int pairs, int interleaved, const u16 *q_norm,
-                 const u16 *k_norm, float eps, u16 *queries, u16 *keys, u16 *values, int kv_heads, int window, int start) {
+                 const u16 *k_norm, float eps, u16 *queries, u16 *keys, u16 *values, int queried, int kv_heads, int window,
+                 int start) {
     __shared__ float wide[4][DIM];
-    const int heads = kv_heads * (SHARE + 2), head = blockIdx.x * 4 + threadIdx.x / 32, row = blockIdx.y;
+    const int heads = queried + 2 * kv_heads, head = blockIdx.x * 4 + threadIdx.x / 32, row = blockIdx.y;
     if (head >= heads) return;
     const u16 *from = qkv + ((size_t)row * heads + head) * DIM;
-    const int queried = kv_heads * SHARE, of = (head - queried) % kv_heads;
+    const int of = (head - queried) % kv_heads;
     float *mine = wide[threadIdx.x / 32];
     u16 *to = head < queried ? queries + ((size_t)row * queried + head) * DIM
                              : (head < queried + kv_heads ? keys : values) + ((size_t)of * window + start + row) * DIM;
@@ -187,13 +187,12 @@ rotate_and_store(const u16 *__restrict__ qkv, const float *table, int pairs, int
     }
 }
 
-static __device__ __forceinline__ void add_weighted(float (*acc)[8], uint4 from, const float (*scores)[SPLIT], int head,
-                                                    int at) {
+static __device__ __forceinline__ void add_weighted(float (*acc)[8], uint4 from, const float (*scores)[SPLIT], int at) {
     float v[8];
     unpack(v, from);
 #pragma unroll
     for (int h = 0; h < HEADS; h++) {
-        const float weight = scores[head + h][at];
+        const float weight = scores[h][at];
 #pragma unroll
         for (int i = 0; i < 8; i++) acc[h][i] += weight * v[i];
     }
@@ -201,30 +200,31 @@ static __device__ __forceinline__ void add_weighted(float (*acc)[8], uint4 from,
 
 // One new token of `rows` conversations: out (rows, query heads * DIM). qkv as above; lengths: tokens before the new
 // one; slots: where in the caches (slots, kv heads, window, DIM), negative for a row that is not there.
-// parts (rows, query heads, splits, DIM + 2), counters (rows, kv heads), zero before and after: room to join in.
-// Grid: (splits, kv heads, rows).
+// parts (rows, query heads, splits, DIM + 2), counters (rows, query heads / HEADS), zero before and after: room to join
+// in. share: query heads for each head of keys, a multiple of HEADS. Grid: (splits, query heads / HEADS, rows).
 extern "C" __global__ void __launch_bounds__(THREADS)
 attend(const u16 *__restrict__ qkv, const float *table, int pairs, int interleaved, const u16 *q_norm, const u16 *k_norm,
        float eps, float scaling, const int *__restrict__ lengths, const int *__restrict__ slots, u16 *keys, u16 *values,
-       int window, u16 *out, float *parts, u32 *counters) {
+       int share, int window, u16 *out, float *parts, u32 *counters) {
     let_next_start();
-    __shared__ float queries[SHARE][DIM];
-    __shared__ float scores[SHARE][SPLIT];
+    __shared__ float queries[HEADS][DIM];
+    __shared__ float scores[HEADS][SPLIT];
     __shared__ float sums[THREADS / 32][HEADS][DIM];
-    __shared__ float most[SHARE], total[SHARE];
+    __shared__ float most[HEADS], total[HEADS];
     __shared__ bool joins;
     await_previous();
-    const int split = blockIdx.x, kv = blockIdx.y, row = blockIdx.z, kv_heads = gridDim.y;
+    const int split = blockIdx.x, query = blockIdx.y * HEADS, row = blockIdx.z, heads = gridDim.y * HEADS;
+    const int kv = query / share, kv_heads = heads / share;
     const int slot = slots[row], place = lengths[row], first = split * SPLIT;
     if (slot < 0 || first > place) return;
     const int count = min(SPLIT, place + 1 - first), active = place / SPLIT + 1;
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, heads = kv_heads * SHARE;
-    const u16 *own = qkv + (size_t)row * kv_heads * (SHARE + 2) * DIM;
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    const u16 *own = qkv + (size_t)row * (heads + 2 * kv_heads) * DIM;
     const size_t cached = ((size_t)slot * kv_heads + kv) * window * DIM;
     const Rotary rotary = {table, pairs, interleaved};
 
-    for (int head = warp; head < SHARE; head += THREADS / 32) {
-        rotated(own + (kv * SHARE + head) * DIM, q_norm, eps, rotary, place, queries[head]);
+    for (int head = warp; head < HEADS; head += THREADS / 32) {
+        rotated(own + (query + head) * DIM, q_norm, eps, rotary, place, queries[head]);
         for (int i = lane; i < DIM; i += 32) queries[head][i] *= scaling;
     }
     if (split == active - 1 && warp == THREADS / 32 - 1) {
@@ -246,12 +246,12 @@ attend(const u16 *__restrict__ qkv, const float *table, int pairs, int interleav
     for (int i = 0; i < EARLY; i++)
         early[i] = which + i * AT_ONCE < count ? *(const uint4 *)(value + (size_t)(which + i * AT_ONCE) * DIM)
                                                : make_uint4(0, 0, 0, 0);
-    for (int head = 0; head < SHARE; head += HEADS) {
+    {
         float q[HEADS][8];
 #pragma unroll
         for (int h = 0; h < HEADS; h++)
 #pragma unroll
-            for (int i = 0; i < 8; i++) q[h][i] = queries[head + h][part * 8 + i];
+            for (int i = 0; i < 8; i++) q[h][i] = queries[h][part * 8 + i];
 #pragma unroll 4
         for (int at = which; at - which < count; at += AT_ONCE) {
             float k[8] = {};
@@ -263,12 +263,12 @@ attend(const u16 *__restrict__ qkv, const float *table, int pairs, int interleav
                 for (int i = 0; i < 8; i++) dot += q[h][i] * k[i];
 #pragma unroll
                 for (int step = LANES / 2; step; step /= 2) dot += __shfl_xor_sync(~0u, dot, step);
-                if (part == 0 && at < count) scores[head + h][at] = dot;
+                if (part == 0 && at < count) scores[h][at] = dot;
             }
         }
     }
     __syncthreads();
-    for (int head = warp; head < SHARE; head += THREADS / 32) {
+    for (int head = warp; head < HEADS; head += THREADS / 32) {
         float top = -1e30f, sum = 0.f;
         for (int at = lane; at < count; at += 32) top = fmaxf(top, scores[head][at]);
         top = warp_max(top);
@@ -285,52 +285,50 @@ attend(const u16 *__restrict__ qkv, const float *table, int pairs, int interleav
     }
     __syncthreads();
 
-    for (int head = 0; head < SHARE; head += HEADS) {
-        float acc[HEADS][8] = {};
+    float acc[HEADS][8] = {};
 #pragma unroll
-        for (int i = 0; i < EARLY; i++)
-            if (which + i * AT_ONCE < count) add_weighted(acc, early[i], scores, head, which + i * AT_ONCE);
+    for (int i = 0; i < EARLY; i++)
+        if (which + i * AT_ONCE < count) add_weighted(acc, early[i], scores, which + i * AT_ONCE);
 #pragma unroll 4
-        for (int at = which + EARLY * AT_ONCE; at < count; at += AT_ONCE)
-            add_weighted(acc, *(const uint4 *)(value + (size_t)at * DIM), scores, head, at);
+    for (int at = which + EARLY * AT_ONCE; at < count; at += AT_ONCE)
+        add_weighted(acc, *(const uint4 *)(value + (size_t)at * DIM), scores, at);
 #pragma unroll
-        for (int h = 0; h < HEADS; h++)
+    for (int h = 0; h < HEADS; h++)
 #pragma unroll
-            for (int i = 0; i < 8; i++) {
+        for (int i = 0; i < 8; i++) {
 #pragma unroll
-                for (int step = LANES; step < 32; step *= 2) acc[h][i] += __shfl_xor_sync(~0u, acc[h][i], step);
-                if (lane < LANES) sums[warp][h][part * 8 + i] = acc[h][i];
-            }
-        __syncthreads();
-        for (int i = threadIdx.x; i < HEADS * DIM; i += THREADS) {
-            const int h = i / DIM, dim = i % DIM, query = kv * SHARE + head + h;
-            float sum = 0.f;
+            for (int step = LANES; step < 32; step *= 2) acc[h][i] += __shfl_xor_sync(~0u, acc[h][i], step);
+            if (lane < LANES) sums[warp][h][part * 8 + i] = acc[h][i];
+        }
+    __syncthreads();
+    for (int i = threadIdx.x; i < HEADS * DIM; i += THREADS) {
+        const int h = i / DIM, dim = i % DIM;
+        float sum = 0.f;
 #pragma unroll
-            for (int other = 0; other < THREADS / 32; other++) sum += sums[other][h][dim];
-            if (active == 1) {
-                out[((size_t)row * heads + query) * DIM + dim] = narrowed(sum / total[head + h]);
-            } else {
-                float *to = parts + (((size_t)row * heads + query) * gridDim.x + split) * (DIM + 2);
-                to[dim] = sum;
-                if (dim == 0) {
-                    to[DIM] = most[head + h];
-                    to[DIM + 1] = total[head + h];
-                }
+        for (int other = 0; other < THREADS / 32; other++) sum += sums[other][h][dim];
+        if (active == 1) {
+            out[((size_t)row * heads + query + h) * DIM + dim] = narrowed(sum / total[h]);
+        } else {
+            float *to = parts + (((size_t)row * heads + query + h) * gridDim.x + split) * (DIM + 2);
+            to[dim] = sum;
+            if (dim == 0) {
+                to[DIM] = most[h];
+                to[DIM + 1] = total[h];
             }
         }
-        __syncthreads();
     }
+    __syncthreads();
     if (active == 1) return;
 
     __threadfence();
     __syncthreads();
-    if (threadIdx.x == 0) joins = atomicInc(counters + row * kv_heads + kv, active - 1) == active - 1;
+    if (threadIdx.x == 0) joins = atomicInc(counters + row * gridDim.y + blockIdx.y, active - 1) == active - 1;
     __syncthreads();
     if (!joins) return;
     __threadfence();
-    for (int i = threadIdx.x; i < SHARE * DIM; i += THREADS) {
-        const int query = kv * SHARE + i / DIM, dim = i % DIM;
-        const float *from = parts + ((size_t)row * heads + query) * gridDim.x * (DIM + 2);
+    for (int i = threadIdx.x; i < HEADS * DIM; i += THREADS) {
+        const int h = i / DIM, dim = i % DIM;
+        const float *from = parts + ((size_t)row * heads + query + h) * gridDim.x * (DIM + 2);
         float top = -1e30f, sum = 0.f, over = 0.f;
         for (int s = 0; s < active; s++) top = fmaxf(top, __ldcg(from + s * (DIM + 2) + DIM));
         for (int s = 0; s < active; s++) {
@@ -338,6 +336,6 @@ attend(const u16 *__restrict__ qkv, const float *table, int pairs, int interleav
             sum += weight * __ldcg(from + s * (DIM + 2) + dim);
             over += weight * __ldcg(from + s * (DIM + 2) + DIM + 1);
         }
-        out[((size_t)row * heads + query) * DIM + dim] = narrowed(sum / over);
+        out[((size_t)row * heads + query + h) * DIM + dim] = narrowed(sum / over);
     }
 }

@@ -15,6 +15,7 @@ from dbgpt_lite.llm.parts import Norm, Parts
 _SPLITS = (64, 256)  # cached tokens a block: few for few conversations, so that all multiprocessors have some
 _ENOUGH_BLOCKS = 512
 _WIDEST_NORM = 32_768
+_TOGETHER = 512  # dimensions of the heads that a block takes
 _OLDEST = (8, 0)  # compute capability, of Ampere: the first with matrix products in bfloat16
 
 
@@ -33,6 +34,11 @@ class Heads:
     def share(self) -> int:
         """Query heads for each head of keys."""
         return self.heads // self.kv_heads
+
+    @property
+    def together(self) -> int:
+        """Of these, how many a block takes: they read the same keys."""
+        return next(count for count in (4, 2, 1) if self.share % count == 0 and count * self.dim <= _TOGETHER)
 
 
 class Room(NamedTuple):
@@ -54,23 +60,20 @@ def heads_of(parts: Parts, window: int) -> Heads:
 
 def fits(parts: Parts) -> bool:
     """Whether the kernels are made for a model of this shape."""
-    lanes, share = parts.head_dim // 8, parts.heads // parts.kv_heads
+    lanes = parts.head_dim // 8
     whole = parts.head_dim % 8 == 0 and lanes in (1, 2, 4, 8, 16, 32) and parts.hidden % 8 == 0
-    small = parts.hidden <= _WIDEST_NORM and share <= (16 if parts.head_dim <= 128 else 4)
     new = torch.cuda.get_device_capability(parts.device) >= _OLDEST
-    return whole and small and new and parts.dtype in (torch.float16, torch.bfloat16)
+    return whole and parts.hidden <= _WIDEST_NORM and new and parts.dtype in (torch.float16, torch.bfloat16)
 
 
 def prepare(parts: Parts) -> None:
-    """Compile what every step of a model needs. Raises CudaError and OSError."""
-    share, half = parts.heads // parts.kv_heads, parts.dtype == torch.float16
-    for name in ("attend", "rotate_and_store"):
-        _kernel(name, parts.head_dim, share, half, parts.device.index or 0)
+    """Compile something that every model needs. Raises CudaError and OSError."""
+    _kernel("rotate_and_store", parts.head_dim, parts.dtype == torch.float16, parts.device.index or 0)
 
 
 def normalize(x: Tensor, norm: Norm, out: Tensor) -> Tensor:
     """x (rows, width) normalized into `out`."""
-    kernel = _kernel("rms_norm", 128, 1, x.dtype == torch.float16, x.device.index)
+    kernel = _kernel("rms_norm", 128, x.dtype == torch.float16, x.device.index)
     kernel((len(x), 1, 1), 1024, 0, x, norm.weight, out, x.shape[1], norm.eps)
     return out
 
@@ -79,7 +82,7 @@ def gated(x: Tensor) -> Tensor:
     """silu(gates) * others of x (rows, 2 * width), gates first: (rows, width)."""
     rows, width = x.shape[0], x.shape[1] // 2
     out = x.new_empty(rows, width)
-    kernel = _kernel("gate", 128, 1, x.dtype == torch.float16, x.device.index)
+    kernel = _kernel("gate", 128, x.dtype == torch.float16, x.device.index)
     kernel((rows, ceil(width / (8 * 256)), 1), 256, 0, x, out, width)
     return out
 
@@ -100,11 +103,11 @@ def attend(
     window, dim); room: see `room_for`.
     """
     parts, counters, split = room
-    kernel = _kernel("attend", heads.dim, heads.share, qkv.dtype == torch.float16, qkv.device.index, split)
+    kernel = _kernel("attend", heads.dim, qkv.dtype == torch.float16, qkv.device.index, heads.together, split)
     kernel(
-        (parts.shape[2], heads.kv_heads, len(qkv)), 256, 0, qkv, heads.table, heads.table.shape[1],
-        int(heads.interleaved), *_weights(norms), heads.scaling, lengths, slots, *cache, cache[0].shape[2], out, parts,
-        counters,
+        (parts.shape[2], heads.heads // heads.together, len(qkv)), 256, 0, qkv, heads.table, heads.table.shape[1],
+        int(heads.interleaved), *_weights(norms), heads.scaling, lengths, slots, *cache, heads.share,
+        cache[0].shape[2], out, parts, counters,
     )  # fmt: skip
     return out
 
@@ -113,10 +116,11 @@ def room_for(rows: int, heads: Heads, longest: int) -> Room:
     """Room in which `attend` joins its parts, for conversations of up to `longest` tokens, the new one counted."""
     device = heads.table.device
     few, many = _SPLITS
-    split = many if rows * heads.kv_heads * ceil(longest / many) >= _ENOUGH_BLOCKS else few
+    groups = heads.heads // heads.together
+    split = many if rows * groups * ceil(longest / many) >= _ENOUGH_BLOCKS else few
     return Room(
         torch.empty(rows, heads.heads, ceil(longest / split), heads.dim + 2, device=device),
-        torch.zeros(rows, heads.kv_heads, dtype=torch.int32, device=device),
+        torch.zeros(rows, groups, dtype=torch.int32, device=device),
         split,
     )
 
@@ -126,24 +130,26 @@ def rotate_and_store(
 ) -> Tensor:
     """Queries (rows, heads, dim), rotated, of a piece of a prompt that begins at `start`; its keys and values are
     stored in one slot's caches (kv_heads, window, dim)."""
-    kernel = _kernel("rotate_and_store", heads.dim, heads.share, qkv.dtype == torch.float16, qkv.device.index)
+    kernel = _kernel("rotate_and_store", heads.dim, qkv.dtype == torch.float16, qkv.device.index)
     queries = qkv.new_empty(len(qkv), heads.heads, heads.dim)
     all_heads = heads.heads + 2 * heads.kv_heads
     kernel(
         ((all_heads + 3) // 4, len(qkv), 1), 128, 0, qkv, heads.table, heads.table.shape[1], int(heads.interleaved),
-        *_weights(norms), queries, keys, values, heads.kv_heads, keys.shape[1], start,
+        *_weights(norms), queries, keys, values, heads.heads, heads.kv_heads,
+        keys.shape[1], start,
     )  # fmt: skip
     return queries
 
 
 def _weights(norms: tuple[Norm | None, Norm | None]) -> tuple[Tensor | None, Tensor | None, float]:
     one = norms[0] or norms[1]
-    return norms[0] and norms[0].weight, norms[1] and norms[1].weight, one.eps if one else 0.0
+    first, second = (norm.weight if norm else None for norm in norms)
+    return first, second, one.eps if one else 0.0
 
 
 @cache
-def _kernel(name: str, dim: int, share: int, half: bool, device: int, split: int = 64) -> Kernel:
+def _kernel(name: str, dim: int, half: bool, device: int, heads: int = 1, split: int = 64) -> Kernel:
     source = (Path(__file__).parent / "decode.cu").read_text(encoding="utf-8")
-    defines = {"DIM": dim, "SHARE": share, "HALF": int(half), "SPLIT": split}
+    defines = {"DIM": dim, "HALF": int(half), "HEADS": heads, "SPLIT": split}
     with torch.cuda.device(device):
         return compiled(source, name, defines, overlap=name in ("rms_norm", "attend"))

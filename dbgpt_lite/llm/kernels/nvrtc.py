@@ -51,7 +51,7 @@ class Kernel:
         self._shared = _FREE_SHARED
 
     def __call__(self, grid: Grid, threads: int, shared: int, *arguments: torch.Tensor | int | float | None) -> None:
-        """Start it. `shared`: bytes of shared memory. Tensors are passed as addresses (None: zero), int and float as such.
+        """Start it. `shared`: bytes of shared memory. A tensor is passed as its address (None: zero).
 
         The caller keeps the tensors alive; under torch.cuda.graph the launch becomes a part of the graph.
         """
