@@ -56,6 +56,7 @@ class Reader:
     left: int = 0
     queued: int = 0
     failed: list[str] = field(default_factory=list)
+    tab: str = field(default_factory=lambda: secrets.token_hex(6))
 
     async def read(self) -> None:
         """Ask, read, think for a moment, ask again until the end."""
@@ -74,8 +75,8 @@ class Reader:
                 await asyncio.sleep(chance.uniform(0.5, 2))
 
     async def _ask(self, http: httpx.AsyncClient, mode: str, question: str, stay_s: float | None) -> None:
-        """One answer, in a tab of its own; the tab is closed after `stay_s` if the answer is not there by then."""
-        session, started, conversation = secrets.token_hex(6), time.monotonic(), ""
+        """One answer in a new conversation; the tab is closed after `stay_s` if the answer is not there by then."""
+        session, started, conversation = self.tab, time.monotonic(), ""
         try:
             async with asyncio.timeout(stay_s or PATIENCE_S):
                 fact = {"question": question, "mode": mode}
@@ -88,6 +89,7 @@ class Reader:
             if stay_s is None:
                 raise
             self.left += 1
+            self.tab = secrets.token_hex(6)
             return
         async for message in self._event(http, session, "show", [conversation, ""], None):
             if message["msg"] == "process_completed":

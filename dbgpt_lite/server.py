@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 import uvicorn
+from anyio import to_thread
 from fastapi import FastAPI
 
 from dbgpt_lite.auth import check_password, is_password_hash
@@ -63,9 +64,15 @@ def serve(settings: Settings) -> None:
     print(status_line(connections, telemetry_left_on()), flush=True)  # noqa: T201
     services.start()
     try:
-        asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))
+        asyncio.run(_serve(uvicorn.Server(config), listener, settings.max_answers))
     finally:
         services.close()
+
+
+async def _serve(server: uvicorn.Server, listener: socket.socket, answers: int) -> None:
+    """Serve with a thread for each answer that is waited for, beside those for everything else: Stop among it."""
+    to_thread.current_default_thread_limiter().total_tokens += answers
+    await server.serve(sockets=[listener])
 
 
 def create_app(settings: Settings, services: Any) -> FastAPI:

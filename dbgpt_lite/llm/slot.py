@@ -1,6 +1,7 @@
 """The one place at a model: users take turns at it, and a long answer passes it on.
 
-One request computes at a time. A turn ends with its answer, or after TURN_TOKENS tokens when somebody else waits; the
+One request computes at a time. A turn ends with its answer, or, when somebody else waits, after TURN_S seconds and
+TURN_TOKENS tokens: most answers end within one turn, since dividing them would make everybody wait for longer. The
 request then gets in line again and goes on where it was. Reading a prompt again after a turn may cost time (nothing
 where the model's cache still holds it), so a turn also lasts until writing has taken WORTH times as long as reading.
 """
@@ -15,6 +16,7 @@ from dbgpt_lite.errors import Cancelled
 from dbgpt_lite.llm.fair_queue import FairQueue
 from dbgpt_lite.messages import Waiting
 
+TURN_S = 5.0
 TURN_TOKENS = 32
 WORTH = 2.0
 # How often one who waits looks whether it is stopped; its turn wakes it at once.
@@ -144,7 +146,7 @@ class Turns:
         """Whether this turn was long enough and somebody waits."""
         if self._tokens < TURN_TOKENS or not self._slot.waiting:
             return False
-        return time.monotonic() - self._began >= (1 + WORTH) * self._reading
+        return time.monotonic() - self._began >= max(TURN_S, (1 + WORTH) * self._reading)
 
     def wait(self) -> Iterator[Waiting]:
         """Wait for the turn, telling how it stands. Raises Cancelled when one of the events is set before."""

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["build_ui", "launch_options"]
 UPLOAD_KEPT_S = 3600
+SESSIONS = 256
+"""Opened pages of which gradio remembers what it sent (170 KiB each; its own 10,000 are never let go). A page that is
+forgotten goes on as before: what it shows and chooses it sends with every event."""
 
 
 def build_ui(services: "Services") -> gr.Blocks:
@@ -38,6 +41,7 @@ def build_ui(services: "Services") -> gr.Blocks:
     )
     with blocks:
         _Page(services).wire(blocks)
+    blocks.state_session_capacity = SESSIONS
     # As many as there are readers: the engine has the queue that matters.
     blocks.queue(default_concurrency_limit=None, api_open=False)
     return blocks

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # Often enough to read along, seldom enough for twenty readers on a small machine.
 FLUSH_S = 0.08
 IDLE_S = 0.5
+# Whoever waits holds nothing that others need.
+WAITING_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +158,7 @@ class Asking:
 
 
 def paced(events: Iterator[ChatEvent | None], turn: LiveTurn) -> Iterator[LiveTurn | None]:
-    """The turn as it grows, at most every FLUSH_S; None at least every IDLE_S, for Gradio to notice a closed tab."""
+    """The turn as it grows, at most every FLUSH_S; None from time to time, for Gradio to notice a closed tab."""
     shown, told = turn, time.monotonic()
     for event in events:
         turn = turn if event is None else turn.after(event)
@@ -164,7 +166,7 @@ def paced(events: Iterator[ChatEvent | None], turn: LiveTurn) -> Iterator[LiveTu
         if turn is not shown and (event is None or now - told >= FLUSH_S):
             shown, told = turn, now
             yield turn
-        elif now - told >= IDLE_S:
+        elif now - told >= (WAITING_S if turn.waiting else IDLE_S):
             told = now
             yield None
 

@@ -80,6 +80,7 @@ def test_a_long_answer_passes_its_place_on_and_goes_on_as_if_alone(
     alone = [
         answer_of(endless.stream(ask(word), sampling, never))[0] for word, sampling in (("fox", long), ("dog", short))
     ]
+    monkeypatch.setattr(slots, "TURN_S", 0)
     monkeypatch.setattr(slots, "TURN_TOKENS", 4)
     ended: list[str] = []
     texts: dict[str, str] = {}
