@@ -36,6 +36,7 @@ FOLDER = ROOT / "models" / "starter-sql"
 EXAM = ROOT / "dbgpt_lite" / "evaluation" / "sql_exam" / "questions_en.jsonl"
 TASK = "Write one SQLite SELECT statement that answers the question, using only the schema below."
 ROWS, WINDOW = 16, 1024
+_TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
 
 
 def texts(tokenizer: Any) -> Iterator[tuple[list[int], int]]:
@@ -44,8 +45,7 @@ def texts(tokenizer: Any) -> Iterator[tuple[list[int], int]]:
     with tempfile.TemporaryDirectory() as folder:
         build(Path(folder) / "shop.sqlite")
         with closing(sqlite3.connect(Path(folder) / "shop.sqlite")) as connection:
-            rows = connection.execute("SELECT sql FROM sqlite_master WHERE type = 'table' AND sql IS NOT NULL")
-            tables = "\n".join(" ".join(row[0].split()) + ";" for row in rows)
+            tables = "\n".join(table_text(connection, name) for (name,) in connection.execute(_TABLES).fetchall())
     for line in EXAM.read_text(encoding="utf-8").splitlines():
         case = json.loads(line)
         if case.get("sql"):
@@ -63,6 +63,15 @@ def texts(tokenizer: Any) -> Iterator[tuple[list[int], int]]:
             yield whole, len(whole) - len(asked)
 
 
+def table_text(connection: sqlite3.Connection, name: str) -> str:
+    """A table as the model's training showed tables."""
+    columns = connection.execute("SELECT name, type, pk FROM pragma_table_info(?)", (name,)).fetchall()
+    keys = connection.execute('SELECT "from", "table", "to" FROM pragma_foreign_key_list(?)', (name,)).fetchall()
+    parts = [f"{column} {kind}{' PRIMARY KEY' if key else ''}" for column, kind, key in columns]
+    parts += [f"FOREIGN KEY ({column}) REFERENCES {table}({to})" for column, table, to in keys]
+    return f"CREATE TABLE {name} ({', '.join(parts)});"
+
+
 def loaded(quantize: Callable[[Any, nn.Linear], nn.Module] | None) -> Any:
     """The model in bf16, its matrices replaced by what `quantize` makes of them."""
     from transformers import AutoConfig, LlamaForCausalLM
@@ -72,7 +81,9 @@ def loaded(quantize: Callable[[Any, nn.Linear], nn.Module] | None) -> Any:
     for name in stored:
         if f"{name}_scale" in stored:
             weights[name] = unpack(stored[name], stored[f"{name}_scale"], 4, torch.bfloat16)
-    model = LlamaForCausalLM(config).to(torch.bfloat16)
+    model = LlamaForCausalLM(config)
+    for parameter in model.parameters():  # not the buffers: rotary frequencies are float32
+        parameter.data = parameter.data.to(torch.bfloat16)
     missing, unexpected = model.load_state_dict(weights, strict=False)
     assert not unexpected
     assert set(missing) <= {"lm_head.weight"}, missing
