@@ -68,7 +68,7 @@ class LeanDecoder:
     def __call__(self, ids: Tensor, cache: Sequence[GrowingLayer]) -> Tensor:
         """ids (rows, tokens) after what the cache's layers hold, which they are added to -> logits (rows, vocabulary)
         of the last tokens."""
-        place = self._place(*ids.shape, cache[0].get_seq_length())
+        place = self._place(ids.shape[0], ids.shape[1], cache[0].get_seq_length())
         x = functional.embedding(ids.flatten(), self._parts.embedding)
         for block, cached in zip(self.blocks, cache, strict=True):
             self._attend(block, x, cached, place)
@@ -91,7 +91,7 @@ class LeanDecoder:
         parts, norms = self._parts, block.norms
         self._check()
         states = block.qkv(_normed(x, norms.norm_in)).view(place.rows, place.count, -1, parts.head_dim)
-        queries, keys, values = states.split((parts.heads, parts.kv_heads, parts.kv_heads), dim=2)
+        queries, keys, values = torch.split(states, [parts.heads, parts.kv_heads, parts.kv_heads], dim=2)
         if norms.q_norm and norms.k_norm:
             queries, keys = _normed(queries, norms.q_norm), _normed(keys, norms.k_norm)
             self._turns.turn(queries, place)
@@ -153,7 +153,7 @@ class _Turns:
         size = place.cosines.shape[-1]
         turned = states if states.shape[-1] == size else states[..., :size]
         if self._rotary.interleaved:
-            swapped = turned.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+            swapped = turned.view(*turned.shape[:-1], -1, 2).flip(-1).flatten(-2)
         else:
             swapped = turned.roll(size // 2, -1)
         turned.mul_(place.cosines).addcmul_(swapped, place.sines)

@@ -89,7 +89,7 @@ class Dense:
 class FourBit(Called):
     """Layers packed by rows: torch's 4-bit product for a few rows in bfloat16, else the layers themselves.
 
-    The scales multiply the output, in float32: the 4-bit product itself would round them to bfloat16.
+    Rounding a row's scale to bfloat16, as that product wants it, errs like rounding its output once more.
     """
 
     @staticmethod
@@ -106,21 +106,21 @@ class FourBit(Called):
         rows, columns = numbers.shape
         self._group = next(size for size in _GROUPS if columns % size == 0)
         self._packed = torch._convert_weight_to_int4pack_for_cpu(numbers, 1)
-        unit = torch.tensor([1, 0], dtype=torch.bfloat16)
-        self._unit = unit.expand(columns // self._group, rows, 2).contiguous()
-        self._scale = torch.cat([layer.weight_scale.float() for layer in layers])
+        scale = torch.cat([layer.weight_scale.to(torch.bfloat16) for layer in layers])
+        pairs = torch.stack((scale, torch.zeros_like(scale)), dim=-1)
+        self._scales = pairs.expand(columns // self._group, rows, 2).contiguous()
         self._bias = _biases(layers)
 
     def __call__(self, x: Tensor) -> Tensor:
         """(rows, in) -> (rows, out)."""
         if len(x) > _FEW_ROWS or x.dtype != torch.bfloat16:
             return super().__call__(x)
-        y = torch._weight_int4pack_mm_for_cpu(x, self._packed, self._group, self._unit).mul_(self._scale)
+        y = torch._weight_int4pack_mm_for_cpu(x, self._packed, self._group, self._scales)
         return y if self._bias is None else y.add_(self._bias)
 
     def copies(self) -> tuple[Tensor, ...]:
         """The packed numbers and the scales."""
-        return self._packed, self._unit, self._scale
+        return self._packed, self._scales
 
 
 def _numbers(packed: Tensor) -> Tensor:
