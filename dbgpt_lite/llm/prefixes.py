@@ -13,7 +13,8 @@ from typing import Any
 from dbgpt_lite.llm.cache import GrowingLayer, rooms
 
 DEFAULT_BYTES = 2**29
-# A sequence is cut, not copied, if it loses no more than these tokens, or than this share of what stays.
+# A sequence is cut, not copied, if it loses no more than these tokens, or than this share of what stays; and one that
+# has no more than these is not set aside.
 _SHORT, _SHARE = 64, 8
 
 
@@ -125,7 +126,7 @@ class Prefixes:
         """Keep a sequence as the one that was used last, and drop the oldest ones beyond the limit."""
         if kept in self._aside:
             self._aside.remove(kept)
-        if kept.tokens and kept.settle():
+        if len(kept.tokens) > _SHORT and kept.settle():
             self._aside.append(kept)
         while self._aside and sum(map(_bytes, self._aside)) > self._limit:
             del self._aside[0]
