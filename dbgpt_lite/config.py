@@ -83,6 +83,12 @@ class Settings(BaseSettings):
     )
     llm_context: int = Field(0, ge=0, description="Context window in tokens; 0: the model's own.")
     llm_users: int = Field(1, ge=1, description="Conversations at a time whose caches must fit in memory.")
+    llm_prefix_memory: float = Field(
+        0.5,
+        ge=0,
+        description="GiB that a model on a CPU may take to keep the beginnings of prompts (schemas, documents, "
+        "conversations) for the next question; 0: the last prompt only.",
+    )
     llm_idle_unload_min: int = Field(
         0, ge=0, description="Unload the model after so many minutes without a question; the next loads it; 0: never."
     )

@@ -72,14 +72,16 @@ class Engine(Protocol):
 class LocalEngine:
     """An Engine over a model and tokenizer loaded in this process. `info` as the loader found it."""
 
-    def __init__(self, model: Any, tokenizer: Tokenizer, template: ChatTemplate, info: EngineInfo) -> None:
+    def __init__(
+        self, model: Any, tokenizer: Tokenizer, template: ChatTemplate, info: EngineInfo, prefix_bytes: int = 0
+    ) -> None:
         from dbgpt_lite.llm.constraint import Grammars
         from dbgpt_lite.llm.generation import Runner
 
         self._tokenizer = tokenizer
         self._template = template
         self._info = info
-        self._runner: Any = Runner(model, info.context_length)
+        self._runner: Any = Runner(model, info.context_length, prefix_bytes)
         self._end = frozenset(_end_tokens(model, tokenizer)) | template.end_ids
         self._grammars = Grammars(tokenizer, self._end)
         self._slot = Slot()

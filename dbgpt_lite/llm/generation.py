@@ -17,7 +17,7 @@ from dbgpt_lite.llm.devices import free_ram
 from dbgpt_lite.llm.lean import LeanDecoder
 from dbgpt_lite.llm.offload_store import OFFLOADED
 from dbgpt_lite.llm.parts import take_apart
-from dbgpt_lite.llm.prefixes import DEFAULT_BYTES, Prefixes
+from dbgpt_lite.llm.prefixes import Prefixes
 
 # Tokens of a prompt read in one pass. On a CPU a stop waits for one matrix product over a chunk, so large models
 # get a shorter one.
@@ -51,7 +51,7 @@ class Runner:
     Every linear layer first looks at the events of `watch`, so a stop takes effect within one matrix product.
     """
 
-    def __init__(self, model: Any, window: int = 0, prefix_bytes: int = DEFAULT_BYTES) -> None:
+    def __init__(self, model: Any, window: int = 0, prefix_bytes: int = 0) -> None:
         """`window`: the most tokens that prompt and answer have; 0 when nobody knows. `prefix_bytes`: what earlier
         prompts beside the last one may keep, on a CPU."""
         self._model = model

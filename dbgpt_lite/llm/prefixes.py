@@ -12,7 +12,6 @@ from typing import Any
 
 from dbgpt_lite.llm.cache import GrowingLayer, rooms
 
-DEFAULT_BYTES = 2**29
 # A sequence is cut, not copied, if it loses no more than these tokens, or than this share of what stays; and one that
 # has no more than these is not set aside.
 _SHORT, _SHARE = 64, 8
