@@ -1,9 +1,9 @@
 """One user on a CPU: reading a prompt and writing an answer, against transformers' generate() in float32.
 
 The plain recipe is AutoModelForCausalLM.from_pretrained(folder, dtype=float32).generate(greedy) over the unpacked
-weights of the built-in model. Ours is LocalEngine's Runner with Sampler, greedy, from the same weights. Both take turns,
-and each figure is the best of the rounds, since other programs on the machine only make it worse. The limit is what is
-read from memory for a token, weights and cache, at the speed at which torch sums a large tensor.
+weights of the built-in model. Ours is LocalEngine's Runner with Sampler, greedy, from the same weights. Both take
+turns, and each figure is the best of the rounds, since other programs on the machine only make it worse. The limit is
+what is read from memory for a token, weights and cache, at the speed at which torch sums a large tensor.
 
     python benchmarks/cpu_decode.py [--rounds 5] [--tokens 64]
 """

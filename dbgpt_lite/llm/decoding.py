@@ -7,6 +7,9 @@ import torch
 
 from dbgpt_lite.messages import Sampling
 
+# So many of the likeliest tokens are looked at before all are sorted.
+_LIKELY = 512
+
 
 class Sampler:
     """Draws one token after the other as `sampling` says; the same seed draws the same tokens.
@@ -26,11 +29,23 @@ class Sampler:
         """A token id from logits of shape (vocabulary,)."""
         if self._sampling.temperature <= 0:
             return int(logits.argmax())
-        scaled = logits.float().cpu() / self._sampling.temperature
-        probabilities, order = scaled.softmax(-1).sort(descending=True)
-        kept = probabilities.cumsum(-1) - probabilities < self._sampling.top_p
-        kept[0] = True
-        return int(order[torch.multinomial(probabilities * kept, 1, generator=self._generator)])
+        probabilities = (logits.float().cpu() / self._sampling.temperature).softmax(-1)
+        weights, tokens = nucleus(probabilities, self._sampling.top_p)
+        return int(tokens[torch.multinomial(weights, 1, generator=self._generator)])
+
+
+def nucleus(probabilities: torch.Tensor, top_p: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """(weights, tokens), likeliest first: the fewest tokens of `probabilities` (vocabulary,) that make up `top_p`, at
+    least one; weights of others, if they are there at all, are 0.
+
+    Sorting a vocabulary of 150,000 takes 18 ms on a CPU, and the first few hundred tokens nearly always suffice.
+    """
+    likely, tokens = probabilities.topk(min(_LIKELY, len(probabilities)))
+    if float(likely.sum()) <= top_p:
+        likely, tokens = probabilities.sort(descending=True)
+    kept = likely.cumsum(-1) - likely < top_p
+    kept[0] = True
+    return likely * kept, tokens
 
 
 @dataclass(frozen=True, slots=True)

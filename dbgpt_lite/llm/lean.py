@@ -20,7 +20,7 @@ from dbgpt_lite.llm.products import Product, joined
 # A prompt is read in chunks of so many tokens that no matrix product has more multiplications: about 10 ms on two
 # cores with bfloat16 instructions, and a stop waits for one.
 _MULTIPLICATIONS = 1_500_000_000
-_SHORTEST, _LONGEST = 64, 1024
+_SHORTEST, _LONGEST = 64, 512
 _FIRST_POSITIONS = 1024
 
 
