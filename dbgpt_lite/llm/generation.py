@@ -162,5 +162,6 @@ class Runner:
         return LeanDecoder(parts, self._stop_if_asked, free_ram() // _COPIES) if parts else None
 
     def _stop_if_asked(self) -> None:
-        if any(event.is_set() for event in self._events):
-            raise Cancelled
+        for event in self._events:
+            if event.is_set():
+                raise Cancelled

@@ -58,6 +58,7 @@ class LeanDecoder:
         self._parts = parts
         self._check = check
         self._groups = parts.heads // parts.kv_heads
+        self._sizes = (parts.heads, parts.kv_heads, parts.kv_heads)
         self._turns = _Turns(parts.rotary, parts.dtype)
         self._wide = _Wide()
         self.chunk = _chunk(parts)
@@ -91,7 +92,7 @@ class LeanDecoder:
         parts, norms = self._parts, block.norms
         self._check()
         states = block.qkv(_normed(x, norms.norm_in)).view(place.rows, place.count, -1, parts.head_dim)
-        queries, keys, values = torch.split(states, [parts.heads, parts.kv_heads, parts.kv_heads], dim=2)
+        queries, keys, values = torch.split_with_sizes(states, self._sizes, dim=2)
         if norms.q_norm and norms.k_norm:
             queries, keys = _normed(queries, norms.q_norm), _normed(keys, norms.k_norm)
             self._turns.turn(queries, place)
@@ -217,7 +218,7 @@ def _rows(module: Any) -> int:
 
 
 def _normed(x: Tensor, norm: Norm) -> Tensor:
-    return functional.rms_norm(x, norm.weight.shape, norm.weight, norm.eps)
+    return torch.rms_norm(x, norm.weight.shape, norm.weight, norm.eps)
 
 
 def _mask(start: int, count: int, dtype: torch.dtype) -> Tensor:

@@ -113,7 +113,7 @@ class FourBit(Called):
 
     def __call__(self, x: Tensor) -> Tensor:
         """(rows, in) -> (rows, out)."""
-        if len(x) > _FEW_ROWS or x.dtype != torch.bfloat16:
+        if x.shape[0] > _FEW_ROWS or x.dtype != torch.bfloat16:
             return super().__call__(x)
         y = torch._weight_int4pack_mm_for_cpu(x, self._packed, self._group, self._scales)
         return y if self._bias is None else y.add_(self._bias)
