@@ -325,7 +325,9 @@ def _sql_model(settings: Settings) -> LazyEngine | None:
         return None
     folder = configured_folder(settings.sql_model, settings.models_dir)
     try:
-        options = LoadOptions(device_map="cpu", constrained=settings.sql_constrained)
+        options = LoadOptions(
+            device_map="cpu", constrained=settings.sql_constrained, prefix_bytes=_prefix_bytes(settings)
+        )
         return lazy_engine(folder, lambda: load(folder, options), settings.sql_constrained)
     except UserError as error:
         log.warning("SQL_MODEL: %s", error)
@@ -343,7 +345,12 @@ def _load_options(settings: Settings) -> LoadOptions:
         chat_format=settings.llm_chat_format,
         constrained=settings.sql_constrained,
         cache_dir=settings.data_dir / "model-cache",
+        prefix_bytes=_prefix_bytes(settings),
     )
+
+
+def _prefix_bytes(settings: Settings) -> int:
+    return int(settings.llm_prefix_memory * 2**30)
 
 
 def _data_dir(folder: Path) -> Path:

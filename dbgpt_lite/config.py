@@ -92,6 +92,12 @@ class Settings(BaseSettings):
         description="Conversations answered at the same time on a GPU, whose caches must fit in memory; 0: one, and up "
         "to eight where half of the memory left over holds them.",
     )
+    llm_prefix_memory: float = Field(
+        0.5,
+        ge=0,
+        description="GiB that a model on a CPU may take to keep the beginnings of prompts (schemas, documents, "
+        "conversations) for the next question; 0: the last prompt only.",
+    )
     llm_idle_unload_min: int = Field(
         0, ge=0, description="Unload the model after so many minutes without a question; the next loads it; 0: never."
     )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from dbgpt_lite.llm.generation import common_prefix
+from dbgpt_lite.llm.prefixes import common_prefix
 
 # So few tokens are read again sooner than they are worth a slot of their own.
 _SMALL_LOSS = 64

@@ -41,6 +41,12 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         self.keys, self.values = self._key_room[:, :, :end], self._value_room[:, :, :end]
         return self.keys, self.values
 
+    def beginning(self, count: int) -> "GrowingLayer":
+        """A layer of its own with a copy of the first `count` tokens."""
+        copied = GrowingLayer(self._window)
+        copied.update(self.keys[:, :, :count], self.values[:, :, :count])
+        return copied
+
     def crop(self, tokens_to_remove: int) -> None:
         """Forget the last tokens (given as a negative number); the room stays."""
         super().crop(tokens_to_remove)

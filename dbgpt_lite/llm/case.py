@@ -8,6 +8,7 @@ from typing import Literal
 from dbgpt_lite.llm.outline import Outline
 from dbgpt_lite.llm.placement import Block, Device, Placement, Rooms, even, fill, place
 from dbgpt_lite.llm.sizes import CPU_CHUNK, CUDA_CONTEXT, CUDA_WORKSPACE, GPU_CHUNK, Numbers, working_bytes
+from dbgpt_lite.llm.step_size import captured, step_bytes
 
 Verdict = Literal["fits", "offload", "too_large"]
 # bitsandbytes' layers cannot be moved between devices once they are quantized.
@@ -91,6 +92,19 @@ class Case:
         kinds = {name.partition(":")[0] for name in self.fixed}
         return self.numbers == "none" or ("disk" not in kinds and (self.numbers in MOVABLE or len(kinds) <= 1))
 
+    @cached_property
+    def stepped(self) -> bool:
+        """Whether one GPU has room for it all, and computes it by captured steps."""
+        alone = len(self.compute) == 1 and self.compute[0].kind == "gpu" and len(set(self.fixed)) <= 1
+        if not alone or not captured(self.outline, self.dtype, self.numbers):
+            return False
+        device = self.compute[0]
+        return sum(block.size for block in self.blocks) + self._stepping + self.overhead(device) <= device.free
+
+    @property
+    def _stepping(self) -> int:
+        return step_bytes(self.outline, self.dtype, self.numbers, self.context, self.users)
+
     def overhead(self, device: Device) -> int:
         """What CUDA takes of a GPU beside the tensors."""
         if device.kind != "gpu":
@@ -100,6 +114,8 @@ class Case:
     def working(self, device: Device) -> int:
         """Room to read a chunk of a prompt with the largest matrix in plain numbers, as quantized layers multiply more
         than one row. Quantizing that matrix needs no more and happens before."""
+        if self.stepped:
+            return self._stepping
         chunk = GPU_CHUNK if device.kind == "gpu" else CPU_CHUNK
         reading = working_bytes(self.outline.geometry, self.dtype, self.context, self.users, chunk)
         # A layer's cache is copied when it grows, which it does on a CPU only.

@@ -51,10 +51,8 @@ class Guide:
         bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
         if self._failed():
             return None
-        mask = np.zeros(size, dtype=bool)
-        known = np.unpackbits(bits, bitorder="little")[:size].astype(bool)
-        mask[: len(known)] = known
-        allowed = torch.from_numpy(mask)
+        known = np.unpackbits(bits, count=min(size, 8 * len(bits)), bitorder="little").view(bool)
+        allowed = torch.from_numpy(known if len(known) == size else np.pad(known, (0, size - len(known))))
         if room <= _LAST and bool(allowed[self._end].any()):
             allowed[:] = False
             allowed[self._end] = True

@@ -74,11 +74,13 @@ class Engine(Protocol):
 class LocalEngine(LoadedEngine):
     """An Engine over a model and tokenizer loaded in this process. `info` as the loader found it."""
 
-    def __init__(self, model: Any, tokenizer: Tokenizer, template: ChatTemplate, info: EngineInfo) -> None:
+    def __init__(
+        self, model: Any, tokenizer: Tokenizer, template: ChatTemplate, info: EngineInfo, prefix_bytes: int = 0
+    ) -> None:
         from dbgpt_lite.llm.generation import Runner
 
         super().__init__(model, tokenizer, template, info)
-        self._runner: Any = Runner(model, info.context_length)
+        self._runner: Any = Runner(model, info.context_length, prefix_bytes)
         self._slot = Slot()
         # Held while the runner computes, and never while a piece is handed out.
         self._computing = threading.Lock()

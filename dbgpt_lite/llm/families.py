@@ -246,9 +246,14 @@ FAMILIES: Mapping[str, Family] = {
 
 def family(config: Mapping[str, Any]) -> Family:
     """The row of a config.json; an architecture without one gets the usual key names and its own name."""
-    own = architecture(config)
-    name = own.name if own else str(config.get("model_type", ""))
+    name = architecture_name(config)
     return FAMILIES.get(name) or Family(name)
+
+
+def architecture_name(config: Mapping[str, Any]) -> str:
+    """The key of a config.json in the table: its model_type, where that says enough."""
+    own = architecture(config)
+    return own.name if own else str(config.get("model_type", ""))
 
 
 def shape(config: Mapping[str, Any]) -> ModelShape:

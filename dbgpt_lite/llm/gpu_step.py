@@ -15,11 +15,11 @@ from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 
 from dbgpt_lite.llm.generation import in_reserve
+from dbgpt_lite.llm.gpu_products import Product, known, product
 from dbgpt_lite.llm.kernels import decode
 from dbgpt_lite.llm.kernels.nf4 import MOST_ROWS
 from dbgpt_lite.llm.kernels.nvrtc import CudaError
 from dbgpt_lite.llm.parts import Layer, Norm, Parts
-from dbgpt_lite.llm.products import Product, known, product
 
 log = logging.getLogger(__name__)
 

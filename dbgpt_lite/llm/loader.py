@@ -52,6 +52,7 @@ class LoadOptions:
     `constrained`: obey the grammar of a prompt that has one.
     `max_memory`: {"0": "20GiB", "cpu": "60GiB"}. `chat_format`: used when the folder does not say.
     `cache_dir`: where weights go that a plan keeps on disk; None: the system's place for temporary files.
+    `prefix_bytes`: what the beginnings of earlier prompts may take, on a CPU.
     """
 
     quantization: Quantization = "none"
@@ -63,6 +64,7 @@ class LoadOptions:
     chat_format: str = ""
     constrained: bool = True
     cache_dir: Path | None = None
+    prefix_bytes: int = 2**29
 
 
 def load(
@@ -190,7 +192,7 @@ class Prepared:
         )
         steps = step_model(model, place, self.options.users)
         if steps is None:
-            return LocalEngine(model, tokenizer, self.template, info)
+            return LocalEngine(model, tokenizer, self.template, info, self.options.prefix_bytes)
         return BatchEngine(model, steps, tokenizer, self.template, info)
 
 

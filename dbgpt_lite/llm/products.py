@@ -1,151 +1,134 @@
-"""Linear layers side by side as one product, in NF4 by kernels of our own or in plain numbers."""
+"""Matrix products of a decoder on a CPU: linear layers that read the same input, joined into one.
+
+Plain layers are joined by rows in one tensor of which they keep views, so nothing is held twice. Layers packed by
+rows (int4) get a copy in the layout of torch's own 4-bit product, which takes a tenth of the time of unpacking them;
+where that does not fit, and for layers quantized in any other way, the layers are called as they are.
+"""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, silu
 
-from dbgpt_lite.llm.kernels import decode, nf4
+from dbgpt_lite.llm.int4 import PackedLinear
+
+# Torch's 4-bit product does one row after the other; for more rows unpacking for a real matrix product is quicker.
+_FEW_ROWS = 16
+# Columns that share a scale in torch's 4-bit product, largest first, and how many rows it packs together.
+_GROUPS = (256, 128, 64, 32)
+_PACKED_ROWS = 16
 
 
 class Product(Protocol):
-    """x times the weights of several layers, whose outputs lie side by side."""
+    """Some layers' outputs side by side."""
 
-    def few(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """For some rows of input, without a host synchronization, so that it can be captured."""
+    def __call__(self, x: Tensor) -> Tensor:
+        """(rows, in) -> (rows, out)."""
         ...
 
-    def many(self, x: Tensor, wide: Tensor, residual: Tensor | None = None) -> Tensor:
-        """For a piece of a prompt, with the weights as numbers: see `wide`."""
-        ...
-
-    @property
-    def widened(self) -> int:
-        """How many numbers of room `wide` needs."""
-        ...
-
-    @property
-    def tensors(self) -> tuple[Tensor, ...]:
-        """What it holds."""
-        ...
-
-    def wide(self, room: Tensor | None) -> Tensor:
-        """The weights as numbers (rows, columns), where they are not kept so already in `room`."""
+    def copies(self) -> tuple[Tensor, ...]:
+        """What is held beside the layers' own weights."""
         ...
 
 
-class PlainProduct:
-    """Weights as numbers."""
+def joined(layers: Sequence[nn.Module], room: int) -> Product:
+    """One product that gives these layers' outputs side by side.
 
-    widened = 0
+    `room`: bytes that a copy of packed weights may take.
+    """
+    alike = len({(type(layer), getattr(layer, "bias", None) is None) for layer in layers}) == 1
+    if alike and type(layers[0]) is nn.Linear and Dense.takes(layers):
+        return Dense(layers)
+    if alike and type(layers[0]) is PackedLinear and FourBit.takes(layers, room):
+        return FourBit(layers)
+    return Called(layers)
 
-    def __init__(self, layers: Sequence[nn.Linear], gated: bool = False) -> None:
-        """Takes the layers' weights over: they become views of one tensor."""
-        self._gated = gated
-        self._weight = layers[0].weight.data
+
+class Called:
+    """Layers called as they are, one after the other."""
+
+    def __init__(self, layers: Sequence[nn.Module]) -> None:
+        self._layers = layers
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(rows, in) -> (rows, out)."""
+        outputs = [layer(x) for layer in self._layers]
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
+
+    def copies(self) -> tuple[Tensor, ...]:
+        """None."""
+        return ()
+
+
+class Dense:
+    """Plain layers in one tensor, of which they keep views."""
+
+    @staticmethod
+    def takes(layers: Sequence[Any]) -> bool:
+        """Whether they are of one type of number."""
+        return len({layer.weight.dtype for layer in layers}) == 1
+
+    def __init__(self, layers: Sequence[Any]) -> None:
+        self._weight = layers[0].weight if len(layers) == 1 else torch.cat([layer.weight for layer in layers])
+        self._bias = _biases(layers)
         if len(layers) > 1:
-            self._weight = torch.cat([layer.weight.data for layer in layers])
-            start = 0
-            for layer in layers:
-                layer.weight.data = self._weight[start : start + layer.out_features]
-                start += layer.out_features
-        self._bias = _bias(layers)
+            parts = self._weight.split([len(layer.weight) for layer in layers])
+            for layer, part in zip(layers, parts, strict=True):
+                layer.weight.data = part
 
-    def few(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """See Product."""
-        out = linear(x, self._weight, self._bias)
-        if self._gated:
-            gate, up = out.chunk(2, dim=-1)
-            out = silu(gate) * up
-        return out if residual is None else residual.add_(out)
+    def __call__(self, x: Tensor) -> Tensor:
+        """(rows, in) -> (rows, out)."""
+        return nn.functional.linear(x, self._weight, self._bias)
 
-    def many(self, x: Tensor, wide: Tensor, residual: Tensor | None = None) -> Tensor:
-        """See Product."""
-        return _many(x, wide, self._bias, residual, self._gated)
-
-    def wide(self, room: Tensor | None) -> Tensor:
-        """See Product."""
-        return self._weight
-
-    @property
-    def tensors(self) -> tuple[Tensor, ...]:
-        """See Product."""
-        return (self._weight,)
+    def copies(self) -> tuple[Tensor, ...]:
+        """None: the layers' weights are views of the joined one."""
+        return ()
 
 
-class Nf4Product:
-    """bitsandbytes' NF4. The layers give their weights away and cannot be called any more."""
+class FourBit(Called):
+    """Layers packed by rows: torch's 4-bit product for a few rows in bfloat16, else the layers themselves.
 
-    def __init__(self, layers: Sequence[Any], gated: bool = False) -> None:
-        self._gated = gated
-        self._weight = nf4.tiled(layers)
-        self._kept: Tensor | None = None
-        self._bias = _bias(layers)
-        for layer in layers:
-            layer.weight = None
+    Rounding a row's scale to bfloat16, as that product wants it, errs like rounding its output once more.
+    """
 
-    @property
-    def widened(self) -> int:
-        """See Product."""
-        return 0 if self._kept is not None else self._weight.rows * self._weight.columns
+    @staticmethod
+    def takes(layers: Sequence[Any], room: int) -> bool:
+        """Whether torch has a product for layers of these sizes and there is room for a copy of them."""
+        rows, size = sum(layer.out_features for layer in layers), sum(layer.weight.nbytes for layer in layers)
+        whole = rows % _PACKED_ROWS == 0 and layers[0].in_features % _GROUPS[-1] == 0
+        known = hasattr(torch, "_weight_int4pack_mm_for_cpu") and all(layer.bits == 4 for layer in layers)
+        return known and whole and size <= room
 
-    @property
-    def tensors(self) -> tuple[Tensor, ...]:
-        """See Product."""
-        kept = () if self._kept is None else (self._kept,)
-        return self._weight.weights, self._weight.scales, self._weight.factor, *kept
+    def __init__(self, layers: Sequence[Any]) -> None:
+        super().__init__(layers)
+        numbers = torch.cat([_numbers(layer.weight) for layer in layers])
+        rows, columns = numbers.shape
+        self._group = next(size for size in _GROUPS if columns % size == 0)
+        self._packed = torch._convert_weight_to_int4pack_for_cpu(numbers, 1)
+        scale = torch.cat([layer.weight_scale.to(torch.bfloat16) for layer in layers])
+        pairs = torch.stack((scale, torch.zeros_like(scale)), dim=-1)
+        self._scales = pairs.expand(columns // self._group, rows, 2).contiguous()
+        self._bias = _biases(layers)
 
-    def few(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """See Product."""
-        return nf4.matmul(x, self._weight, pair=self._gated, bias=self._bias, residual=residual, out=residual)
+    def __call__(self, x: Tensor) -> Tensor:
+        """(rows, in) -> (rows, out)."""
+        if x.shape[0] > _FEW_ROWS or x.dtype != torch.bfloat16:
+            return super().__call__(x)
+        y = torch._weight_int4pack_mm_for_cpu(x, self._packed, self._group, self._scales)
+        return y if self._bias is None else y.add_(self._bias)
 
-    def many(self, x: Tensor, wide: Tensor, residual: Tensor | None = None) -> Tensor:
-        """See Product."""
-        return _many(x, wide, self._bias, residual, self._gated)
-
-    def wide(self, room: Tensor | None) -> Tensor:
-        """See Product."""
-        if self._kept is not None:
-            return self._kept
-        assert room is not None
-        return nf4.widen(self._weight, room[: self.widened].view(self._weight.rows, self._weight.columns))
-
-    def keep_wide(self, dtype: torch.dtype) -> int:
-        """Keep the weights as numbers too, so that prompts need not widen them; the bytes that it takes."""
-        shape = (self._weight.rows, self._weight.columns)
-        self._kept = nf4.widen(self._weight, torch.empty(shape, dtype=dtype, device=self._weight.weights.device))
-        return self._kept.nbytes
+    def copies(self) -> tuple[Tensor, ...]:
+        """The packed numbers and the scales."""
+        return self._packed, self._scales
 
 
-def _many(x: Tensor, wide: Tensor, bias: Tensor | None, residual: Tensor | None, gated: bool) -> Tensor:
-    if residual is not None and bias is None:
-        return torch.addmm(residual, x, wide.T)
-    out = linear(x, wide, bias)
-    if gated:
-        return decode.gated(out) if out.is_cuda else silu(out.chunk(2, dim=-1)[0]) * out.chunk(2, dim=-1)[1]
-    return out if residual is None else out.add_(residual)
+def _numbers(packed: Tensor) -> Tensor:
+    """Packed int4 (rows, columns/2) -> its numbers -8..7 as 0..15 (rows, columns), int32."""
+    return torch.stack((packed >> 4, (packed << 4) >> 4), dim=-1).flatten(1).int() + 8
 
 
-def _bias(layers: Sequence[Any]) -> Tensor | None:
-    """The layers' biases side by side, zero for those that have none; None when no layer has one."""
-    if all(layer.bias is None for layer in layers):
-        return None
-    dtype = next(layer.bias.dtype for layer in layers if layer.bias is not None)
-    device = next(layer.bias.device for layer in layers if layer.bias is not None)
-    parts = [
-        torch.zeros(layer.out_features, dtype=dtype, device=device) if layer.bias is None else layer.bias.data
-        for layer in layers
-    ]
-    return torch.cat(parts)
-
-
-def known(layers: Sequence[Any]) -> bool:
-    """Whether `product` can make something of these layers."""
-    return all(type(layer) is nn.Linear for layer in layers) or nf4.fits(layers)
-
-
-def product(layers: Sequence[Any], gated: bool = False) -> Product:
-    """The product of layers that are `known`, which takes their weights over. `gated`: silu(first half) * second."""
-    return PlainProduct(layers, gated) if type(layers[0]) is nn.Linear else Nf4Product(layers, gated)
+def _biases(layers: Sequence[Any]) -> Tensor | None:
+    """The biases side by side; None when there are none."""
+    biases = [layer.bias for layer in layers if layer.bias is not None]
+    return torch.cat(biases) if biases else None

@@ -30,12 +30,16 @@ class Pace:
 # GPU: measured on an H100 (benchmarks/results/model-loading.md): ChatGLM2-6B, Llama 13B and 33B answer 49 and 42
 # (none; the first two), 32, 29 and 20 (nf4), 16 and 16 (int8 and int4 of the first) tokens a second. Most of it is the
 # time in which Python starts the kernels, so a slower processor beside the card means fewer.
+# step: captured steps of a model that one GPU has all of, measured on an H200 (benchmarks/results/gpu-decode.md): 33B
+# and ChatGLM2-6B in NF4, 141 and 470 tokens a second.
 # CPU: 2 cores with AMX, a Llama of 120M parameters: 24, 23, 36.5 and 19 tokens/s in float32, bfloat16, NF4 and int8.
 PACES: Mapping[tuple[str, str], Pace] = {
     ("gpu", "none"): Pace(0.8, 0.00045),
     ("gpu", "int8"): Pace(0.3, 0.002),
     ("gpu", "nf4"): Pace(0.25, 0.0006),
     ("gpu", "int4"): Pace(0.1, 0.002),
+    ("step", "none"): Pace(0.8, 0.00004),
+    ("step", "nf4"): Pace(0.79, 0.00004),
     ("cpu", "none"): Pace(0.5, 0.0002),
     ("cpu", "int8"): Pace(0.15, 0.0002),
     ("cpu", "nf4"): Pace(0.15, 0.0002),
@@ -146,7 +150,8 @@ def speed(case: Case) -> Speed | None:
 def _reading(case: Case, row: Row, computes: bool) -> float:
     """Seconds a token spends on the weights of one device."""
     first = case.compute[0]
-    pace = PACES[first.kind if first.kind == "gpu" else "cpu", _ALIKE.get(case.numbers, case.numbers)]
+    kind = "cpu" if first.kind != "gpu" else "step" if case.stepped else "gpu"
+    pace = PACES[kind, _ALIKE.get(case.numbers, case.numbers)]
     if not computes:
         # What is kept elsewhere crosses whole, an embedding's unread rows too.
         link = FROM_DISK if row.device.kind == "disk" else TO_GPU

@@ -3,6 +3,9 @@
 import threading
 import time
 import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,23 @@ from tests.llm.tiny_models import answer_of, ask
 
 GREEDY = Sampling(temperature=0, max_tokens=24)
 QUESTIONS = ["Who sleeps in the sun?", "今天天气", "SELECT name", "fox " * 30]
+
+
+@contextmanager
+def before_layer(engine: Any, number: int, action: Callable[[], None]) -> Iterator[None]:
+    """Do something whenever the computation comes to a layer."""
+    blocks = engine._runner._lean.blocks
+    block = blocks[number]
+
+    def product(x: Any) -> Any:
+        action()
+        return block.qkv(x)
+
+    blocks[number] = replace(block, qkv=product)
+    try:
+        yield
+    finally:
+        blocks[number] = block
 
 
 def reference(engine: Any, question: str, **options: Any) -> Any:
@@ -108,13 +128,11 @@ def test_cancel_while_the_prompt_is_read(engine: Any, never: threading.Event) ->
     """The stop comes between two layers; the next answer is as if nothing had happened."""
     expected, _ = answer_of(engine.stream(ask("quick"), GREEDY, never))
     cancel = threading.Event()
-    layers = engine._runner._model.model.layers
-    hook = layers[1].register_forward_pre_hook(lambda *_: cancel.set())
-    _, usage = answer_of(engine.stream(ask("brown " * 60), GREEDY, cancel))
-    cancel.clear()
-    with pytest.raises(Cancelled):
-        engine.candidates(ask("brown"), 3, 8, cancel)
-    hook.remove()
+    with before_layer(engine, 1, cancel.set):
+        _, usage = answer_of(engine.stream(ask("brown " * 60), GREEDY, cancel))
+        cancel.clear()
+        with pytest.raises(Cancelled):
+            engine.candidates(ask("brown"), 3, 8, cancel)
     assert usage.finish_reason == "cancelled"
     assert usage.completion_tokens == 0
     assert not engine.busy
@@ -165,14 +183,12 @@ def test_waiting_is_fair_and_cancellable(engine: Any, never: threading.Event) ->
 def test_failure_while_answering_leaves_the_engine_usable(
     engine: Any, never: threading.Event, failure: Exception, expected: type[ModelError]
 ) -> None:
-    def fail(*_: Any) -> None:
+    def fail() -> None:
         raise failure
 
     good, _ = answer_of(engine.stream(ask("fox"), GREEDY, never))
-    hook = engine._runner._model.model.layers[2].register_forward_pre_hook(fail)
-    with pytest.raises(expected) as caught:
+    with before_layer(engine, 2, fail), pytest.raises(expected) as caught:
         list(engine.stream(ask("fox and dog"), GREEDY, never))
-    hook.remove()
     assert type(caught.value) is expected
     assert not engine.busy
     assert answer_of(engine.stream(ask("fox"), GREEDY, never))[0] == good
@@ -183,16 +199,14 @@ def test_memory_of_a_failed_answer_is_free_while_the_error_is_shown(engine: Any,
 
     held: list[weakref.ref[Any]] = []
 
-    def fail(*_: Any) -> None:
+    def fail() -> None:
         activations = torch.ones(1000)
         held.append(weakref.ref(activations))
         raise torch.OutOfMemoryError(f"CUDA out of memory. Tried to allocate {len(activations)} GiB")
 
     good, _ = answer_of(engine.stream(ask("fox"), GREEDY, never))
-    hook = engine._runner._model.model.layers[2].register_forward_hook(fail)
-    with pytest.raises(OutOfMemory, match="smaller LLM_CONTEXT") as caught:
+    with before_layer(engine, 2, fail), pytest.raises(OutOfMemory, match="smaller LLM_CONTEXT") as caught:
         list(engine.stream(ask("fox and dog"), GREEDY, never))
-    hook.remove()
     assert held[0]() is None
     assert caught.value.__cause__ is not None
     assert caught.value.__cause__.__traceback__ is None
@@ -254,7 +268,6 @@ def test_close_frees_the_model_while_the_error_of_a_stopped_search_is_shown(tiny
     engine = load(tiny, LoadOptions(dtype="float32", device_map="cpu"))
     model = weakref.ref(engine._runner._model)
     inside = threading.Event()
-    engine._runner._model.model.layers[2].register_forward_pre_hook(lambda *_: inside.set())
     ends: list[ModelError] = []
 
     def search() -> None:
@@ -264,8 +277,9 @@ def test_close_frees_the_model_while_the_error_of_a_stopped_search_is_shown(tiny
             ends.append(error)
 
     searcher = threading.Thread(target=search)
-    searcher.start()
-    assert inside.wait(20)
+    with before_layer(engine, 2, inside.set):
+        searcher.start()
+        assert inside.wait(20)
     engine.close()
     assert model() is None
     searcher.join()
@@ -276,7 +290,7 @@ def test_memory_is_what_closing_gives_back(tiny: Path, never: threading.Event) -
     engine = load(tiny, LoadOptions(dtype="float32", device_map="cpu"))
     weights = engine.memory["cpu"]
     list(engine.stream(ask("fox"), Sampling(0, 1, 4), never))
-    layers = engine._runner._cache.layers
+    layers = engine._runner._kept.current.cache.layers
     rooms = [room for layer in layers for room in (layer._key_room, layer._value_room)]
     assert engine.memory == {"cpu": weights + sum(room.nbytes for room in rooms)}
     assert sum(room.nbytes for room in rooms) > 0

@@ -1,0 +1,135 @@
+"""What was read of earlier prompts, kept so that a prompt that begins alike does not read it again.
+
+The prompts of several users often begin with the same instructions, schema or document, and each goes on in its own
+way. One sequence computes; others are set aside, the least recently used of them dropped beyond a limit of bytes.
+A sequence that begins alike but goes on differently stays, and its beginning is copied, which takes a hundredth of the
+time of reading it; unless what it would lose is so short that it is not worth the memory.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dbgpt_lite.llm.cache import GrowingLayer, rooms
+
+# A sequence is cut, not copied, if it loses no more than these tokens, or than this share of what stays; and one that
+# has no more than these is not set aside.
+_SHORT, _SHARE = 64, 8
+
+
+def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
+    """How many leading tokens are the same."""
+    low, high = 0, min(len(left), len(right))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if list(left[low:middle]) == list(right[low:middle]):
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+@dataclass(slots=True, eq=False)
+class Kept:
+    """A sequence of tokens and the cache that holds them; after a stop some of its layers may be ahead."""
+
+    cache: Any
+    tokens: list[int] = field(default_factory=list)
+
+    @property
+    def croppable(self) -> bool:
+        """Whether its last tokens can be forgotten."""
+        return all(isinstance(layer, GrowingLayer) for layer in self.cache.layers)
+
+    def settle(self) -> bool:
+        """Bring every layer to the known tokens; False when that cannot be."""
+        for layer in self.cache.layers:
+            ahead = layer.get_seq_length() - len(self.tokens)
+            if ahead and not self.croppable:
+                return False
+            layer.crop(-ahead)
+        return True
+
+
+class Prefixes:
+    """The sequence that computes, `current`, and the ones set aside, which have `limit` bytes together.
+
+    `empty` makes a new cache. With a limit of 0 only the current one is kept.
+    """
+
+    def __init__(self, empty: Callable[[], Any], limit: int) -> None:
+        self._empty = empty
+        self._limit = limit
+        self._aside: list[Kept] = []
+        self.current = Kept(empty())
+
+    @property
+    def caches(self) -> list[Any]:
+        """Every cache that is held."""
+        return [self.current.cache, *(kept.cache for kept in list(self._aside))]
+
+    def clear(self) -> None:
+        """Forget everything and give the memory back."""
+        self._aside.clear()
+        self.start()
+
+    def start(self) -> None:
+        """Let an empty sequence be the current one, in its place."""
+        self.current = Kept(self._empty())
+
+    def resume(self, ids: Sequence[int], whole: int = 0) -> int:
+        """Make a sequence current that holds the first tokens of `ids` and no more; returns how many.
+
+        At least one token is left to read. `whole`: fewer than so many are of no use.
+        """
+        # The last of those that are equally long: the one that was used last.
+        best = max((*self._aside, self.current), key=lambda kept: (self._usable(kept, ids), kept is self.current))
+        same = self._usable(best, ids)
+        if same == 0 or same < whole:
+            self._put_aside(self.current)
+            self.start()
+            return 0
+        if self._worth_a_copy(best, same):
+            self._copy(best, same)
+        else:
+            self._continue(best, same)
+        return same
+
+    def _usable(self, kept: Kept, ids: Sequence[int]) -> int:
+        same = min(common_prefix(ids, kept.tokens), len(ids) - 1)
+        return same if same == len(kept.tokens) or kept.croppable else 0
+
+    def _worth_a_copy(self, kept: Kept, same: int) -> bool:
+        return self._limit > 0 and len(kept.tokens) - same > max(_SHORT, same // _SHARE)
+
+    def _copy(self, source: Kept, count: int) -> None:
+        """Make a copy of the first tokens of `source` current."""
+        source.settle()
+        copied = Kept(self._empty(), source.tokens[:count])
+        copied.cache.layers = [layer.beginning(count) for layer in source.cache.layers]
+        previous, self.current = self.current, copied
+        self._put_aside(previous)
+        if source is not previous and source in self._aside:
+            self._put_aside(source)
+
+    def _continue(self, kept: Kept, count: int) -> None:
+        """Make `kept`, cut to its first tokens, current."""
+        if kept is not self.current:
+            self._aside.remove(kept)
+            previous, self.current = self.current, kept
+            self._put_aside(previous)
+        kept.tokens = kept.tokens[:count]
+        kept.settle()
+
+    def _put_aside(self, kept: Kept) -> None:
+        """Keep a sequence as the one that was used last, and drop the oldest ones beyond the limit."""
+        if kept in self._aside:
+            self._aside.remove(kept)
+        if len(kept.tokens) > _SHORT and kept.settle():
+            self._aside.append(kept)
+        while self._aside and sum(map(_bytes, self._aside)) > self._limit:
+            del self._aside[0]
+
+
+def _bytes(kept: Kept) -> int:
+    return sum({start: size for start, _, size in rooms(kept.cache)}.values())

@@ -1,0 +1,47 @@
+"""What a model needs beside weights and cache when its steps are captured on one GPU (gpu_step.py). No torch."""
+
+from math import ceil
+
+from dbgpt_lite.llm.families import architecture_name
+from dbgpt_lite.llm.outline import Outline
+from dbgpt_lite.llm.sizes import DTYPE_BYTES, Geometry, Numbers
+
+# Names of the families table; what these are computed by is parts.py.
+_FAMILIES = frozenset({"llama", "mistral", "qwen2", "qwen3", "glm", "chatglm2"})
+_NUMBERS = ("none", "nf4", "nf4_single")
+_CHUNK = 1024  # gpu_step.CHUNK; a test compares them
+_BLOCK = 64
+_SPLIT = 64
+
+
+def captured(outline: Outline, dtype: str, numbers: Numbers) -> bool:
+    """Whether the GPU's own kernels compute a model that lies on one GPU."""
+    sizes = outline.geometry
+    lanes = sizes.head_dim // 8
+    whole = sizes.head_dim % 8 == 0 and lanes in (1, 2, 4, 8, 16, 32)
+    return (
+        architecture_name(outline.config) in _FAMILIES
+        and not any(sizes.windows)
+        and whole
+        and dtype in ("float16", "bfloat16")
+        and numbers in _NUMBERS
+    )
+
+
+def step_bytes(outline: Outline, dtype: str, numbers: Numbers, context: int, users: int) -> int:
+    """Room for a piece of a prompt and for the steps, and the scales that are kept wider than in the checkpoint."""
+    sizes, each = outline.geometry, DTYPE_BYTES[dtype]
+    reading = min(_CHUNK, context) * (each * (6 * sizes.hidden + 3 * sizes.feed) + 8 * sizes.hidden)
+    parts = 4 * sizes.heads * ceil(context / _SPLIT) * (sizes.head_dim + 2)
+    # A captured step for one row, one for two, for four ... keeps its own room.
+    steps = 2 * users * (parts + each * sizes.vocabulary)
+    if numbers == "none":
+        return reading + steps
+    linear = sum(one.count for one in outline.parameters if one.kind == "linear")
+    scales = linear // _BLOCK if numbers == "nf4" else -2 * linear // _BLOCK
+    return reading + steps + scales + 2 * each * _widest(sizes)
+
+
+def _widest(sizes: Geometry) -> int:
+    """Numbers of the widest product: gate and up side by side, or queries, keys and values."""
+    return sizes.hidden * max(2 * sizes.feed, (sizes.heads + 2 * sizes.kv_heads) * sizes.head_dim)
