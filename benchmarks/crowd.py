@@ -39,7 +39,7 @@ QUESTIONS = (
     ("database", "List the names of customers who live in Berlin."),
 )
 TOKENS = re.compile(r"→ ([\d,]+) tokens")
-PATIENCE_S = 180
+PATIENCE_S = 240
 
 
 @dataclass
@@ -114,9 +114,10 @@ class Reader:
                 message: dict[str, Any] = json.loads(line[5:])
                 if message["msg"] == "process_completed" and not message.get("success", True):
                     raise ValueError("the page's handler failed")
-                yield message
-                if message["msg"] in ("process_completed", "close_stream"):
+                # Not to be left before: a connection that ends early is a tab that was closed.
+                if message["msg"] == "close_stream":
                     return
+                yield message
 
 
 def page_events(url: str) -> dict[str, int]:
@@ -200,6 +201,7 @@ def report(
     print(f"| tokens of a reader who leaves every other answer: slowest, median, fastest | {_range(leaving)} |")
     resident = " · ".join(f"{size / 2**20:.0f}" for size in (sizes[0], minute, sizes[-1]))
     print(f"| MiB resident: start, first minute, end | {resident} |")
+    print(f"| MiB at every tenth | {' '.join(f'{size / 2**20:.0f}' for size in sizes)} |")
     kept = " · ".join(f"{after[f'dbgpt_lite_{name}']:.0f}" for name in ("running", "waiting"))
     print(f"| places taken and requests waiting after the end | {kept} |")
     print("\nEnds of answers by /metrics: " + ", ".join(f"{n.split('{')[1][:-1]} {v:.0f}" for n, v in ended.items()))

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -26,6 +27,7 @@ _LIBRARY_SETTINGS = {
     # Without it the GPU memory that torch holds but does not use grew to 2.4 GiB over a prompt of 32,000 tokens.
     "PYTORCH_ALLOC_CONF": "expandable_segments:True",
 }
+_M_ARENA_MAX = -8  # malloc.h
 _NO_NETWORK = ("TOKENIZERS_PARALLELISM", "OMP_WAIT_POLICY", "PYTORCH_ALLOC_CONF")
 # What the libraries take for the same word.
 _OFF = {"1": ("1", "on", "yes", "true"), "False": ("false",), "false": ("", "0", "no", "off", "false")}
@@ -227,6 +229,20 @@ def prepare_process() -> None:
         if name == "PYTORCH_ALLOC_CONF" and (sys.platform == "win32" or "PYTORCH_CUDA_ALLOC_CONF" in os.environ):
             continue  # Windows has no such segments; the older name of the variable is the user's own choice
         os.environ.setdefault(name, value)
+    _share_one_heap()
+
+
+def _share_one_heap() -> None:
+    """Have glibc's threads share one heap, unless MALLOC_ARENA_MAX is set.
+
+    Each answer has a thread of its own, and heaps of their own kept what they once needed: 32 users cost 300 MiB more
+    after two minutes, and more with every minute.
+    """
+    import ctypes
+
+    if sys.platform == "linux" and "MALLOC_ARENA_MAX" not in os.environ:
+        with suppress(OSError, AttributeError):  # another C library has no such thing
+            ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 def telemetry_left_on() -> tuple[str, ...]:

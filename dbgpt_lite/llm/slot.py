@@ -4,6 +4,8 @@ One request computes at a time. A turn ends with its answer, or, when somebody e
 TURN_TOKENS tokens: most answers end within one turn, since dividing them would make everybody wait for longer. The
 request then gets in line again and goes on where it was. Reading a prompt again after a turn may cost time (nothing
 where the model's cache still holds it), so a turn also lasts until writing has taken WORTH times as long as reading.
+An answer that asks the model again, to repair its query or to word its rows, goes before those that have not begun:
+otherwise each of its steps would wait for everybody.
 """
 
 import threading
@@ -11,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from types import TracebackType
+from weakref import WeakSet
 
 from dbgpt_lite.errors import Cancelled
 from dbgpt_lite.llm.fair_queue import FairQueue
@@ -33,6 +36,9 @@ class Slot:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._queue: FairQueue[Turns] = FairQueue()
+        self._going_on: deque[Turns] = deque()
+        # Answers that had a turn, by the event that stops them.
+        self._begun: WeakSet[threading.Event] = WeakSet()
         self._holder: Turns | None = None
         self._since = 0.0
         self._lasted: deque[float] = deque(maxlen=_PACE)
@@ -40,7 +46,7 @@ class Slot:
     @property
     def waiting(self) -> int:
         """How many wait behind the one that computes."""
-        return len(self._queue)
+        return len(self._going_on) + len(self._queue)
 
     @property
     def busy(self) -> bool:
@@ -50,7 +56,10 @@ class Slot:
     def enter(self, turns: "Turns") -> None:
         """Get in line, or take the slot at once where nobody is before."""
         with self._lock:
-            self._queue.push(turns.owner, turns)
+            if turns.answer in self._begun:
+                self._going_on.append(turns)
+            else:
+                self._queue.push(turns.owner, turns)
             if self._holder is None:
                 self._next()
 
@@ -70,9 +79,12 @@ class Slot:
     def place(self, turns: "Turns") -> Waiting:
         """Where one stands in line, and for how long by the pace of the last turns."""
         with self._lock:
-            if turns not in self._queue:
+            if turns in self._going_on:
+                ahead = self._going_on.index(turns) + 1
+            elif turns in self._queue:
+                ahead = len(self._going_on) + self._queue.position(turns) + 1
+            else:
                 return Waiting(0, 0.0)
-            ahead = self._queue.position(turns) + (self._holder is not None)
             if not self._lasted:
                 return Waiting(ahead)
             usual = sum(self._lasted) / len(self._lasted)
@@ -81,14 +93,18 @@ class Slot:
     def _leave(self, turns: "Turns") -> None:
         if turns in self._queue:
             self._queue.remove(turns)
+        elif turns in self._going_on:
+            self._going_on.remove(turns)
         elif self._holder is turns:
             self._holder = None
             self._lasted.append(time.monotonic() - self._since)
-            if len(self._queue):
+            if self.waiting:
                 self._next()
 
     def _next(self) -> None:
-        self._holder, self._since = self._queue.pop(), time.monotonic()
+        self._holder = self._going_on.popleft() if self._going_on else self._queue.pop()
+        self._since = time.monotonic()
+        self._begun.add(self._holder.answer)
         self._holder.reached.set()
 
 
@@ -118,12 +134,13 @@ class Telling:
 class Turns:
     """One request's turns at a slot. A context manager: in line from its beginning, gone at its end."""
 
-    def __init__(self, slot: Slot, owner: str, *cancel: threading.Event) -> None:
-        """`cancel`: events that end the waiting."""
+    def __init__(self, slot: Slot, owner: str, answer: threading.Event, *cancel: threading.Event) -> None:
+        """`answer`: the event that stops the answer this is a part of; like `cancel`, it ends the waiting."""
         self.owner = owner
+        self.answer = answer
         self.reached = threading.Event()
         self._slot = slot
-        self._cancel = cancel
+        self._cancel = (answer, *cancel)
         self._before = 0.0
         self._began = 0.0
         self._reading = 0.0

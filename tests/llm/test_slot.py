@@ -25,9 +25,11 @@ _EVENTS = st.lists(
 @given(_EVENTS)
 def test_exactly_one_holds_the_place_and_nobody_is_lost(events: list[str | tuple[bool, int]]) -> None:
     slot, inside = Slot(), list[Turns]()
+    # Some come again for the same answer.
+    answers = {place: threading.Event() for place in (2, 3, 5)}
     for event in events:
         if isinstance(event, str):
-            inside.append(Turns(slot, event).__enter__())
+            inside.append(Turns(slot, event, answers.get(len(inside)) or threading.Event()).__enter__())
         elif inside:
             chosen = inside[event[1] % len(inside)]
             if event[0]:
@@ -50,7 +52,7 @@ def test_exactly_one_holds_the_place_and_nobody_is_lost(events: list[str | tuple
 
 def test_the_expected_wait_is_that_of_the_turns_before() -> None:
     slot = Slot()
-    first, second, third = (Turns(slot, name).__enter__() for name in "abc")
+    first, second, third = (Turns(slot, name, threading.Event()).__enter__() for name in "abc")
     assert slot.place(third) == Waiting(2, None)
     slot._since -= 10
     slot.leave(first)
@@ -58,6 +60,19 @@ def test_the_expected_wait_is_that_of_the_turns_before() -> None:
     told = slot.place(third)
     assert told.position == 1
     assert told.seconds == pytest.approx(10, abs=1)
+
+
+def test_an_answer_that_was_begun_goes_on_before_new_ones_but_not_after_a_whole_turn() -> None:
+    slot, answer = Slot(), threading.Event()
+    first = Turns(slot, "ana", answer).__enter__()
+    ben, eve = (Turns(slot, name, threading.Event()).__enter__() for name in ("ben", "eve"))
+    slot.leave(first)
+    again = Turns(slot, "ana", answer).__enter__()
+    assert [slot.place(turns).position for turns in (ben, again, eve)] == [0, 1, 2]
+    slot.leave(ben)
+    assert again.reached.is_set()
+    again.pass_on()
+    assert eve.reached.is_set()
 
 
 @pytest.fixture(scope="module")
