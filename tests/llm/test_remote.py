@@ -57,6 +57,15 @@ def test_usage_is_estimated_without_the_servers(server: FakeServer, never: threa
     assert ["stream_options" in body for body in server.asked] == [True, False, False]
 
 
+def test_the_time_limit_ends_an_answer_with_what_there_is(server: FakeServer, never: threading.Event) -> None:
+    engine = RemoteEngine(server.url)
+    text, usage = answer_of(engine.stream(ask("Hi"), Sampling(0, 1, 16, seconds=1e-9), never))
+    assert text
+    assert "Hello 世界".startswith(text)
+    assert text != "Hello 世界"
+    assert usage.finish_reason == "time"
+
+
 def test_length_is_reported(server: FakeServer, never: threading.Event) -> None:
     server.finish = "length"
     assert answer_of(RemoteEngine(server.url).stream(ask("Hi"), GREEDY, never))[1].finish_reason == "length"
