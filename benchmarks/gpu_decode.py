@@ -129,10 +129,20 @@ def compare(name: str, model: Any, say: Callable[[str], None]) -> None:
     torch.cuda.synchronize()
     made = time.perf_counter() - started
     say("".join(ours(batch, steps)))
+    if len(parts.layers) == 60:
+        wide = widened_too(steps)
+        say(f"| ours, all weights kept in 16 bits too | {wide:.0f} ms | | |")
     say(f"| limit | | {speed / size:.0f} (weights alone), {one:.0f} (and cache) | {many:.0f} |")
     held = torch.cuda.max_memory_allocated() / 2**30
     say(f"\nOurs was ready in {made:.1f} s; most memory allocated {held:.1f} GiB, of that {USERS} windows of {WINDOW}.")
     batch.close()
+
+
+def widened_too(steps: GpuStepModel) -> float:
+    """Milliseconds of the prompt when weights are kept widened (LLM_WIDE_MEMORY)."""
+    steps._keep_wide(2**40)
+    ids = torch.randint(5, 31000, (PROMPT,)).tolist()
+    return median_ms(lambda: steps.read(0, 0, ids), 7, 2)
 
 
 def prefix(say: Callable[[str], None]) -> None:

@@ -3,8 +3,8 @@
     python benchmarks/gpu_quality.py [--write FILE]
 
 Text: the English questions of the built-in exam with their right queries, in the model's own prompt. Perplexity is that
-of the queries' tokens; agreement: at how many places, the prompts' too, both rate the same token highest, each place
-computed as a step of its own.
+of the queries' tokens; agreement: at how many of their places both rate the same token highest, each place computed as
+a step of its own.
 """
 
 import argparse
@@ -121,22 +121,26 @@ def perplexity(model: Any, cases: list[tuple[Tensor, int]]) -> tuple[float, list
     return math.exp(loss / count), best
 
 
-def stepped(model: Any, batches: list[Tensor]) -> list[Tensor]:
-    """The token that our steps rate highest at every place, several texts at a time."""
+def stepped(model: Any, cases: list[tuple[Tensor, int]]) -> list[Tensor]:
+    """The tokens that our kernels rate highest at the queries' places: prompts are read, then there is a step for each
+    token, several queries at a time."""
     parts = take_apart(model)
     assert parts is not None
     assert runs_here(parts)
     steps = GpuStepModel(parts, ROWS, WINDOW)
     found: list[Tensor] = []
-    for start in range(0, len(batches), ROWS):
-        group = batches[start : start + ROWS]
-        best = [torch.empty_like(ids) for ids in group]
-        for place in range(max(len(ids) for ids in group)):
-            rows = [row for row, ids in enumerate(group) if place < len(ids)]
-            logits = steps.step(rows, [place] * len(rows), [int(group[row][place]) for row in rows])
-            for row, token in zip(rows, logits.argmax(-1), strict=True):
-                best[row][place] = token
-        found += best
+    for start in range(0, len(cases), ROWS):
+        group = cases[start : start + ROWS]
+        best: list[list[int]] = []
+        for slot, (ids, answer) in enumerate(group):
+            best.append([int(steps.read(slot, 0, ids[:-answer].tolist()).argmax())])
+        for place in range(max(answer for _, answer in group) - 1):
+            rows = [row for row, (_, answer) in enumerate(group) if place < answer - 1]
+            at = [len(group[row][0]) - group[row][1] + place for row in rows]
+            tokens = [int(group[row][0][where]) for row, where in zip(rows, at, strict=True)]
+            for row, token in zip(rows, steps.step(rows, at, tokens).argmax(-1).tolist(), strict=True):
+                best[row].append(token)
+        found += [torch.tensor(tokens, device="cuda") for tokens in best]
     return found
 
 
@@ -161,10 +165,10 @@ def main() -> None:
     model = loaded(to_nf4)
     four, theirs = perplexity(model, cases)
     lines.append(f"| NF4, bitsandbytes | {four:.3f} | {four / base - 1:+.2%} |")
-    some = [ids for ids, _ in cases[:: len(cases) // ROWS]]
-    mine = stepped(model, some)
-    same = sum(int((one == other).sum()) for one, other in zip(mine, theirs[:: len(cases) // ROWS], strict=True))
-    places = sum(map(len, some))
+    wanted = [best[-answer - 1 : -1] for best, (_, answer) in zip(theirs, cases, strict=True)]
+    mine = stepped(model, cases)
+    same = sum(int((one == other).sum()) for one, other in zip(mine, wanted, strict=True))
+    places = sum(map(len, wanted))
     lines += ["", f"Same token rated highest by our NF4 steps and by bitsandbytes: {same:,} of {places:,} places "
               f"({same / places:.2%})."]  # fmt: skip
     print("\n".join(lines))

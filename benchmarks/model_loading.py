@@ -65,7 +65,9 @@ def worker(job: Mapping[str, Any]) -> dict[str, Any]:
     for gpu in gpus:
         torch.cuda.synchronize(gpu)
     load_s = time.monotonic() - started
-    held = [torch.cuda.memory_allocated(gpu) for gpu in gpus]
+    steps = getattr(getattr(engine, "_batch", None), "_model", None)
+    beside = sum(one.nbytes for one in (steps._cache, *steps._rooms)) if hasattr(steps, "_rooms") else 0
+    held = [torch.cuda.memory_allocated(gpu) - (0 if gpu else beside) for gpu in gpus]
     host = _host_peak() - before
     words = job.get("prompt_words", 950)
     answers: list[tuple[str, Usage]] = []
@@ -101,26 +103,28 @@ def worker(job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _batch(engine: Any, sizes: Mapping[str, int]) -> dict[str, Any]:
-    """Several users' prompts in one batch over the app's cache, read in chunks and continued greedily."""
+    """Several users' long prompts at once through the engine's worker, and what it writes after them, greedily."""
     import torch
 
-    from dbgpt_lite.llm.cache import new_cache
+    from dbgpt_lite.llm.batch_jobs import AnswerJob, Began, Drawn
+    from dbgpt_lite.llm.decoding import Sampler
+    from dbgpt_lite.messages import Sampling
 
-    model, users = engine._runner._model, sizes["users"]
-    engine._runner.forget()
-    cache = new_cache(model.config, sizes["window"])
-    ids = torch.randint(10, 250, (users, sizes["tokens"]), device="cuda:0")
-    chunk = 2048 // users
-    started = time.monotonic()
-    for start in range(0, ids.shape[1], chunk):
-        part = ids[:, start : start + chunk]
-        logits = model(input_ids=part, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
-    read_s, tokens = time.monotonic() - started, 0
-    while cache.get_seq_length() < sizes["window"] - 1:
-        logits = model(input_ids=logits[:, -1:].argmax(-1), past_key_values=cache, use_cache=True).logits
-        tokens += users
-    torch.cuda.synchronize()
-    return {"batch_tokens": tokens, "batch_s": time.monotonic() - started - read_s, "batch_read_s": read_s}
+    prompts = torch.randint(10, 250, (sizes["users"], sizes["tokens"])).tolist()
+    made = sizes["window"] - sizes["tokens"]
+    jobs = [
+        AnswerJob(str(user), ids, threading.Event(), made, (), Sampler(Sampling(temperature=0)))
+        for user, ids in enumerate(prompts)
+    ]
+    started, first, tokens = time.monotonic(), 0.0, 0
+    for job in jobs:
+        engine._batch.submit(job)
+    for job in jobs:
+        while isinstance(event := job.take(), Began | Drawn):
+            tokens += isinstance(event, Drawn)
+            first = first or (time.monotonic() - started if tokens else 0.0)
+        engine._batch.leave(job)
+    return {"batch_tokens": tokens, "batch_s": time.monotonic() - started, "batch_read_s": first}
 
 
 def cycles(job: Mapping[str, Any]) -> dict[str, Any]:
@@ -284,8 +288,8 @@ def case_context(folder: Path, report: Report) -> None:
     report.row("ChatGLM2-6B NF4, 4 users of 8,192 tokens", found)
     if "batch_s" in found:
         report.say(
-            f"4 prompts of 8,064 tokens in one batch: read in {found['batch_read_s']:.1f} s, then "
-            f"{found['batch_tokens']} tokens in {found['batch_s']:.1f} s"
+            f"4 prompts of 8,064 tokens at once: first token of the first after {found['batch_read_s']:.2f} s, "
+            f"{found['batch_tokens']} tokens after {found['batch_s']:.1f} s"
         )
     shutil.rmtree(folder / "chatglm2-6b")
 

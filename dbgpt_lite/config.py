@@ -94,6 +94,12 @@ class Settings(BaseSettings):
         description="Conversations answered at the same time on a GPU, whose caches must fit in memory; 0: one, and up "
         "to eight where half of the memory left over holds them.",
     )
+    llm_wide_memory: float = Field(
+        0,
+        ge=0,
+        description="GiB of a GPU's memory, of what is left over, that may keep 4-bit weights in 16 bits too: prompts "
+        "are read faster (a 33B model takes 60 GiB for all).",
+    )
     llm_prefix_memory: float = Field(
         0.5,
         ge=0,

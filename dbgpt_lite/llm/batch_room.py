@@ -1,5 +1,6 @@
 """How many conversations a model has slots for. Pure."""
 
+from dbgpt_lite.llm.case import Row
 from dbgpt_lite.llm.plan import Plan
 
 # Slots where LLM_USERS leaves it open: a search for alternative queries takes several, and what is free is of no
@@ -14,12 +15,25 @@ def slot_count(place: Plan, device: str, free: int, users: int = 0) -> int:
     `users` of them; where that is 0, up to eight of those that half of what is left over holds. No more than fit, at
     least one.
     """
-    row = next((row for row in place.rows if row.device.name == device), None)
+    row = _row(place, device)
     if row is None or not row.cache:
         return 1
-    one = row.cache // place.need.users
-    # A limit in LLM_MAX_MEMORY may leave less than there is.
-    room = min(free, row.device.free - row.weights - row.overhead) - row.working
+    one, room = row.cache // place.need.users, _room(row, free)
     if users:
         return max(1, min(users, room // one))
     return max(1, min(_USUAL, 1 + int((room - one) * _SHARE) // one))
+
+
+def spare_bytes(place: Plan, device: str, free: int, slots: int) -> int:
+    """What is left over beside `slots` slots."""
+    row = _row(place, device)
+    return 0 if row is None else max(0, _room(row, free) - slots * (row.cache // place.need.users))
+
+
+def _row(place: Plan, device: str) -> Row | None:
+    return next((row for row in place.rows if row.device.name == device), None)
+
+
+def _room(row: Row, free: int) -> int:
+    """Bytes for caches. A limit in LLM_MAX_MEMORY may leave less than there is."""
+    return min(free, row.device.free - row.weights - row.overhead) - row.working

@@ -76,8 +76,8 @@ def invert(logits: torch.Tensor, temperature: torch.Tensor, top_p: torch.Tensor,
 
 def _likeliest(probabilities: torch.Tensor, top_p: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Probabilities (rows, vocabulary), likeliest first, and their tokens; on a CPU no more than make up `top_p`."""
-    if not probabilities.is_cuda:
-        likely, tokens = probabilities.topk(min(_LIKELY, probabilities.shape[-1]))
+    if not probabilities.is_cuda and probabilities.shape[-1] > _LIKELY:
+        likely, tokens = probabilities.topk(_LIKELY)
         if bool((likely.sum(-1) > top_p).all()):
             return likely, tokens
     return probabilities.sort(dim=-1, descending=True, stable=True)

@@ -35,6 +35,10 @@ class Product(Protocol):
         """The weights as numbers (rows, columns), where they are not kept so already in `room`."""
         ...
 
+    def keep_wide(self, dtype: torch.dtype) -> None:
+        """Keep the weights as numbers too."""
+        ...
+
 
 class PlainProduct:
     """Weights as numbers."""
@@ -68,6 +72,9 @@ class PlainProduct:
     def wide(self, room: Tensor | None) -> Tensor:
         """See Product."""
         return self._weight
+
+    def keep_wide(self, dtype: torch.dtype) -> None:
+        """They are."""
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -112,11 +119,10 @@ class Nf4Product:
         assert room is not None
         return nf4.widen(self._weight, room[: self.widened].view(self._weight.rows, self._weight.columns))
 
-    def keep_wide(self, dtype: torch.dtype) -> int:
-        """Keep the weights as numbers too, so that prompts need not widen them; the bytes that it takes."""
+    def keep_wide(self, dtype: torch.dtype) -> None:
+        """See Product."""
         shape = (self._weight.rows, self._weight.columns)
         self._kept = nf4.widen(self._weight, torch.empty(shape, dtype=dtype, device=self._weight.weights.device))
-        return self._kept.nbytes
 
 
 def _many(x: Tensor, wide: Tensor, bias: Tensor | None, residual: Tensor | None, gated: bool) -> Tensor:

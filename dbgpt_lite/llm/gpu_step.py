@@ -62,8 +62,11 @@ def runs_here(parts: Parts) -> bool:
 class GpuStepModel:
     """A StepModel (slotted.py) of a model whose parts lie on one NVIDIA GPU. Takes its weights over."""
 
-    def __init__(self, parts: Parts, slots: int, window: int, chunk: int = CHUNK) -> None:
-        """For a model that `runs_here` accepts. Raises torch.OutOfMemoryError."""
+    def __init__(self, parts: Parts, slots: int, window: int, chunk: int = CHUNK, wide: int = 0) -> None:
+        """For a model that `runs_here` accepts. Raises torch.OutOfMemoryError.
+
+        `wide`: bytes that may be taken to keep 4-bit weights in 16 bits too, so that prompts need not widen them.
+        """
         self.slots, self.window, self.chunk = slots, window, min(chunk, window)
         self._device = parts.device
         self._embedding, self._norm, self._head = parts.embedding, parts.norm, parts.head
@@ -73,10 +76,19 @@ class GpuStepModel:
         self._cache = torch.zeros(shape, dtype=parts.dtype, device=parts.device)
         self._graphs: dict[tuple[int, int], _Captured] = {}
         self._pool: Any = None
+        self._keep_wide(wide)
         widest = max(one.widened for block in self._blocks for one in block.products)
         self._rooms = [torch.empty(widest, dtype=parts.dtype, device=parts.device) for _ in range(2 if widest else 0)]
         self._beside = torch.cuda.Stream(parts.device)  # type: ignore[no-untyped-call]
         self._warm_up()
+
+    def _keep_wide(self, room: int) -> None:
+        for block in self._blocks:
+            for one in block.products:
+                room -= one.widened * self._embedding.element_size()
+                if room < 0:
+                    return
+                one.keep_wide(self._embedding.dtype)
 
     def _warm_up(self) -> None:
         """Compile every kernel and record the usual steps now, not in the middle of somebody's answer."""
@@ -85,6 +97,8 @@ class GpuStepModel:
         for rows in _ROWS:
             if rows <= self.slots:
                 self.step(range(rows), [0] * rows, [0] * rows)
+        # What was rearranged and compiled with is of no more use, and others count it as taken.
+        torch.cuda.empty_cache()
 
     @torch.inference_mode()
     def step(self, slots: Sequence[int], lengths: Sequence[int], tokens: Sequence[int]) -> Tensor:

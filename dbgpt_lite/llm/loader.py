@@ -18,7 +18,7 @@ from dbgpt_lite.llm import architecture, pretrained
 from dbgpt_lite.llm.adapter import Adapter, base_folder, read_adapter
 from dbgpt_lite.llm.assemble import Assembly, assemble, bytes_copied
 from dbgpt_lite.llm.batch_engine import BatchEngine
-from dbgpt_lite.llm.batch_room import slot_count
+from dbgpt_lite.llm.batch_room import slot_count, spare_bytes
 from dbgpt_lite.llm.chat_choice import FormatClues, choose_format
 from dbgpt_lite.llm.chat_template import ChatTemplate, Tokenizer, can_constrain
 from dbgpt_lite.llm.checkpoint import FACTS_FILE, TOKENIZER_FILES, Checkpoint, read_checkpoint, read_facts
@@ -49,6 +49,7 @@ class LoadOptions:
     """How to load. `dtype`: auto, float32, float16 or bfloat16. `context` 0: the model's own window. `users`: whose
     caches are planned for; 0: one, and more where there is room (batch_room.py).
 
+    `wide_bytes`: GPU memory, of what is left over, that may keep 4-bit weights in 16 bits too.
     `constrained`: obey the grammar of a prompt that has one.
     `max_memory`: {"0": "20GiB", "cpu": "60GiB"}. `chat_format`: used when the folder does not say.
     `cache_dir`: where weights go that a plan keeps on disk; None: the system's place for temporary files.
@@ -61,6 +62,7 @@ class LoadOptions:
     max_memory: Mapping[str, str] = field(default_factory=dict)
     context: int = 0
     users: int = 0
+    wide_bytes: int = 0
     chat_format: str = ""
     constrained: bool = True
     cache_dir: Path | None = None
@@ -190,13 +192,13 @@ class Prepared:
             sql_dialect=facts.sql_dialect,
             constrained=self.options.constrained and can_constrain(tokenizer),
         )
-        steps = step_model(model, place, self.options.users)
+        steps = step_model(model, place, self.options)
         if steps is None:
             return LocalEngine(model, tokenizer, self.template, info, self.options.prefix_bytes)
         return BatchEngine(model, steps, tokenizer, self.template, info)
 
 
-def step_model(model: Any, place: Plan, users: int = 0) -> "StepModel | None":
+def step_model(model: Any, place: Plan, options: LoadOptions) -> "StepModel | None":
     """What answers many users at once, for a model that lies on one GPU and can be taken apart; None for any other."""
     import torch
 
@@ -209,8 +211,11 @@ def step_model(model: Any, place: Plan, users: int = 0) -> "StepModel | None":
         return None
     torch.cuda.empty_cache()
     free, _ = torch.cuda.mem_get_info(parts.device)
-    made = GpuStepModel if runs_here(parts) else PlainStepModel
-    return made(parts, slot_count(place, str(parts.device), free, users), place.need.context)
+    slots = slot_count(place, str(parts.device), free, options.users)
+    if not runs_here(parts):
+        return PlainStepModel(parts, slots, place.need.context)
+    left = spare_bytes(place, str(parts.device), free, slots)
+    return GpuStepModel(parts, slots, place.need.context, wide=min(options.wide_bytes, left))
 
 
 def _as_told(checkpoint: Checkpoint, folder: Path, options: LoadOptions) -> Checkpoint:

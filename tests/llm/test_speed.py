@@ -33,7 +33,7 @@ def test_cards_are_found_by_the_names_that_drivers_report() -> None:
 def test_a_token_reads_all_weights_but_the_embedding() -> None:
     """13.0e9 parameters without the embedding's 164e6, two bytes each, at a share of 936 GB/s, and 40 layers."""
     found = speed(case("llama-13b", Device("cuda:0", 40 * GIB, "RTX 3090")))
-    pace = PACES["gpu", "none"]
+    pace = PACES["step", "none"]
     read = 2 * (13_015_864_320 - 32000 * 5120) + 2 * 5120
     assert found is not None
     assert 1 / found.first == pytest.approx(read / (936e9 * pace.share) + 40 * pace.layer_s)

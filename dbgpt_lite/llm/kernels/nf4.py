@@ -20,6 +20,8 @@ from dbgpt_lite.llm.kernels.nvrtc import Kernel, compiled
 ROWS, BLOCK = 16, 64  # a tile
 MOST_ROWS = 64  # input rows of one product; more are cheaper as plain products with widened weights
 _TABLE_BYTES = 32 * 1024
+# The 16 values are rounded to bfloat16. Times this they lose least: 0.06 % of their square sum's root instead of 0.11.
+_SCALED = 1.437
 _WARPS = 8
 # Groups of warps a multiprocessor, by tiles of eight input rows: as many as their registers leave room for.
 _GROUPS = {
@@ -78,9 +80,8 @@ def tiled(layers: Sequence[Any]) -> TiledNf4:
     """The weights of bitsandbytes Linear4bit layers, put one below the other."""
     parts = [_tiled(layer.weight) for layer in layers]
     weights, scales, factor = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
-    return TiledNf4(
-        weights, scales, factor, layers[0].weight.quant_state.code.float(), layers[0].weight.quant_state.shape[1]
-    )
+    state = layers[0].weight.quant_state
+    return TiledNf4(weights, scales, factor / _SCALED, state.code.float() * _SCALED, state.shape[1])
 
 
 def _tiled(weight: Any) -> tuple[Tensor, Tensor, Tensor]:
