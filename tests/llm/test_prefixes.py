@@ -69,7 +69,7 @@ def test_any_order_of_prompts(prompts: list[list[tuple[int, int]]], limit: int) 
             longest = max((common_prefix(ids, other) for other in seen), default=0)
             # What was cut of a sequence that went on is shorter than what is worth a copy.
             longest = min(longest, len(ids) - 1)
-                assert longest - max(64, longest // 8) <= same <= longest
+            assert longest - max(64, longest // 8) <= same <= longest
         seen.append(ids)
 
 
