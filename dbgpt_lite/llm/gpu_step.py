@@ -63,7 +63,7 @@ class GpuStepModel:
     """A StepModel (slotted.py) of a model whose parts lie on one NVIDIA GPU. Takes its weights over."""
 
     def __init__(self, parts: Parts, slots: int, window: int, chunk: int = CHUNK, wide: int = 0) -> None:
-        """For a model that `runs_here` accepts. Raises torch.OutOfMemoryError.
+        """For a model that `runs_here` accepts, and up to MOST_ROWS slots. Raises torch.OutOfMemoryError.
 
         `wide`: bytes that may be taken to keep 4-bit weights in 16 bits too, so that prompts need not widen them.
         """
@@ -79,7 +79,7 @@ class GpuStepModel:
         self._keep_wide(wide)
         widest = max(one.widened for block in self._blocks for one in block.products)
         self._rooms = [torch.empty(widest, dtype=parts.dtype, device=parts.device) for _ in range(2 if widest else 0)]
-        self._beside = torch.cuda.Stream(parts.device)  # type: ignore[no-untyped-call]
+        self.beside = torch.cuda.Stream(parts.device)  # type: ignore[no-untyped-call]
         self._warm_up()
 
     def _keep_wide(self, room: int) -> None:
@@ -121,7 +121,7 @@ class GpuStepModel:
     def _read(self, slot: int, start: int, tokens: Tensor) -> Tensor:
         hidden = self._embedding[tokens]
         normed, end = torch.empty_like(hidden), start + len(tokens)
-        beside = self._beside if len(tokens) >= _OVERLAPPED else None
+        beside = self.beside if len(tokens) >= _OVERLAPPED else None
         wide = widened([one for block in self._blocks for one in block.products], self._rooms, beside)
         for block, cache in zip(self._blocks, self._cache, strict=True):
             keys, values = cache[0, slot], cache[1, slot]
@@ -156,6 +156,7 @@ class GpuStepModel:
         self._blocks.clear()
         self._pool = None
         self._rooms.clear()
+        free_workspaces(self._device)
         del self._cache, self._embedding, self._head
 
     def _capture(self, rows: int, covered: int) -> "_Captured":
@@ -192,7 +193,8 @@ class _Captured:
         self._inputs = torch.zeros(3, rows, dtype=torch.int32, device=torch.cuda.current_device())
         self._inputs[1] = -1
         self._room = model.room_for(rows, covered)
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        # One stream for all: a product's workspace stays with the stream that it was first used on.
+        stream = model.beside
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             # Libraries choose their kernels, and ours are compiled, before anything is recorded.
@@ -200,7 +202,7 @@ class _Captured:
         torch.cuda.current_stream().wait_stream(stream)
         self.graph = torch.cuda.CUDAGraph()
         # Other threads may use the GPU meanwhile, to embed a question say.
-        with torch.cuda.graph(self.graph, pool=pool, capture_error_mode="thread_local"):
+        with torch.cuda.graph(self.graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
             self._logits = model.forward(self._inputs, covered, self._room)
 
     def replay(self, slots: Sequence[int], lengths: Sequence[int], tokens: Sequence[int]) -> Tensor:
