@@ -97,7 +97,8 @@ class Dense:
         if len(layers) == 1:
             return cls(layers[0].weight, layers[0].bias, ())
         weight, bias = torch.cat([layer.weight for layer in layers]), _biases(layers)
-        for layer, part in zip(layers, weight.split([layer.out_features for layer in layers]), strict=True):
+        parts = torch.split_with_sizes(weight, [layer.out_features for layer in layers])
+        for layer, part in zip(layers, parts, strict=True):
             layer.weight.data = part
         return cls(weight, bias, () if bias is None else (bias,))
 
