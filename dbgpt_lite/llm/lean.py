@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from dbgpt_lite.llm.cache import GrowingLayer
 from dbgpt_lite.llm.parts import Layer, Norm, Parts, Rotary
-from dbgpt_lite.llm.products import Product, joined
+from dbgpt_lite.llm.products import Product, Room, copied_bytes, joined
 
 # A prompt is read in chunks of so many tokens that no matrix product has more multiplications: about 10 ms on two
 # cores with bfloat16 instructions, and a stop waits for one.
@@ -51,10 +51,10 @@ class LeanDecoder:
     """Decodes over Parts on a CPU. `check` is called before every matrix product and may raise.
 
     Plain layers that read the same input are joined in place: the model they come from keeps views and works as before.
-    `room`: bytes that copies of packed weights may take in all.
+    `spare`: bytes that copies of packed weights may take; they are made of all or of none.
     """
 
-    def __init__(self, parts: Parts, check: Callable[[], None], room: int = 0) -> None:
+    def __init__(self, parts: Parts, check: Callable[[], None], spare: int = 0) -> None:
         self._parts = parts
         self._check = check
         self._groups = parts.heads // parts.kv_heads
@@ -62,9 +62,11 @@ class LeanDecoder:
         self._turns = _Turns(parts.rotary, parts.dtype)
         self._wide = _Wide()
         self.chunk = _chunk(parts)
+        self._room = Room(parts.dtype)
+        copy = sum(copied_bytes(group, parts.dtype) for layer in parts.layers for group in _groups(layer)) <= spare
         with torch.no_grad():
-            self.blocks = [_block(layer, room // len(parts.layers)) for layer in parts.layers]
-            self._head = joined((parts.head,), 0)
+            self.blocks = [self._block(layer, copy) for layer in parts.layers]
+            self._head = joined((parts.head,), parts.dtype, self._room, False)
 
     def __call__(self, ids: Tensor, cache: Sequence[GrowingLayer]) -> Tensor:
         """ids (rows, tokens) after what the cache's layers hold, which they are added to -> logits (rows, vocabulary)
@@ -81,7 +83,10 @@ class LeanDecoder:
     def tensors(self) -> list[Tensor]:
         """What this holds beside the model's own weights."""
         copies = [copy for block in self.blocks for copy in _copies(block)]
-        return [*copies, *self._turns.tensors(), *self._wide.tensors()]
+        return [*copies, self._room.held, *self._turns.tensors(), *self._wide.tensors()]
+
+    def _block(self, layer: Layer, copy: bool) -> Block:
+        return Block(layer, *(joined(group, self._parts.dtype, self._room, copy) for group in _groups(layer)))
 
     def _place(self, rows: int, count: int, start: int) -> _Place:
         mask = _mask(start, count, self._parts.dtype) if start and count > 1 else None
@@ -178,27 +183,22 @@ class _Wide:
     """Room for one layer's keys and values in float32, used by one layer after the other."""
 
     def __init__(self) -> None:
-        self._rooms = (torch.empty(0), torch.empty(0))
+        self._keys, self._values = Room(torch.float32), Room(torch.float32)
 
     def of(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Both in float32; valid until the next call."""
         if keys.dtype == torch.float32:
             return keys, values
-        size = keys.numel()
-        if self._rooms[0].numel() < size:
-            grown = size + size // 4
-            self._rooms = torch.empty(grown), torch.empty(grown)
-        wide_keys, wide_values = (room[:size].view(keys.shape) for room in self._rooms)
-        return wide_keys.copy_(keys), wide_values.copy_(values)
+        return self._keys.of(keys.shape).copy_(keys), self._values.of(values.shape).copy_(values)
 
     def tensors(self) -> tuple[Tensor, Tensor]:
         """The room."""
-        return self._rooms
+        return self._keys.held, self._values.held
 
 
-def _block(layer: Layer, room: int) -> Block:
-    groups = (layer.qkv, (layer.out,), layer.gate_up, (layer.down,))
-    return Block(layer, *(joined(modules, room // len(groups)) for modules in groups))
+def _groups(layer: Layer) -> tuple[tuple[nn.Module, ...], ...]:
+    """The linear layers that read the same input."""
+    return layer.qkv, (layer.out,), layer.gate_up, (layer.down,)
 
 
 def _copies(block: Block) -> list[Tensor]:
@@ -208,12 +208,11 @@ def _copies(block: Block) -> list[Tensor]:
 
 def _chunk(parts: Parts) -> int:
     """How many tokens of a prompt to read in one pass."""
-    first = parts.layers[0]
-    rows = max(sum(_rows(module) for module in modules) for modules in (first.qkv, first.gate_up))
+    rows = max(sum(map(_outputs, group)) for group in _groups(parts.layers[0]))
     return min(max(_MULTIPLICATIONS // (rows * parts.hidden), _SHORTEST), _LONGEST)
 
 
-def _rows(module: Any) -> int:
+def _outputs(module: Any) -> int:
     return int(module.out_features)
 
 

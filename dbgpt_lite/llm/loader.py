@@ -202,7 +202,8 @@ def step_model(model: Any, place: Plan, options: LoadOptions) -> "StepModel | No
     """What answers many users at once, for a model that lies on one GPU and can be taken apart; None for any other."""
     import torch
 
-    from dbgpt_lite.llm.gpu_step import MOST_ROWS, GpuStepModel, runs_here
+    from dbgpt_lite.llm.gpu_step import GpuStepModel, runs_here
+    from dbgpt_lite.llm.kernels.nf4 import MOST_ROWS
     from dbgpt_lite.llm.parts import take_apart
     from dbgpt_lite.llm.slotted import PlainStepModel
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from dbgpt_lite.llm.cache import new_cache
-from dbgpt_lite.llm.int4 import PackedLinear
 from dbgpt_lite.llm.lean import LeanDecoder
 from dbgpt_lite.llm.parts import take_apart
+from dbgpt_lite.llm.products import Called, Room, copied_bytes, joined
 from dbgpt_lite.llm.quantized_layers import fill, quantized, replace, replaceable
 
 ROPES: list[dict[str, Any]] = [
@@ -61,10 +61,10 @@ def models(draw: Any) -> Any:
     return model
 
 
-def lean(model: Any, room: int = 0) -> LeanDecoder:
+def lean(model: Any, spare: int = 0) -> LeanDecoder:
     parts = take_apart(model)
     assert parts is not None
-    return LeanDecoder(parts, lambda: None, room)
+    return LeanDecoder(parts, lambda: None, spare)
 
 
 @settings(max_examples=25, deadline=None)
@@ -135,23 +135,23 @@ def test_joined_layers_are_held_once_and_the_model_goes_on_working() -> None:
 
 @pytest.mark.parametrize("rows", [1, 5, 40])
 @pytest.mark.parametrize("bias", [False, True])
-def test_packed_layers_joined_give_what_they_give_alone(rows: int, bias: bool) -> None:
-    from dbgpt_lite.llm.products import FourBit, joined
-
+@pytest.mark.parametrize(("dtype", "near"), [(torch.bfloat16, 0.02), (torch.float32, 1e-5)])
+def test_packed_layers_joined_give_what_they_give_alone(rows: int, bias: bool, dtype: torch.dtype, near: float) -> None:
     torch.manual_seed(rows)
-    layers = [torch.nn.Linear(96, out, bias).bfloat16() for out in (32, 16, 64)]
-    holder = torch.nn.ModuleList(layers)
-    for place, layer in enumerate(layers):
-        fill(replace(holder, str(place), "int4"), "int4", tuple(layer.weight.shape), quantized("int4", layer.weight))
-    packed = [holder[place] for place in range(3)]
-    assert all(isinstance(layer, PackedLinear) for layer in packed)
-    x = torch.randn(rows, 96).bfloat16()
+    layers = torch.nn.ModuleList(torch.nn.Linear(96, out, bias, dtype=dtype) for out in (32, 16, 64))
+    for place in range(3):
+        weight: Any = layers[place].weight
+        fill(replace(layers, str(place), "int4"), "int4", tuple(weight.shape), quantized("int4", weight))
+    packed = list(layers)
+    x = torch.randn(rows, 96, dtype=dtype)
     with torch.inference_mode():
-        product = joined(packed, 2**20)
         expected = torch.cat([layer(x) for layer in packed], dim=-1)
-        assert isinstance(product, FourBit)
-        torch.testing.assert_close(product(x), expected, rtol=0.02, atol=0.02)
-        assert not isinstance(joined(packed, 100), FourBit)
+        product = joined(packed, dtype, Room(dtype), True)
+        torch.testing.assert_close(product(x), expected, rtol=near, atol=near)
+        held = sum(copy.nbytes for copy in product.copies())
+    assert not isinstance(product, Called)
+    assert copied_bytes(packed, dtype) <= held <= 1.5 * copied_bytes(packed, dtype)
+    assert isinstance(joined(packed, dtype, Room(dtype), False), Called)
 
 
 def test_a_stop_comes_between_any_two_products() -> None:
