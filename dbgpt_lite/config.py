@@ -91,8 +91,8 @@ class Settings(BaseSettings):
     llm_users: int = Field(
         0,
         ge=0,
-        description="Conversations answered at the same time on a GPU, whose caches must fit in memory; 0: one, and up "
-        "to eight where half of the memory left over holds them.",
+        description="Conversations answered at the same time on a GPU, at most 64, whose caches must fit in memory; 0: "
+        "one, and up to eight where half of the memory left over holds them.",
     )
     llm_wide_memory: float = Field(
         0,

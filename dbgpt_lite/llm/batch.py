@@ -41,6 +41,7 @@ class Batch:
         self._wake = threading.Condition()
         self._queue: FairQueue[Job] = FairQueue()
         self._closing = False
+        self._lost = False
         self._failures = 0
         # Seconds of the last requests, and when a slot was last freed.
         self._lasted: deque[float] = deque(maxlen=_PACE)
@@ -83,8 +84,8 @@ class Batch:
     def submit(self, job: Job) -> None:
         """Queue a request, in its owner's turn. Raises ModelError when closed."""
         with self._wake:
-            if self._closing:
-                raise ModelError("llm.closed", name=self._name)
+            if self._closing or self._lost:
+                raise self._refusal()
             self._queue.push(job.owner, job)
             self._wake.notify()
 
@@ -125,27 +126,35 @@ class Batch:
             try:
                 self._serve()
             except BaseException as error:
-                self._fail(error)
+                if not self._fail(error):
+                    break
         with self._wake:
+            self._lost = not self._closing
             for job in (*self._under_way, *self._queue):
-                job.tell(Broken(ModelError("llm.closed", name=self._name)))
+                job.tell(Broken(self._refusal()))
             self._forget()
             self._queue = FairQueue()
             model, self._model = self._model, None
-        if model is not None:
-            model.close()
+        try:
+            if model is not None:
+                model.close()
+        except RuntimeError:
+            log.exception("%s could not be closed", self._name)
 
-    def _fail(self, error: BaseException) -> None:
-        """End what is under way and start with an empty cache."""
+    def _refusal(self) -> ModelError:
+        return ModelError("llm.gpu_failed" if self._lost else "llm.closed", name=self._name)
+
+    def _fail(self, error: BaseException) -> bool:
+        """End what is under way and start with an empty cache; False when the GPU answers no more."""
         log.warning("%s failed while answering; the worker starts again", self._name, exc_info=error)
         # What the failed pass computed lives as long as its frames.
         clear_frames(error.__traceback__)
-        empty_gpu_cache()
         under_way = self._under_way
         self._forget()
         self._failures += 1
         for job in under_way:
             job.tell(Broken(self._problem(error)))
+        return empty_gpu_cache()
 
     @torch.inference_mode()
     def _serve(self) -> None:
@@ -230,10 +239,11 @@ class Batch:
             self._answers.append(job)
             self._draw([job], logits[None])
         elif isinstance(job, SearchJob):
+            # Known as under way before the first copy, which may fail.
+            self._searches.append(job)
             for slot in job.slots[1:]:
                 self._runner.copy(job.slots[0], slot, 0, len(job.ids))
                 self._table.hold(slot, job.ids)
-            self._searches.append(job)
             job.tell(Scored(logits[None].clone()))
 
     def _step(self) -> None:

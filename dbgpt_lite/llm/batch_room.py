@@ -25,9 +25,9 @@ def slot_count(place: Plan, device: str, free: int, users: int = 0) -> int:
 
 
 def spare_bytes(place: Plan, device: str, free: int, slots: int) -> int:
-    """What is left over beside `slots` slots."""
+    """What may be spent of what is left over beside `slots` slots: not all of it, since a plan is an estimate."""
     row = _row(place, device)
-    return 0 if row is None else max(0, _room(row, free) - slots * (row.cache // place.need.users))
+    return 0 if row is None else max(0, int(0.9 * (_room(row, free) - slots * (row.cache // place.need.users))))
 
 
 def _row(place: Plan, device: str) -> Row | None:

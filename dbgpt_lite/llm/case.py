@@ -96,7 +96,7 @@ class Case:
     def stepped(self) -> bool:
         """Whether one GPU has room for it all, and computes it by captured steps."""
         alone = len(self.compute) == 1 and self.compute[0].kind == "gpu" and len(set(self.fixed)) <= 1
-        if not alone or not captured(self.outline, self.dtype, self.numbers):
+        if not alone or not captured(self.outline, self.dtype, self.numbers, self.compute[0].model):
             return False
         device = self.compute[0]
         return sum(block.size for block in self.blocks) + self._stepping + self.overhead(device) <= device.free

@@ -91,7 +91,7 @@ class Nf4Product:
         self._kept: Tensor | None = None
         self._bias = _bias(layers)
         for layer in layers:
-            layer.weight = None
+            layer.weight = layer.quant_state = None
 
     @property
     def widened(self) -> int:
@@ -147,9 +147,13 @@ def _bias(layers: Sequence[Any]) -> Tensor | None:
     return torch.cat(parts)
 
 
-def known(layers: Sequence[Any]) -> bool:
+def known(layers: Sequence[Any], gated: bool = False) -> bool:
     """Whether `product` can make something of these layers."""
-    return all(type(layer) is nn.Linear for layer in layers) or nf4.fits(layers)
+    if all(type(layer) is nn.Linear for layer in layers):
+        return True
+    # The kernel that applies the gate knows no biases, and takes a tile of gates with one of what they gate.
+    halves = sum(layer.out_features for layer in layers) % (2 * nf4.ROWS) == 0 and _bias(layers) is None
+    return nf4.fits(layers) and (halves or not gated)
 
 
 def product(layers: Sequence[Any], gated: bool = False) -> Product:

@@ -17,7 +17,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from dbgpt_lite.llm.generation import in_reserve
 from dbgpt_lite.llm.gpu_products import Product, known, product
 from dbgpt_lite.llm.kernels import decode
-from dbgpt_lite.llm.kernels.nf4 import MOST_ROWS
+from dbgpt_lite.llm.kernels.nf4 import most_rows, shared_limit
 from dbgpt_lite.llm.kernels.nvrtc import CudaError
 from dbgpt_lite.llm.parts import Layer, Norm, Parts
 
@@ -48,9 +48,11 @@ class _Block:
 
 def runs_here(parts: Parts) -> bool:
     """Whether there is a kernel for everything in a model, and a compiler for the kernels."""
-    layers = [group for layer in parts.layers for group in (layer.qkv, (layer.out,), layer.gate_up, (layer.down,))]
-    if parts.device.type != "cuda" or not decode.fits(parts) or not all(known(group) for group in layers):
+    if parts.device.type != "cuda" or not decode.fits(parts) or not most_slots(parts):
         return False
+    for layer in parts.layers:
+        if not all(map(known, (layer.qkv, (layer.out,), (layer.down,)))) or not known(layer.gate_up, gated=True):
+            return False
     try:
         decode.prepare(parts)
     except (CudaError, OSError) as error:
@@ -59,16 +61,26 @@ def runs_here(parts: Parts) -> bool:
     return True
 
 
+def most_slots(parts: Parts) -> int:
+    """The most conversations that one step has kernels for on this GPU."""
+    return most_rows(shared_limit(parts.device.index or 0))
+
+
 class GpuStepModel:
     """A StepModel (slotted.py) of a model whose parts lie on one NVIDIA GPU. Takes its weights over."""
 
     def __init__(self, parts: Parts, slots: int, window: int, chunk: int = CHUNK, wide: int = 0) -> None:
-        """For a model that `runs_here` accepts, and up to MOST_ROWS slots. Raises torch.OutOfMemoryError.
+        """For a model that `runs_here` accepts, and up to `most_slots`. Raises torch.OutOfMemoryError.
 
         `wide`: bytes that may be taken to keep 4-bit weights in 16 bits too, so that prompts need not widen them.
         """
         self.slots, self.window, self.chunk = slots, window, min(chunk, window)
         self._device = parts.device
+        with torch.cuda.device(parts.device):
+            self._make(parts, wide)
+
+    def _make(self, parts: Parts, wide: int) -> None:
+        slots, window = self.slots, self.window
         self._embedding, self._norm, self._head = parts.embedding, parts.norm, parts.head
         self._blocks = [_block(layer) for layer in parts.layers]
         self._heads = decode.heads_of(parts, window)
@@ -92,11 +104,10 @@ class GpuStepModel:
 
     def _warm_up(self) -> None:
         """Compile every kernel and record the usual steps now, not in the middle of somebody's answer."""
-        for count in {min(length, self.chunk) for length in (1, 17, 33, MOST_ROWS + 1)}:
-            self.read(0, 0, [0] * count)
-        for rows in _ROWS:
-            if rows <= self.slots:
-                self.step(range(rows), [0] * rows, [0] * rows)
+        # A whole piece: what is too little memory for a prompt is found now.
+        self.read(0, 0, [0] * self.chunk)
+        for rows in sorted({*(size for size in _ROWS if size < self.slots), self.slots}):
+            self.step(range(rows), [0] * rows, [0] * rows)
         # What was rearranged and compiled with is of no more use, and others count it as taken.
         torch.cuda.empty_cache()
 
@@ -136,7 +147,7 @@ class GpuStepModel:
             hidden = block.out.many(attended, next(wide), hidden)
             inner = block.gate_up.many(decode.normalize(hidden, block.norm_mid, normed), next(wide))
             hidden = block.down.many(inner, next(wide), hidden)
-        return self._head(decode.normalize(hidden[-1:], self._norm, normed))[0]  # type: ignore[no-any-return]
+        return self._head(decode.normalize(hidden[-1:], self._norm, normed[:1]))[0]  # type: ignore[no-any-return]
 
     @torch.inference_mode()
     def copy(self, source: int, target: int, start: int, end: int) -> None:
@@ -166,7 +177,7 @@ class GpuStepModel:
         self._graphs[rows, covered] = captured
         return captured
 
-    def forward(self, inputs: Tensor, longest: int, room: decode.Room) -> Tensor:
+    def forward(self, inputs: Tensor, room: decode.Room) -> Tensor:
         """The step itself, as it is recorded: inputs (3, rows) int32 of tokens, slots and lengths."""
         tokens, slots, lengths = inputs
         hidden = self._embedding[tokens]
@@ -189,6 +200,7 @@ class _Captured:
 
     def __init__(self, model: GpuStepModel, rows: int, covered: int, pool: Any) -> None:
         self._rows = rows
+        self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
         self._host = torch.zeros(3, rows, dtype=torch.int32).pin_memory()
         self._inputs = torch.zeros(3, rows, dtype=torch.int32, device=torch.cuda.current_device())
         self._inputs[1] = -1
@@ -198,19 +210,22 @@ class _Captured:
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             # Libraries choose their kernels, and ours are compiled, before anything is recorded.
-            model.forward(self._inputs, covered, self._room)
+            model.forward(self._inputs, self._room)
         torch.cuda.current_stream().wait_stream(stream)
         self.graph = torch.cuda.CUDAGraph()
         # Other threads may use the GPU meanwhile, to embed a question say.
         with torch.cuda.graph(self.graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
-            self._logits = model.forward(self._inputs, covered, self._room)
+            self._logits = model.forward(self._inputs, self._room)
 
     def replay(self, slots: Sequence[int], lengths: Sequence[int], tokens: Sequence[int]) -> Tensor:
         """Logits (rows, vocabulary), valid until the next replay of any graph."""
         count = len(slots)
+        # The last step may not have begun: what it is to compute must stay until it is copied.
+        self._copied.synchronize()
         self._host[1, count:] = -1
         self._host[:, :count] = torch.tensor((tokens, slots, lengths), dtype=torch.int32)
         self._inputs.copy_(self._host, non_blocking=True)
+        self._copied.record()
         self.graph.replay()
         return self._logits
 

@@ -1,5 +1,6 @@
 """What every engine over a model in this process shares: its tokenizer and chat format, and what it holds."""
 
+import logging
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -12,6 +13,12 @@ from dbgpt_lite.messages import EngineInfo, Message, Prompt, Sampling, Usage, Wa
 
 if TYPE_CHECKING:
     from dbgpt_lite.llm.constraint import Guide
+
+
+log = logging.getLogger(__name__)
+
+# How torch's allocators and cuBLAS say it.
+_NO_MEMORY = ("out of memory", "not enough memory", "can't allocate", "could not allocate", "alloc_failed")
 
 
 class LoadedEngine(ABC):
@@ -106,15 +113,21 @@ def is_memory(error: BaseException) -> bool:
     """Whether memory ran out. torch's CPU allocator raises a plain RuntimeError; its text is the only sign."""
     if isinstance(error, MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in ("memory", "alloc"))
+    # Not "memory" alone: an illegal memory access leaves a GPU that computes nothing more.
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _NO_MEMORY)
 
 
-def empty_gpu_cache() -> None:
-    """Give back what a GPU's allocator keeps without a tensor in it."""
+def empty_gpu_cache() -> bool:
+    """Give back what a GPU's allocator keeps without a tensor in it; False when the GPU answers no more."""
     import torch
 
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    try:
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+    except RuntimeError:
+        log.exception("the GPU does not answer")
+        return False
+    return True
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> Iterator[int]:

@@ -202,8 +202,7 @@ def step_model(model: Any, place: Plan, options: LoadOptions) -> "StepModel | No
     """What answers many users at once, for a model that lies on one GPU and can be taken apart; None for any other."""
     import torch
 
-    from dbgpt_lite.llm.gpu_step import GpuStepModel, runs_here
-    from dbgpt_lite.llm.kernels.nf4 import MOST_ROWS
+    from dbgpt_lite.llm.gpu_step import GpuStepModel, most_slots, runs_here
     from dbgpt_lite.llm.parts import take_apart
     from dbgpt_lite.llm.slotted import PlainStepModel
 
@@ -215,7 +214,7 @@ def step_model(model: Any, place: Plan, options: LoadOptions) -> "StepModel | No
     slots = slot_count(place, str(parts.device), free, options.users)
     if not runs_here(parts):
         return PlainStepModel(parts, slots, place.need.context)
-    slots = min(slots, MOST_ROWS)
+    slots = min(slots, most_slots(parts))
     left = spare_bytes(place, str(parts.device), free, slots)
     return GpuStepModel(parts, slots, place.need.context, wide=min(options.wide_bytes, left))
 

@@ -9,13 +9,27 @@ from dbgpt_lite.llm.sizes import DTYPE_BYTES, Geometry, Numbers
 # Names of the families table; what these are computed by is parts.py.
 _FAMILIES = frozenset({"llama", "mistral", "qwen2", "qwen3", "glm", "chatglm2"})
 _NUMBERS = ("none", "nf4", "nf4_single")
-_CHUNK = 1024  # gpu_step.CHUNK; a test compares them
+_CHUNK = 1024  # gpu_step.CHUNK and _ROWS; a test compares them
+_ROWS = (1, 2, 4, 8, 16, 24, 32, 48, 64)
 _BLOCK = 64
 _SPLIT = 64
 
 
-def captured(outline: Outline, dtype: str, numbers: Numbers) -> bool:
-    """Whether the GPU's own kernels compute a model that lies on one GPU."""
+# Cards of a compute capability below 8.0, by how their names begin.
+_OLD = ("t4", "v100", "p100", "p40", "p4", "gtx", "rtx 20", "quadro rtx", "titan")
+_ROPES = (None, "default", "linear", "llama3", "yarn")  # as parts.py
+_ACTIVATIONS = (None, "silu", "swish")
+
+
+def captured(outline: Outline, dtype: str, numbers: Numbers, card: str) -> bool:
+    """Whether the GPU's own kernels compute a model that lies on one GPU of the name `card`."""
+    plain = " ".join(word for word in card.lower().split() if word not in ("nvidia", "geforce", "tesla"))
+    config = outline.config
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if plain.startswith(_OLD) or (rope.get("rope_type") or rope.get("type")) not in _ROPES:
+        return False
+    if config.get("hidden_act") not in _ACTIVATIONS:
+        return False
     sizes = outline.geometry
     lanes = sizes.head_dim // 8
     whole = sizes.head_dim % 8 == 0 and lanes in (1, 2, 4, 8, 16, 32)
@@ -33,8 +47,9 @@ def step_bytes(outline: Outline, dtype: str, numbers: Numbers, context: int, use
     sizes, each = outline.geometry, DTYPE_BYTES[dtype]
     reading = min(_CHUNK, context) * (each * (6 * sizes.hidden + 3 * sizes.feed) + 8 * sizes.hidden)
     parts = 4 * sizes.heads * ceil(context / _SPLIT) * (sizes.head_dim + 2)
-    # A captured step for one row, one for two, for four ... keeps its own room.
-    steps = 2 * users * (parts + each * sizes.vocabulary)
+    # A captured step for one row, one for two, for four ... keeps its own room, and for a long window another.
+    rows = sum({*(size for size in _ROWS if size < users), users})
+    steps = 2 * rows * (parts + each * sizes.vocabulary) + 4 * context * sizes.head_dim
     if numbers == "none":
         return reading + steps
     linear = sum(one.count for one in outline.parameters if one.kind == "linear")

@@ -33,7 +33,7 @@ def test_slots_fit_beside_all_else(name: str, size: float, users: int, share: fl
     for wanted in (0, users):
         count = slot_count(place, "cuda:0", free, wanted)
         assert 1 <= count <= (wanted or 8)
-        assert count == 1 or count * one + row.working + spare_bytes(place, "cuda:0", free, count) == free
+        assert count == 1 or count * one + row.working + spare_bytes(place, "cuda:0", free, count) <= free
         if place.fits and share == 1 and wanted:
             assert count == wanted
 

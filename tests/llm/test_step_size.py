@@ -3,8 +3,6 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from dbgpt_lite.llm import gpu_step, parts, step_size
 from dbgpt_lite.llm.checkpoint import Checkpoint, TaskFacts
@@ -14,14 +12,15 @@ from dbgpt_lite.llm.units import GIB
 from tests.llm.configs import CONFIGS
 
 
-def planned(name: str, gib: float, dtype: str = "bfloat16", quantization: str = "nf4", cards: int = 1) -> Plan:
+def planned(name: str, gib: float, dtype: str = "bfloat16", quantization: str = "nf4", card: str = "H200") -> Plan:
     found = Checkpoint(Path(name), CONFIGS[name], TaskFacts(), "bin", (), (), 0)
-    devices = tuple(Device(f"cuda:{place}", int(gib * GIB), "H200") for place in range(cards))
+    devices = (Device("cuda:0", int(gib * GIB), card), Device("cpu", 64 * GIB))
     return plan(found, dtype=dtype, quantization=quantization, context=2048, devices=devices, users=1)
 
 
 def test_the_same_numbers_twice() -> None:
-    assert step_size._CHUNK == gpu_step.CHUNK
+    assert (step_size._CHUNK, step_size._ROWS) == (gpu_step.CHUNK, gpu_step._ROWS)
+    assert set(step_size._ROPES) == {None} | parts._FIXED_ROPE
     assert parts._ARCHITECTURES | {"chatglm2"} == step_size._FAMILIES
 
 
@@ -41,7 +40,17 @@ def test_captured_steps_are_fast(name: str, dtype: str, quantization: str, fast:
     assert (speed.first > 100) is fast
 
 
-@given(st.floats(17, 30))
-def test_a_small_card_is_not_promised_what_it_has_no_room_for(gib: float) -> None:
-    found = planned("llama-33b", gib)
-    assert found.verdict == "too_large" or found.rows[0].total <= gib * GIB
+def test_an_old_card_is_promised_less() -> None:
+    new, old = (planned("llama-7b", 15, "float16", card=card).speed for card in ("RTX 4090", "V100-SXM2-16GB"))
+    assert new is not None
+    assert old is not None
+    # Bandwidths are nearly alike, 1,008 and 900 GB/s.
+    assert new.first > 1.5 * old.first
+
+
+def test_a_card_too_small_for_the_steps_offloads() -> None:
+    """Where weights and cache alone would just fit."""
+    large = planned("llama-13b", 139, quantization="none")
+    row = large.rows[0]
+    small = planned("llama-13b", (row.total - row.working // 2) / GIB, quantization="none")
+    assert small.verdict != "fits"

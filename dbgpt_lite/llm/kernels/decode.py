@@ -1,4 +1,4 @@
-"""The kernels of decode.cu, and what they compute in plain PyTorch."""
+"""The kernels of decode.cu. What they compute in plain PyTorch is slotted.py; benchmarks/gpu_check.py compares."""
 
 from dataclasses import dataclass
 from functools import cache

@@ -64,7 +64,7 @@ class TiledNf4:
 
 
 def fits(layers: Sequence[Any]) -> bool:
-    """Whether these layers are bitsandbytes' NF4 with blocks of 64 and whole tiles; gates must have no bias."""
+    """Whether these layers are bitsandbytes' NF4 with blocks of 64 and whole tiles."""
     return all(_fits(layer) for layer in layers)
 
 
@@ -168,12 +168,29 @@ def _processors(device: int) -> int:
 @cache
 def _matmul_kernel(wide: int, at_once: int, pair: bool, half: bool, device: int) -> tuple[Kernel, int, int]:
     """The kernel, its threads and its shared memory."""
-    groups = _GROUPS[wide, pair]
-    defines = {"NT": wide, "MT": at_once, "PAIR": int(pair), "HALF": int(half), "GROUPS": groups, "AHEAD": _AHEAD[wide]}
+    limit = shared_limit(device)
+    groups = next(count for count in range(_GROUPS[wide, pair], 0, -1) if _shared(wide, at_once, count) <= limit)
+    defines = {
+        "NT": wide, "MT": at_once, "PAIR": int(pair), "HALF": int(half), "GROUPS": groups, "AHEAD": _AHEAD[wide],
+    }  # fmt: skip
     with torch.cuda.device(device):
         kernel = compiled(_source(), "nf4_matmul", defines, overlap=True)
-    sums = (groups * _WARPS + (groups - 1) * groups) * at_once * wide * 128
-    return kernel, groups * _WARPS * 32, 2 * _TABLE_BYTES + 4 * sums
+    return kernel, groups * _WARPS * 32, _shared(wide, at_once, groups)
+
+
+def _shared(wide: int, at_once: int, groups: int) -> int:
+    """Bytes of shared memory: the table with room to align it, sums of every warp, parts of tiles that groups share."""
+    return 2 * _TABLE_BYTES + 4 * (groups * _WARPS + (groups - 1) * groups) * at_once * wide * 128
+
+
+def shared_limit(device: int) -> int:
+    """Bytes of shared memory that a block may have."""
+    return int(torch.cuda.get_device_properties(device).shared_memory_per_block_optin)  # type: ignore[attr-defined]
+
+
+def most_rows(limit: int) -> int:
+    """The most input rows of one product where a block may have `limit` bytes of shared memory."""
+    return max((8 * wide for wide in (1, 2, 4, 8) if _shared(wide, 2, 1) <= limit), default=0)
 
 
 @cache
