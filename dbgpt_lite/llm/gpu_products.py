@@ -130,7 +130,7 @@ def _many(x: Tensor, wide: Tensor, bias: Tensor | None, residual: Tensor | None,
         return torch.addmm(residual, x, wide.T)
     out = linear(x, wide, bias)
     if gated:
-        return decode.gated(out) if out.is_cuda else silu(out.chunk(2, dim=-1)[0]) * out.chunk(2, dim=-1)[1]
+        return decode.gated(out)
     return out if residual is None else out.add_(residual)
 
 

@@ -247,10 +247,10 @@ def free_workspaces(device: torch.device) -> None:
 
 def widened(products: Sequence[Product], rooms: Sequence[Tensor], beside: torch.cuda.Stream | None) -> Iterator[Tensor]:
     """The weights of one product after the other as numbers, the next being made on the stream `beside` meanwhile."""
-    here = torch.cuda.current_stream()
     if beside is None or not rooms:
         yield from (one.wide(rooms[0] if rooms else None) for one in products)
         return
+    here = torch.cuda.current_stream()
     beside.wait_stream(here)
     used: list[torch.cuda.Event | None] = [None, None]
 

@@ -1,1 +1,1 @@
-"""Kernels for NVIDIA GPUs. What they compute in plain PyTorch: nf4.reference, and slotted.py for all of a step."""
+"""Kernels for NVIDIA GPUs, each beside a plain PyTorch reference that runs in its place on a CPU."""

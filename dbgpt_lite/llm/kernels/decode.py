@@ -1,4 +1,4 @@
-"""The kernels of decode.cu. What they compute in plain PyTorch is slotted.py; benchmarks/gpu_check.py compares."""
+"""The kernels of decode.cu; on a CPU, what they compute in plain PyTorch (reference.py)."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from dbgpt_lite.llm.kernels import reference
 from dbgpt_lite.llm.kernels.nvrtc import Kernel, compiled
 from dbgpt_lite.llm.parts import Norm, Parts
 
@@ -73,6 +74,8 @@ def prepare(parts: Parts) -> None:
 
 def normalize(x: Tensor, norm: Norm, out: Tensor) -> Tensor:
     """x (rows, width) normalized into `out`."""
+    if not x.is_cuda:
+        return out.copy_(reference.normalize(x, norm))
     kernel = _kernel("rms_norm", 128, x.dtype == torch.float16, x.device.index)
     kernel((len(x), 1, 1), 1024, 0, x, norm.weight, out, x.shape[1], norm.eps)
     return out
@@ -80,6 +83,8 @@ def normalize(x: Tensor, norm: Norm, out: Tensor) -> Tensor:
 
 def gated(x: Tensor) -> Tensor:
     """silu(gates) * others of x (rows, 2 * width), gates first: (rows, width)."""
+    if not x.is_cuda:
+        return reference.gated(x)
     rows, width = x.shape[0], x.shape[1] // 2
     out = x.new_empty(rows, width)
     kernel = _kernel("gate", 128, x.dtype == torch.float16, x.device.index)
@@ -102,6 +107,9 @@ def attend(
     qkv (rows, (heads + 2 * kv_heads) * dim); lengths, slots: (rows,) int32; cache: keys and values (slots, kv_heads,
     window, dim); room: see `room_for`.
     """
+    if not qkv.is_cuda:
+        reference.attend(qkv, heads, norms, lengths, slots, cache, out)
+        return out
     parts, counters, split = room
     kernel = _kernel("attend", heads.dim, qkv.dtype == torch.float16, qkv.device.index, heads.together, split)
     kernel(
@@ -130,6 +138,8 @@ def rotate_and_store(
 ) -> Tensor:
     """Queries (rows, heads, dim), rotated, of a piece of a prompt that begins at `start`; its keys and values are
     stored in one slot's caches (kv_heads, window, dim)."""
+    if not qkv.is_cuda:
+        return reference.rotate_and_store(qkv, heads, norms, start, keys, values)
     kernel = _kernel("rotate_and_store", heads.dim, qkv.dtype == torch.float16, qkv.device.index)
     queries = qkv.new_empty(len(qkv), heads.heads, heads.dim)
     all_heads = heads.heads + 2 * heads.kv_heads

@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import linear, pad
 
 from dbgpt_lite.llm.kernels.nvrtc import Kernel, compiled
+from dbgpt_lite.llm.kernels.reference import gated
 
 ROWS, BLOCK = 16, 64  # a tile
 MOST_ROWS = 64  # input rows of one product; more are cheaper as plain products with widened weights
@@ -135,6 +136,8 @@ def matmul(
     (m, rows / 2). x: contiguous float16 or bfloat16.
     """
     rows = weight.rows // 2 if pair else weight.rows
+    if not x.is_cuda:
+        return _plain(x, weight, pair, bias, residual, out)
     out = x.new_empty(len(x), rows) if out is None else out
     wide = next(size for size in (1, 2, 4, 8) if size * 8 >= len(x))
     at_once = 2 if pair or (wide > 1 and len(weight.weights) % 2 == 0) else 1
@@ -146,8 +149,21 @@ def matmul(
     return out
 
 
+def _plain(
+    x: Tensor, weight: TiledNf4, pair: bool, bias: Tensor | None, residual: Tensor | None, out: Tensor | None
+) -> Tensor:
+    """The same in plain PyTorch."""
+    found = linear(x, reference(weight).to(x.dtype), bias)
+    found = gated(found) if pair else found
+    found = found if residual is None else residual + found
+    return found if out is None else out.copy_(found)
+
+
 def widen(weight: TiledNf4, out: Tensor) -> Tensor:
     """The weight as numbers into `out` (at least rows, columns), float16 or bfloat16; returns the part written."""
+    if not out.is_cuda:
+        out[: weight.rows] = reference(weight)
+        return out[: weight.rows]
     kernel = _widen_kernel(out.dtype == torch.float16, out.device.index)
     tiles, blocks = weight.weights.shape[:2]
     arguments = (weight.weights, weight.scales, weight.factor, weight.code, out, tiles, weight.columns, blocks)

@@ -1,0 +1,137 @@
+"""The GPU step model with plain PyTorch in the place of its kernels, graphs and streams: what is asked of it must equal
+what the plain step model answers. The kernels are compared on a GPU by benchmarks/gpu_check.py."""
+
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dbgpt_lite.llm import gpu_step
+from dbgpt_lite.llm.gpu_products import Nf4Product, known, product
+from dbgpt_lite.llm.parts import take_apart
+from dbgpt_lite.llm.slotted import PlainStepModel
+from tests.llm.test_nf4 import layer
+
+WINDOW, SLOTS = 40, 3
+
+
+class Nothing(nullcontext[None]):
+    """A device or a stream of a GPU that is not there."""
+
+    def __init__(self, *_: Any) -> None:
+        super().__init__()
+
+
+class Recorded:
+    """A captured step that computes at once."""
+
+    def __init__(self, model: Any, rows: int, covered: int, pool: Any) -> None:
+        self._model, self._rows, self._room = model, rows, model.room_for(rows, covered)
+        self.graph = self
+
+    def pool(self) -> int:
+        return 1
+
+    def replay(self, slots: Any, lengths: Any, tokens: Any) -> torch.Tensor:
+        inputs = torch.zeros(3, self._rows, dtype=torch.int32)
+        inputs[1] = -1
+        inputs[:, : len(slots)] = torch.tensor((list(tokens), list(slots), list(lengths)))
+        return torch.as_tensor(self._model.forward(inputs, self._room))
+
+
+@pytest.fixture(autouse=True)
+def on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_step, "_Captured", Recorded)
+    monkeypatch.setattr(gpu_step, "free_workspaces", lambda device: None)
+    for name in ("device", "Stream"):
+        monkeypatch.setattr(torch.cuda, name, Nothing)
+
+
+def tiny(kind: str, **changes: Any) -> Any:
+    import transformers
+
+    sizes = {
+        "vocab_size": 61, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "head_dim": 16, "pad_token_id": 0, **changes,
+    }  # fmt: skip
+    torch.manual_seed(3)
+    model = getattr(transformers, f"{kind}ForCausalLM")(getattr(transformers, f"{kind}Config")(**sizes)).eval()
+    for parameter in model.parameters():
+        parameter.data.normal_(1.0 if parameter.ndim == 1 else 0.0, 0.1).requires_grad_(False)
+    return model
+
+
+def quantize(model: Any) -> Any:
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, torch.nn.Linear) and name != "lm_head":
+                small = layer(child.out_features, child.in_features, 2)
+                small.bias = child.bias
+                small.compute_dtype = torch.float32
+                small.in_features, small.out_features = child.in_features, child.out_features
+                setattr(module, name, small)
+    return model
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("Llama", {"attention_bias": True}),
+        ("Qwen3", {"num_key_value_heads": 4}),
+        ("Glm", {"attention_bias": True, "num_attention_heads": 8, "num_key_value_heads": 1}),
+    ],
+)
+@settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    lengths=st.lists(st.integers(1, WINDOW - 4), min_size=1, max_size=SLOTS), cut=st.integers(0, 9), kept=st.booleans()
+)
+def test_it_answers_what_the_plain_one_does(
+    kind: str, changes: dict[str, Any], quantized: bool, lengths: list[int], cut: int, kept: bool
+) -> None:
+    model = tiny(kind, **changes)
+    parts = take_apart(quantize(model) if quantized else model)
+    assert parts is not None
+    answers = [scene(PlainStepModel(parts, SLOTS, WINDOW), lengths, cut)]
+    fast = gpu_step.GpuStepModel(parts, SLOTS, WINDOW, wide=2**30 if kept else 0)
+    held = fast.memory()["cpu"]
+    assert held > fast._cache.nbytes
+    answers.append(scene(fast, lengths, cut))
+    fast.close()
+    for plain, other in zip(*answers, strict=True):
+        assert torch.allclose(plain, other, rtol=0.02 if quantized else 1e-3, atol=0.02 if quantized else 1e-4)
+
+
+def scene(steps: Any, lengths: list[int], cut: int) -> list[torch.Tensor]:
+    torch.manual_seed(7)
+    ids = torch.randint(1, 60, (SLOTS, WINDOW)).tolist()
+    found = []
+    for slot, length in enumerate(lengths):
+        middle = min(cut, length - 1)
+        if middle:
+            steps.read(slot, 0, ids[slot][:middle])
+        found.append(steps.read(slot, middle, ids[slot][middle:length]).clone())
+    rows = list(range(len(lengths)))
+    found.append(steps.step(rows, lengths, [ids[slot][lengths[slot]] for slot in rows]).clone())
+    steps.copy(0, SLOTS - 1, 0, lengths[0])
+    found.append(steps.step([SLOTS - 1], [lengths[0]], [ids[0][lengths[0]]]).clone())
+    return found
+
+
+def test_what_has_no_kernel_is_not_known() -> None:
+    plain, small = torch.nn.Linear(64, 16), layer(16, 64, 1)
+    assert known([plain, plain], gated=True)
+    assert known([small, small], gated=True)
+    assert not known([plain, small])
+    # A tile of gates goes with a tile of what they gate, and the kernel that gates adds no bias.
+    odd = layer(48, 64, 1)
+    odd.in_features, odd.out_features = 64, 48
+    assert known([odd])
+    assert not known([odd], gated=True)
+    small.bias = torch.nn.Parameter(torch.zeros(16))
+    assert known([small])
+    assert not known([small, small], gated=True)
+    assert isinstance(product([small]), Nf4Product)
