@@ -13,7 +13,7 @@ from dbgpt_lite.errors import Cancelled, ModelError, OutOfMemory, TooLarge
 from dbgpt_lite.llm.batch_engine import BatchEngine
 from dbgpt_lite.llm.batch_jobs import SearchJob
 from dbgpt_lite.llm.parts import take_apart
-from dbgpt_lite.llm.prefixes import common_prefix
+from dbgpt_lite.llm.sharing import common_prefix
 from dbgpt_lite.llm.slotted import PlainStepModel
 from dbgpt_lite.messages import Prompt, Sampling, Waiting
 from tests.llm.tiny_models import answer_of, ask

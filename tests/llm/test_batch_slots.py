@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbgpt_lite.llm.batch_slots import SlotTable
-from dbgpt_lite.llm.prefixes import common_prefix
+from dbgpt_lite.llm.sharing import common_prefix
 
 _TOKENS = st.lists(st.integers(0, 2), min_size=1, max_size=6)
 
