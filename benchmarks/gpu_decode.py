@@ -63,11 +63,12 @@ def recipe(model: Any) -> Iterator[str]:
 class Asked:
     """One request to a batch, read in a thread of its own."""
 
-    def __init__(self, batch: Batch, owner: str, ids: list[int], tokens: int) -> None:
+    def __init__(self, batch: Batch, owner: str, ids: list[int], tokens: int, common: int = 0) -> None:
         self.times: list[float] = []
         self.cached = 0
         self.started = time.perf_counter()
-        self._job = AnswerJob(owner, ids, threading.Event(), tokens, (), Sampler(Sampling(temperature=0)))
+        sampler = Sampler(Sampling(temperature=0))
+        self._job = AnswerJob(owner, ids, threading.Event(), tokens, (), sampler, common=common)
         batch.submit(self._job)
         self._batch = batch
         self._thread = threading.Thread(target=self._read)
@@ -159,17 +160,18 @@ def prefix(say: Callable[[str], None]) -> None:
 
     warm = torch.randint(5, 60000, (LONG,)).tolist()
     for _ in range(2):
-        Asked(batch, "warm", warm + question(), 8).wait()
-    for row in [Asked(batch, f"warm {user}", warm + question(), 16) for user in range(8)]:
+        Asked(batch, "warm", warm + question(), 8, LONG).wait()
+    for row in [Asked(batch, f"warm {user}", warm + question(), 16, LONG) for user in range(8)]:
         row.wait()
-    first = Asked(batch, "one", context + question(), 8).wait()
-    second = Asked(batch, "one", context + question(), 8).wait()
+    # As a system prompt would be: everybody's.
+    first = Asked(batch, "one", context + question(), 8, LONG).wait()
+    second = Asked(batch, "one", context + question(), 8, LONG).wait()
     say(
         f"\nChatGLM2-6B NF4, a context of {LONG:,} tokens: first token of the first question after "
         f"{first.first_s * 1e3:.0f} ms, of the second after {second.first_s * 1e3:.0f} ms "
         f"({second.first_s / first.first_s:.1%}; {second.cached:,} tokens kept)."
     )
-    rows = [Asked(batch, f"user {user}", context + question(), 64) for user in range(8)]
+    rows = [Asked(batch, f"user {user}", context + question(), 64, LONG) for user in range(8)]
     waits = sorted(one.wait().first_s * 1e3 for one in rows)
     say(
         f"Eight users ask over that context at once: first tokens after {waits[0]:.0f} to {waits[-1]:.0f} ms "

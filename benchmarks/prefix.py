@@ -49,9 +49,10 @@ def words(tokens: int, engine: LocalEngine, seed: int) -> str:
     return text
 
 
-def ask(engine: LocalEngine, *messages: Message) -> tuple[str, Usage]:
-    """(answer, its usage) of 16 tokens at most."""
-    prompt = Prompt("chat", messages, messages[-1].content)
+def ask(engine: LocalEngine, *messages: Message, owner: str = "one") -> tuple[str, Usage]:
+    """(answer, its usage) of 16 tokens at most. A system message is everybody's."""
+    common = len(messages[0].content) if messages[0].role == "system" else 0
+    prompt = Prompt("chat", messages, messages[-1].content, owner=owner, common=common)
     *pieces, usage = engine.stream(prompt, Sampling(0, 1, 16), threading.Event())
     assert isinstance(usage, Usage)
     return "".join(str(piece) for piece in pieces), usage
@@ -68,7 +69,7 @@ def second_question(kept: LocalEngine) -> None:
     context = Message("system", words(8000, kept, 1))
     answer, first = ask(kept, context, Message("user", "What is the total of the first order?"))
     row("first question", first, first.first_token_s)
-    _, other = ask(kept, Message("system", words(500, kept, 2)), Message("user", "Who wrote the book?"))
+    _, other = ask(kept, Message("system", words(500, kept, 2)), Message("user", "Who wrote the book?"), owner="two")
     row("another user, another context", other, first.first_token_s)
     _, second = ask(kept, context, Message("user", "Which town has the most readers?"))
     row("second question, same context", second, first.first_token_s)
@@ -85,7 +86,7 @@ def same_schema(kept: LocalEngine) -> None:
     for turn in (1, 2):
         for user, history in enumerate(histories, 1):
             question = Message("user", f"Question {turn} of user {user}: which {WORDS[user]} has the highest fine?")
-            answer, usage = ask(kept, schema, *history, question)
+            answer, usage = ask(kept, schema, *history, question, owner=f"user {user}")
             first = first or usage.first_token_s
             row(f"user {user}, question {turn}", usage, first)
             history += [question, Message("assistant", answer)]

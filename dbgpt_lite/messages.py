@@ -122,7 +122,8 @@ class Prompt:
     material unrendered: the built-in assistant quotes `passages` and words `table` without reading prose.
     `grammar`: a Lark grammar that the answer must follow, where EngineInfo.constrained says so; "" for free text.
     `notes` are sentences that the answer must not leave out, ready for the reader.
-    `owner`: who asks; users who wait for the same model take turns.
+    `owner`: who asks; users who wait for the same model take turns. `common`: how many leading characters of the first
+    message are no owner's own (rules, schema): only what was read of these is kept for other owners too.
     """
 
     task: str
@@ -136,6 +137,7 @@ class Prompt:
     grammar: str = ""
     notes: tuple[str, ...] = ()
     owner: str = ""
+    common: int = 0
 
 
 @dataclass(frozen=True, slots=True)

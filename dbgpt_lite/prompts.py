@@ -4,9 +4,11 @@ Variables are written ``{name}``. A variable that nobody fills is an error that 
 """
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from string import Formatter
 
 from dbgpt_lite.errors import ConfigError
 from dbgpt_lite.messages import Message
@@ -34,6 +36,17 @@ class PromptTemplate:
             raise ConfigError("app.prompt_variable", file=self.file, name=missing[0])
         system, user = self.system.format_map(values), self.user.format_map(values)
         return (*([Message("system", system)] if system else []), Message("user", user))
+
+    def common(self, names: Collection[str] = (), **values: str) -> str:
+        """The beginning of the system message that is the same for everybody: up to a variable that is none of these
+        `names`."""
+        beginning = ""
+        for literal, name, _, _ in Formatter().parse(self.system):
+            beginning += literal
+            if name and name not in names:
+                break
+            beginning += values[name] if name else ""
+        return beginning
 
 
 class Prompts:

@@ -25,6 +25,7 @@ class Material:
     """What a prompt is made of before it is cut.
 
     `fixed` are variables of the template that are never cut, `instructions` join its system message.
+    `common`: those of them that say nothing of who asks what, so that what a model read of them may serve others.
     `tables`: how many tables the schema in `fixed` shows and how many it leaves out, for the ledger.
     """
 
@@ -35,13 +36,14 @@ class Material:
     fixed: Mapping[str, str] = field(default_factory=dict)
     instructions: str = ""
     tables: tuple[int, int] = (0, 0)
+    common: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
     """A prompt that fits: the messages, the passages that stayed, the room for the answer and the ledger.
 
-    `grammar` is what the answer must follow, "" for free text.
+    `grammar` is what the answer must follow, "" for free text. `common`: see Prompt.
     """
 
     messages: tuple[Message, ...]
@@ -49,6 +51,7 @@ class Fitted:
     max_tokens: int
     ledger: Ledger
     grammar: str = ""
+    common: int = 0
 
 
 def number_passages(passages: Sequence[Passage]) -> str:
@@ -81,7 +84,8 @@ def fit(material: Material, count: Count, window: int, max_tokens: int) -> Fitte
     messages = _render(material, passages, history)
     ledger = _ledger(material, passages, len(newest_first), count, messages, Ledger(window, reserved))
     spare = window - count(messages)
-    return Fitted(messages, passages, min(max_tokens, spare), ledger)
+    common = len(material.template.common(material.common, **material.fixed))
+    return Fitted(messages, passages, min(max_tokens, spare), ledger, common=common)
 
 
 def _render(material: Material, passages: Sequence[Passage], history: Sequence[Message]) -> tuple[Message, ...]:

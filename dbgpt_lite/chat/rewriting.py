@@ -106,7 +106,7 @@ class FollowUps:
         """The model's line if it holds, else "". A model that fails here will say so when it answers."""
         template = self._prompts.get("rewrite", language)
         messages = template.render(history=transcript(said, language), question=question)
-        prompt = Prompt("rewrite", messages, question, language, owner=owner)
+        prompt = Prompt("rewrite", messages, question, language, owner=owner, common=len(template.common()))
         try:
             reply = yield from asked(engine.stream(prompt, Sampling(0.0, max_tokens=MAX_TOKENS), cancel))
         except UserError:

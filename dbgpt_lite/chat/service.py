@@ -293,6 +293,7 @@ class _Turn:
             table=self.context.table,
             notes=self.context.notes,
             owner=self.request.owner,
+            common=self.fitted.common,
         )
 
     def answer(self, stopped: bool = False, error: str = "") -> Answer:

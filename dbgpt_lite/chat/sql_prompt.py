@@ -74,7 +74,15 @@ class Writer:
 
     def prompt(self, fitted: budget.Fitted) -> Prompt:
         """The fitted prompt as engines take it."""
-        return Prompt("sql", fitted.messages, self.question, self.language, grammar=fitted.grammar, owner=self.owner)
+        return Prompt(
+            "sql",
+            fitted.messages,
+            self.question,
+            self.language,
+            grammar=fitted.grammar,
+            owner=self.owner,
+            common=fitted.common,
+        )
 
     @property
     def _repair(self) -> str:
@@ -90,10 +98,12 @@ class Writer:
         picked = self._picked(window, PROMPT_TOKENS - bare_tokens)
         fixed["schema"] = self._ddl(picked.schema)
         tables = (picked.tables, picked.of_tables - picked.tables)
+        # Which part of a large schema is shown says what the question is about.
+        common = {"dialect"} | ({"schema"} if picked.columns == picked.of_columns else set())
 
         def fitted(recalled: Recalled) -> budget.Fitted:
             values = {**fixed, **variables(self.prompts, recalled, self.language)}
-            material = budget.Material(template, self.question, fixed=values, tables=tables)
+            material = budget.Material(template, self.question, fixed=values, tables=tables, common=frozenset(common))
             return budget.fit(material, self.engine.count, window, MAX_SQL_TOKENS)
 
         bare = replace(fitted(NOTHING), grammar=self._grammar(picked.schema))

@@ -202,7 +202,7 @@ class Batch:
                 return
             self._reading = job = self._queue.pop()
         job.began = time.monotonic()
-        place = self._table.take(job.ids)
+        place = self._table.take(job.ids, job.whose)
         job.slots = [place.slot, *(self._table.take_any() for _ in range(job.places - 1))]
         if place.shared and place.source != place.slot:
             self._runner.copy(place.source, place.slot, 0, place.shared)
@@ -243,7 +243,7 @@ class Batch:
             self._searches.append(job)
             for slot in job.slots[1:]:
                 self._runner.copy(job.slots[0], slot, 0, len(job.ids))
-                self._table.hold(slot, job.ids)
+                self._table.hold(slot, job.ids, job.whose)
             job.tell(Scored(logits[None].clone()))
 
     def _step(self) -> None:

@@ -63,8 +63,8 @@ class BatchEngine(LoadedEngine):
         try:
             ids, limit = self._fit(prompt, sampling.max_tokens)
             answer.prompt_tokens = len(ids)
-            guide = self._guide(prompt)
-            job = AnswerJob(prompt.owner, ids, cancel, limit, self._end, Sampler(sampling), guide)
+            guide, common = self._guide(prompt), self._common(prompt, ids)
+            job = AnswerJob(prompt.owner, ids, cancel, limit, self._end, Sampler(sampling), guide, common)
             with self._submitted(job):
                 yield from self._in_line(job, answer)
                 yield from self._written(job, sampling, answer)
@@ -83,7 +83,7 @@ class BatchEngine(LoadedEngine):
 
         ids, limit = self._fit(prompt, max_tokens)
         guide = self._guide(prompt)
-        job = SearchJob(prompt.owner, ids, cancel, min(count, self._batch.slots))
+        job = SearchJob(prompt.owner, ids, cancel, min(count, self._batch.slots), self._common(prompt, ids))
         beams = None
 
         def step(tokens: "torch.Tensor", parents: "torch.Tensor") -> "torch.Tensor":

@@ -16,6 +16,7 @@ import torch
 from dbgpt_lite.errors import Cancelled, ModelError
 from dbgpt_lite.llm.constraint import Guide
 from dbgpt_lite.llm.decoding import Sampler
+from dbgpt_lite.llm.sharing import Whose
 
 # How long a reader waits before it looks whether it was cancelled.
 POLL_S = 0.02
@@ -69,10 +70,14 @@ class Row:
 
 
 class Job(ABC):
-    """A request. `owner`: whose turn it takes. `ids`: the prompt. `cancel`: set by whoever wants it stopped."""
+    """A request. `owner`: whose turn it takes. `ids`: the prompt. `cancel`: set by whoever wants it stopped.
 
-    def __init__(self, owner: str, ids: Sequence[int], cancel: threading.Event) -> None:
+    `common`: how many leading tokens of the prompt other owners' requests may share.
+    """
+
+    def __init__(self, owner: str, ids: Sequence[int], cancel: threading.Event, common: int = 0) -> None:
         self.owner = owner
+        self.whose = Whose(owner, common)
         self.ids = list(ids)
         # The worker's: its slots, and when it began.
         self.slots: list[int] = []
@@ -132,8 +137,9 @@ class AnswerJob(Job):
         end: Collection[int],
         sampler: Sampler,
         guide: Guide | None = None,
+        common: int = 0,
     ) -> None:
-        super().__init__(owner, ids, cancel)
+        super().__init__(owner, ids, cancel, common)
         self.sampler = sampler
         self._limit = limit
         self._end = end
@@ -170,8 +176,8 @@ class SearchJob(Job):
     After the prompt every beam has a slot of its own, which holds the prompt and the beam's tokens.
     """
 
-    def __init__(self, owner: str, ids: Sequence[int], cancel: threading.Event, beams: int) -> None:
-        super().__init__(owner, ids, cancel)
+    def __init__(self, owner: str, ids: Sequence[int], cancel: threading.Event, beams: int, common: int = 0) -> None:
+        super().__init__(owner, ids, cancel, common)
         self._beams = beams
         self._asked: tuple[list[int], list[int]] | None = None
         self._length = len(self.ids)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from dbgpt_lite.llm.prefixes import common_prefix
+from dbgpt_lite.llm.sharing import NOBODY, Whose, common_prefix
 
 # So few tokens are read again sooner than they are worth a slot of their own.
 _SMALL_LOSS = 64
@@ -21,6 +21,7 @@ class Place:
 @dataclass(slots=True)
 class _Slot:
     known: list[int] = field(default_factory=list)
+    whose: Whose = NOBODY
     taken: bool = False
     used: int = 0
 
@@ -41,20 +42,21 @@ class SlotTable:
         """The tokens that a slot holds."""
         return self._slots[slot].known
 
-    def take(self, ids: Sequence[int]) -> Place:
+    def take(self, ids: Sequence[int], whose: Whose = NOBODY) -> Place:
         """A free slot for a prompt, of which at least the last token is left to read.
 
-        The longest beginning of `ids` that any slot holds is shared. It is used where it is when that slot is free and
-        hardly anything else would be lost with it, else copied to the free slot whose last use is longest ago.
+        The longest beginning of `ids` that any slot holds is shared, as far as it is not another owner's. It is used
+        where it is when that slot is free and hardly anything else would be lost with it, else copied to the free slot
+        whose last use is longest ago.
         Raises ValueError when no slot is free.
         """
-        shares = [min(common_prefix(slot.known, ids), len(ids) - 1) for slot in self._slots]
+        shares = [whose.shared(slot.whose, min(common_prefix(slot.known, ids), len(ids) - 1)) for slot in self._slots]
         # Of several that share as much a free one, and of those the one that loses least.
         source = max(range(len(shares)), key=lambda at: (shares[at], not self._slots[at].taken, -self._held(at)))
         lost = self._held(source) - shares[source]
         stays = shares[source] > 0 and lost <= _SMALL_LOSS and not self._slots[source].taken
         slot = source if stays else self._oldest()
-        self.hold(slot, ids[: shares[source]])
+        self.hold(slot, ids[: shares[source]], whose)
         self._slots[slot].taken = True
         return Place(slot, source, shares[source])
 
@@ -68,9 +70,10 @@ class SlotTable:
         """A slot holds these tokens besides."""
         self._slots[slot].known.extend(ids)
 
-    def hold(self, slot: int, ids: Sequence[int]) -> None:
+    def hold(self, slot: int, ids: Sequence[int], whose: Whose = NOBODY) -> None:
         """A slot holds these tokens, and nothing else of use."""
         self._slots[slot].known = list(ids)
+        self._slots[slot].whose = whose
 
     def give_back(self, slot: int, of_use: bool = True) -> None:
         """Nobody uses a slot any more. Its tokens stay known; one that is of no use is the next to be overwritten."""

@@ -20,6 +20,7 @@ from dbgpt_lite.errors import Cancelled, ModelError, OutOfMemory
 from dbgpt_lite.llm.answer import Answer
 from dbgpt_lite.llm.chat_template import ChatTemplate, Tokenizer
 from dbgpt_lite.llm.loaded import LoadedEngine, empty_gpu_cache, is_memory
+from dbgpt_lite.llm.sharing import Whose
 from dbgpt_lite.llm.slot import Slot, Turns
 from dbgpt_lite.messages import EngineInfo, Message, Prompt, Sampling, Usage, Waiting
 
@@ -106,11 +107,11 @@ class LocalEngine(LoadedEngine):
         answer = Answer()
         try:
             ids, limit = self._fit(prompt, sampling.max_tokens)
-            answer.prompt_tokens = len(ids)
+            answer.prompt_tokens, whose = len(ids), self._whose(prompt, ids)
             with self._turns(prompt, cancel) as turns:
                 yield from self._turn(turns, cancel)
                 answer.queue_s = answer.elapsed
-                yield from self._decode(ids, limit, sampling, answer, cancel, turns, self._guide(prompt))
+                yield from self._decode(ids, whose, limit, sampling, answer, cancel, turns, self._guide(prompt))
         except Cancelled:
             answer.finish_reason = "cancelled"
         # Not in the handler: there the error would hold the stop, whose frames hold the model.
@@ -124,6 +125,7 @@ class LocalEngine(LoadedEngine):
         from dbgpt_lite.llm.decoding import beam_search
 
         ids, limit = self._fit(prompt, max_tokens)
+        whose = self._whose(prompt, ids)
         beams = None
         try:
             with self._turns(prompt, cancel) as turns:
@@ -132,7 +134,7 @@ class LocalEngine(LoadedEngine):
                 guide = self._guide(prompt)
                 bar = BeamGuides(guide).masked if guide else None
                 with self._pass():
-                    logits, _ = self._runner.read(ids)
+                    logits, _ = self._runner.read(ids, whose)
                     try:
                         beams = beam_search(logits, self._runner.beam_step, count, limit, self._end, bar)
                     finally:
@@ -161,6 +163,7 @@ class LocalEngine(LoadedEngine):
     def _decode(
         self,
         ids: list[int],
+        whose: Whose,
         limit: int,
         sampling: Sampling,
         answer: Answer,
@@ -175,7 +178,7 @@ class LocalEngine(LoadedEngine):
         characters, scanner = Detokenizer(self._text), StopScanner((*sampling.stop, *self._template.stop))
         written: list[int] = []
         with self._pass():
-            logits, answer.cached_tokens = self._runner.read(ids)
+            logits, answer.cached_tokens = self._runner.read(ids, whose)
         turns.read()
         while (token := sampler.pick(_guided(guide, logits, limit - answer.completion_tokens))) not in self._end:
             # The reader may pause for any time at the yield below, and nothing on the model's devices may wait for it.
@@ -201,7 +204,7 @@ class LocalEngine(LoadedEngine):
                 turns.pass_on()
                 yield from self._turn(turns, cancel)
                 with self._pass():
-                    logits, _ = self._runner.read([*ids, *written])
+                    logits, _ = self._runner.read([*ids, *written], whose)
                 turns.read()
                 continue
             with self._pass():

@@ -18,6 +18,7 @@ from dbgpt_lite.llm.lean import LeanDecoder
 from dbgpt_lite.llm.offload_store import OFFLOADED
 from dbgpt_lite.llm.parts import take_apart
 from dbgpt_lite.llm.prefixes import Prefixes
+from dbgpt_lite.llm.sharing import NOBODY, Whose
 
 # Tokens of a prompt read in one pass. On a CPU a stop waits for one matrix product over a chunk, so large models
 # get a shorter one.
@@ -93,10 +94,10 @@ class Runner:
             torch.cuda.empty_cache()
 
     @torch.inference_mode()
-    def read(self, ids: Sequence[int]) -> tuple[torch.Tensor, int]:
-        """Logits (vocabulary,) after the prompt `ids` (at least one), and how many of its tokens were cached."""
+    def read(self, ids: Sequence[int], whose: Whose = NOBODY) -> tuple[torch.Tensor, int]:
+        """Logits (vocabulary,) after the prompt `ids` (at least one), which is `whose`; how many tokens were cached."""
         whole = self._whole_context(ids) if self._whole_context else 0
-        cached = self._kept.resume(ids, whole)
+        cached = self._kept.resume(ids, whole, whose)
         if not cached and self._device.type == "cuda":
             torch.cuda.empty_cache()
         first = max(cached + self._chunk, whole)

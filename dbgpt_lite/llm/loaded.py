@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbgpt_lite.errors import ModelError, TooLarge
 from dbgpt_lite.llm.chat_template import ChatTemplate, Tokenizer
+from dbgpt_lite.llm.sharing import Whose, common_prefix
 from dbgpt_lite.messages import EngineInfo, Message, Prompt, Sampling, Usage, Waiting
 
 if TYPE_CHECKING:
@@ -19,6 +20,10 @@ log = logging.getLogger(__name__)
 
 # How torch's allocators and cuBLAS say it.
 _NO_MEMORY = ("out of memory", "not enough memory", "can't allocate", "could not allocate", "alloc_failed")
+
+
+# A character for private use: nobody's text begins with it.
+_ELSE = "\ue000"
 
 
 class LoadedEngine(ABC):
@@ -90,6 +95,15 @@ class LoadedEngine(ABC):
             raise TooLarge("llm.prompt_too_long", tokens=len(ids), window=window)
         return ids, min(max_tokens, window - len(ids))
 
+    def _common(self, prompt: Prompt, ids: Sequence[int]) -> int:
+        """How many leading tokens of the prompt `ids` other owners' prompts may share."""
+        if not prompt.common:
+            return 0
+        return common_prefix(ids, self._template.encode(_only_common(prompt)))
+
+    def _whose(self, prompt: Prompt, ids: Sequence[int]) -> Whose:
+        return Whose(prompt.owner, self._common(prompt, ids))
+
     def _guide(self, prompt: Prompt) -> "Guide | None":
         return self._grammars.guide(prompt.grammar) if self._info.constrained else None
 
@@ -107,6 +121,14 @@ class LoadedEngine(ABC):
     def _refuse_closed(self) -> None:
         if self._closed.is_set():
             raise ModelError("llm.closed", name=self._info.name)
+
+
+def _only_common(prompt: Prompt) -> list[Message]:
+    """The prompt's messages with everything but its common beginning written otherwise: where a template puts it, and
+    which tokens it shares with what follows, only the template and the tokenizer know."""
+    first, *others = prompt.messages
+    kept = Message(first.role, first.content[: prompt.common] + _ELSE)
+    return [kept, *(Message(message.role, _ELSE) for message in others)]
 
 
 def is_memory(error: BaseException) -> bool:

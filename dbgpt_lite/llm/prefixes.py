@@ -1,32 +1,24 @@
 """What was read of earlier prompts, kept so that a prompt that begins alike does not read it again.
 
-The prompts of several users often begin with the same instructions, schema or document, and each goes on in its own
-way. One sequence computes; others are set aside, the least recently used of them dropped beyond a limit of bytes.
-A sequence that begins alike but goes on differently stays, and its beginning is copied, which takes a hundredth of the
-time of reading it; unless what it would lose is so short that it is not worth the memory.
+The prompts of several users often begin with the same instructions and schema, and each goes on in its own way; of
+another user's only that beginning is taken (sharing.py). One sequence computes; others are set aside, the least
+recently used of them dropped beyond a limit of bytes. A sequence that begins alike but goes on differently stays, and
+its beginning is copied, which takes a hundredth of the time of reading it; unless what it would lose is so short that
+it is not worth the memory.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from transformers.cache_utils import LinearAttentionCacheLayerMixin
+
 from dbgpt_lite.llm.cache import GrowingLayer, rooms
+from dbgpt_lite.llm.sharing import NOBODY, Whose, common_prefix
 
 # A sequence is cut, not copied, if it loses no more than these tokens, or than this share of what stays; and one that
 # has no more than these is not set aside.
 _SHORT, _SHARE = 64, 8
-
-
-def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
-    """How many leading tokens are the same."""
-    low, high = 0, min(len(left), len(right))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if list(left[low:middle]) == list(right[low:middle]):
-            low = middle
-        else:
-            high = middle - 1
-    return low
 
 
 @dataclass(slots=True, eq=False)
@@ -35,6 +27,7 @@ class Kept:
 
     cache: Any
     tokens: list[int] = field(default_factory=list)
+    whose: Whose = NOBODY
 
     @property
     def croppable(self) -> bool:
@@ -42,10 +35,15 @@ class Kept:
         return all(isinstance(layer, GrowingLayer) for layer in self.cache.layers)
 
     def settle(self) -> bool:
-        """Bring every layer to the known tokens; False when that cannot be."""
+        """Bring every layer to the known tokens; False when that cannot be: then the cache is of no use."""
         for layer in self.cache.layers:
+            if isinstance(layer, LinearAttentionCacheLayerMixin):
+                # It does not tell how many tokens its state has seen.
+                return False
             ahead = layer.get_seq_length() - len(self.tokens)
-            if ahead and not self.croppable:
+            if not ahead:
+                continue
+            if not isinstance(layer, GrowingLayer):
                 return False
             layer.crop(-ahead)
         return True
@@ -77,26 +75,29 @@ class Prefixes:
         """Let an empty sequence be the current one, in its place."""
         self.current = Kept(self._empty())
 
-    def resume(self, ids: Sequence[int], whole: int = 0) -> int:
+    def resume(self, ids: Sequence[int], whole: int = 0, whose: Whose = NOBODY) -> int:
         """Make a sequence current that holds the first tokens of `ids` and no more; returns how many.
 
-        At least one token is left to read. `whole`: fewer than so many are of no use.
+        At least one token is left to read. `whole`: fewer than so many are of no use. `whose`: who asks.
         """
         # The last of those that are equally long: the one that was used last.
-        best = max((*self._aside, self.current), key=lambda kept: (self._usable(kept, ids), kept is self.current))
-        same = self._usable(best, ids)
+        best = max(
+            (*self._aside, self.current), key=lambda kept: (self._usable(kept, ids, whose), kept is self.current)
+        )
+        same = self._usable(best, ids, whose)
         if same == 0 or same < whole:
             self._put_aside(self.current)
             self.start()
-            return 0
-        if self._worth_a_copy(best, same):
+            same = 0
+        elif self._worth_a_copy(best, same):
             self._copy(best, same)
         else:
             self._continue(best, same)
+        self.current.whose = whose
         return same
 
-    def _usable(self, kept: Kept, ids: Sequence[int]) -> int:
-        same = min(common_prefix(ids, kept.tokens), len(ids) - 1)
+    def _usable(self, kept: Kept, ids: Sequence[int], whose: Whose) -> int:
+        same = whose.shared(kept.whose, min(common_prefix(ids, kept.tokens), len(ids) - 1))
         return same if same == len(kept.tokens) or kept.croppable else 0
 
     def _worth_a_copy(self, kept: Kept, same: int) -> bool:
@@ -104,7 +105,6 @@ class Prefixes:
 
     def _copy(self, source: Kept, count: int) -> None:
         """Make a copy of the first tokens of `source` current."""
-        source.settle()
         copied = Kept(self._empty(), source.tokens[:count])
         copied.cache.layers = [layer.beginning(count) for layer in source.cache.layers]
         previous, self.current = self.current, copied
@@ -118,14 +118,15 @@ class Prefixes:
             self._aside.remove(kept)
             previous, self.current = self.current, kept
             self._put_aside(previous)
-        kept.tokens = kept.tokens[:count]
-        kept.settle()
+        if count < len(kept.tokens):
+            kept.tokens = kept.tokens[:count]
+            kept.settle()
 
     def _put_aside(self, kept: Kept) -> None:
         """Keep a sequence as the one that was used last, and drop the oldest ones beyond the limit."""
         if kept in self._aside:
             self._aside.remove(kept)
-        if len(kept.tokens) > _SHORT and kept.settle():
+        if self._limit and len(kept.tokens) > _SHORT:
             self._aside.append(kept)
         while self._aside and sum(map(_bytes, self._aside)) > self._limit:
             del self._aside[0]

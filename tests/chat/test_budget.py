@@ -1,6 +1,7 @@
 """The budget with a tokenizer that counts words, so every number can be checked by hand or by property."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -106,3 +107,20 @@ def test_prompt_and_answer_always_share_the_window(
     assert count(fitted.messages) + fitted.max_tokens <= window
     assert 0 < fitted.max_tokens <= wanted
     assert fitted.ledger.used == count(fitted.messages)
+
+
+def test_common_is_what_is_before_the_first_word_of_a_user() -> None:
+    template = PromptTemplate("t", "{dialect}: {schema}. Rules. {previous}End.", "{question}")
+    fixed = {"dialect": "SQLite", "schema": "a {b}", "previous": "What I asked."}
+    parts = Material(template, "q", rounds(1, 1), fixed=fixed, instructions="Call me Ann.")
+
+    def common(names: set[str]) -> str:
+        fitted = fit(replace(parts, common=frozenset(names)), count, 500, 100)
+        return fitted.messages[0].content[: fitted.common]
+
+    assert common({"dialect", "schema"}) == "SQLite: a {b}. Rules. "
+    assert common({"dialect"}) == "SQLite: "
+    assert common(set()) == ""
+    plain = fit(replace(parts, template=PromptTemplate("t", "Be {{brief}}.", "{question}")), count, 500, 100)
+    assert plain.messages[0].content == "Be {brief}.\n\nCall me Ann."
+    assert plain.common == len("Be {brief}.")

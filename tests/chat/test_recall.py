@@ -1,8 +1,8 @@
 """Remembered examples and terms in the prompt: as data, cut before the schema, told by the ledger."""
 
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -11,6 +11,8 @@ from dbgpt_lite.chat.sql_prompt import MAX_SQL_TOKENS, Previous, Writer
 from dbgpt_lite.config import ROOT
 from dbgpt_lite.prompts import Prompts
 from dbgpt_lite.sql.database import Database
+from dbgpt_lite.sql.schema import Schema
+from dbgpt_lite.sql.schema_search import Picked, SchemaSearch
 from tests.fakes import ScriptedEngine
 
 PROMPTS = Prompts(ROOT / "prompts")
@@ -127,3 +129,30 @@ def test_recall_asks_the_memory_of_the_connection() -> None:
     assert recall(memory, "shop", "q") == Recalled(EXAMPLES, (TERM,))
     assert memory.asked == [("shop", "q")]
     assert recall(None, "shop", "q") is NOTHING
+
+
+@pytest.mark.parametrize("name", ["sql", "sql_starter"])
+def test_users_share_the_schema_and_nothing_of_what_was_asked(shop: Database, name: str) -> None:
+    one = writer(shop, Recalled(EXAMPLES, (TERM,)), Previous("Who bought it?", "SELECT 1"), sql_prompt=name)
+    first, another = one.prompt(one.fit()), writer(shop, sql_prompt=name)
+    shared = first.messages[0].content[: first.common]
+    assert all(f"CREATE TABLE {table.name}" in shared for table in shop.schema().tables)
+    assert not any(private in shared for private in ("Question 0?", "90 days", "Who bought it?"))
+    plain = another.prompt(another.fit())
+    assert plain.messages[0].content[: plain.common] == shared
+    # A part of the schema was picked by the question.
+    columns = len([column for table in shop.schema().tables for column in table.columns])
+    few = replace(another, search=Few(columns))
+    assert "CREATE TABLE" not in few.prompt(few.fit()).messages[0].content[: few.fit().common]
+
+
+class Few(SchemaSearch):
+    """Shows one column less than there are."""
+
+    def __init__(self, columns: int) -> None:
+        super().__init__()
+        self._columns = columns
+
+    def pick(self, name: str, schema: Schema, question: str, fits: Callable[[Schema], bool]) -> Picked:
+        tables = len(schema.tables)
+        return Picked(schema, tables, tables, self._columns - 1, self._columns)

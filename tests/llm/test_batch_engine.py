@@ -13,9 +13,9 @@ from dbgpt_lite.errors import Cancelled, ModelError, OutOfMemory, TooLarge
 from dbgpt_lite.llm.batch_engine import BatchEngine
 from dbgpt_lite.llm.batch_jobs import SearchJob
 from dbgpt_lite.llm.parts import take_apart
-from dbgpt_lite.llm.prefixes import common_prefix
+from dbgpt_lite.llm.sharing import common_prefix
 from dbgpt_lite.llm.slotted import PlainStepModel
-from dbgpt_lite.messages import Prompt, Sampling, Waiting
+from dbgpt_lite.messages import Message, Prompt, Sampling, Waiting
 from tests.llm.tiny_models import answer_of, ask
 
 GREEDY = Sampling(temperature=0, max_tokens=24)
@@ -166,6 +166,23 @@ def test_a_beginning_is_read_once(engine: Any, batch: Any, never: threading.Even
     # The same again stays where it is, and only its last token is read.
     asked(1)
     assert asked(1)[1].cached_tokens == found[1][1].prompt_tokens - 1
+
+
+def test_owners_share_the_rules_and_nothing_else(batch: Any, never: threading.Event) -> None:
+    many = batch(slots=4, chunk=16)
+    rules = Message("system", "The lazy dog sleeps in the warm sun. ")
+
+    def cached(owner: str, question: str, beams: bool = False) -> int:
+        prompt = replace(ask(question, rules), owner=owner, common=len(rules.content))
+        if beams:
+            many.candidates(prompt, 2, 4, never)
+        kept: int = answer_of(many.stream(prompt, GREEDY, never))[1].cached_tokens
+        return kept
+
+    assert cached("alice", "my salary is 48731 euro " * 3, beams=True) > 60
+    shared = cached("bob", "my salary is 4")
+    assert shared == cached("carol", "who knows? " * 3) == cached("dave", "my salary is 48731 euro " * 3)
+    assert shared >= many.count_text(rules.content)
 
 
 @pytest.mark.parametrize("way", ["cancel", "close", "stop"])

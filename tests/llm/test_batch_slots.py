@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbgpt_lite.llm.batch_slots import SlotTable
-from dbgpt_lite.llm.prefixes import common_prefix
+from dbgpt_lite.llm.sharing import Whose, common_prefix
 
 _TOKENS = st.lists(st.integers(0, 2), min_size=1, max_size=6)
 
@@ -63,3 +63,25 @@ def test_the_oldest_is_overwritten_and_what_is_of_no_use_before_it() -> None:
         table.give_back(slot)
     table.give_back(slots[2], of_use=False)
     assert [table.take_any() for _ in range(3)] == [slots[2], slots[1], slots[0]]
+
+
+def test_owners_share_what_is_everybodys() -> None:
+    table = SlotTable(4)
+    schema, secret = list(range(100)), list(range(1000, 1050))
+
+    def shared(ids: list[int], owner: str, common: int = 100) -> int:
+        place = table.take(ids, Whose(owner, common))
+        table.wrote(place.slot, ids[place.shared :])
+        table.give_back(place.slot)
+        return place.shared
+
+    assert shared([*schema, *secret], "alice") == 0
+    guesses = [[*schema, *secret[:right], 7, 7] for right in (0, 1, 25, 48)]
+    assert [shared(guess, f"user {number}") for number, guess in enumerate(guesses)] == [100] * 4
+    assert shared([*schema, *secret, 7], "alice") in (100, 150)
+    # What either of them keeps to itself is nobody else's.
+    assert shared([*schema, *secret, 7], "bob", common=60) == 60
+    assert shared([*schema, *secret, 8], "carol", common=0) == 0
+    # Without users everybody is the same one.
+    shared([5, *schema], "", common=0)
+    assert shared([5, *schema, 6], "", common=0) == 101

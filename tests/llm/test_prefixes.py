@@ -1,19 +1,23 @@
 """What is kept of earlier prompts: the longest beginning is found, nothing of it changes, and the limit holds."""
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers.cache_utils import DynamicCache
+from transformers import MistralConfig, MistralForCausalLM
+from transformers.cache_utils import DynamicCache, LinearAttentionLayer
 
 from dbgpt_lite.llm.cache import ROOM, GrowingLayer, rooms
 from dbgpt_lite.llm.loader import LoadOptions, load
-from dbgpt_lite.llm.prefixes import Prefixes, common_prefix
-from dbgpt_lite.messages import Message, Sampling
-from tests.llm.tiny_models import answer_of, ask
+from dbgpt_lite.llm.prefixes import Kept, Prefixes
+from dbgpt_lite.llm.sharing import common_prefix
+from dbgpt_lite.messages import Message, Prompt, Sampling
+from tests.llm.tiny_models import answer_of, ask, make_model, make_tokenizer
 
 TOKENS = st.lists(st.integers(0, 2), max_size=60)
 GREEDY = Sampling(temperature=0, max_tokens=12)
@@ -87,24 +91,116 @@ def test_a_schema_is_read_once_for_all_users(tiny: Path, never: threading.Event)
     schema = Message("system", "CREATE TABLE readers (name TEXT, town TEXT); " * 5)
     for turn in range(2):
         for user in range(4):
-            prompt = ask(
-                f"{user} asks", schema, *([Message("user", f"{user} asks"), Message("assistant", "x" * 80)] * turn)
-            )
+            before = [Message("user", f"{user} asks"), Message("assistant", "x" * 80)] * turn
+            prompt = replace(ask(f"{user} asks", schema, *before), owner=str(user), common=len(schema.content))
             fresh._runner.forget()
             text, usage = answer_of(used.stream(prompt, GREEDY, never))
             assert text == answer_of(fresh.stream(prompt, GREEDY, never))[0]
-            known = used.count([schema]) - 10
-            assert usage.cached_tokens > known or turn == user == 0
+            known = used.count_text(schema.content)
+            assert usage.cached_tokens >= known or turn == user == 0
 
 
-def test_a_stop_leaves_nothing_half_read(tiny: Path, never: threading.Event) -> None:
-    engine = load(tiny, LoadOptions(dtype="float32", device_map="cpu"))
-    questions = ["fox " * 70, "dog " * 70, "fox " * 40 + "sun " * 30]
-    expected = [answer_of(engine.stream(ask(question), GREEDY, never))[0] for question in questions]
-    for question in questions:
-        cancel = threading.Event()
-        stream = engine.stream(ask(question), Sampling(0, 1, 200), cancel)
-        next(stream)
-        cancel.set()
-        list(stream)
-    assert [answer_of(engine.stream(ask(question), GREEDY, never))[0] for question in questions] == expected
+RULES = "You are a helpful assistant in a private chat app. "
+SECRET = "My salary is 48731 euro, and that is all. "
+
+
+def whose(owner: str, question: str, private: str = "") -> Prompt:
+    return replace(ask(question, Message("system", RULES + private)), owner=owner, common=len(RULES))
+
+
+@pytest.mark.parametrize("chat", ["", "vicuna", "llama2", "chatglm"])
+def test_nobody_learns_what_another_asked(tiny: Path, never: threading.Event, chat: str) -> None:
+    """Neither from a question, nor from a conversation, nor from what a system message says beside the rules."""
+    engine = load(tiny, LoadOptions(dtype="float32", device_map="cpu", chat_format=chat))
+
+    def cached(prompt: Prompt) -> int:
+        kept: int = answer_of(engine.stream(prompt, Sampling(0, 1, 2), never))[1].cached_tokens
+        return kept
+
+    cached(whose("alice", SECRET * 3))
+    cached(whose("alice", "And now?", private=SECRET * 3))
+    cached(replace(ask(SECRET * 3, *whose("alice", SECRET * 3).messages), owner="alice", common=len(RULES)))
+    found = [
+        [cached(whose("bob", f"{begun}{SECRET[len(begun) :]}")) for begun in ("", "My sal", "My salary is 1")],
+        [cached(whose("carol", "Hi", private=f"{begun}{SECRET[len(begun) :]}")) for begun in ("", "Nothing", "My sal")],
+    ]
+    # The first of each: what another owner gets. It is the same for a right guess and for a wrong one.
+    right, wrong = cached(whose("dave", SECRET * 3)), cached(whose("erin", "Nobody knows " * 5))
+    assert right == wrong == found[0][0] == found[1][0] == cached(whose("", SECRET * 3)) > 5
+    assert cached(whose("alice", SECRET * 3)) > right + 15
+
+
+class CountsDown(threading.Event):
+    """Is set once it has been asked for so many times."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self._left = times
+
+    def is_set(self) -> bool:
+        self._left -= 1
+        if self._left < 0:
+            self.set()
+        return super().is_set()
+
+
+@pytest.mark.parametrize("window", [0, 48])
+def test_a_stop_within_a_pass_leaves_nothing_half_read(tmp_path: Path, never: threading.Event, window: int) -> None:
+    engine, fresh = make_engine(tmp_path, window), load(tmp_path, LoadOptions(dtype="float32", device_map="cpu"))
+    ahead: list[list[int]] = []
+    settle = engine._runner._settle
+
+    def watched() -> None:
+        kept = engine._runner._kept.current
+        ahead.append([layer.get_seq_length() - len(kept.tokens) for layer in kept.cache.layers])
+        settle()
+
+    engine._runner._settle = watched
+    for times in range(4, 40, 5):
+        question = f"{times} foxes " * 12
+        usage = answer_of(engine.stream(ask(question), GREEDY, CountsDown(times)))[1]
+        assert usage.finish_reason == "cancelled"
+        fresh._runner.forget()
+        assert (
+            answer_of(engine.stream(ask(question), GREEDY, never))[0]
+            == answer_of(fresh.stream(ask(question), GREEDY, never))[0]
+        )
+    # Some of its layers were ahead of others.
+    assert any(len(set(layers)) > 1 for layers in ahead)
+
+
+def make_engine(folder: Path, window: int) -> Any:
+    """A tiny Mistral whose layers see `window` tokens, or a Llama that the app's own decoder computes."""
+    if window:
+        torch.manual_seed(7)
+        sizes = {"vocab_size": 512, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 3}
+        heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512}
+        tokens = {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 0}
+        config = MistralConfig(**sizes, **heads, **tokens, initializer_range=0.4, sliding_window=window)
+        MistralForCausalLM(config).save_pretrained(folder)
+    else:
+        make_model(folder)
+    make_tokenizer(folder)
+    return load(folder, LoadOptions(dtype="float32", device_map="cpu"))
+
+
+def test_a_model_with_sliding_windows_answers_again_and_again(tmp_path: Path, never: threading.Event) -> None:
+    engine, fresh = make_engine(tmp_path, 48), load(tmp_path, LoadOptions(dtype="float32", device_map="cpu"))
+    for word in ("fox", "dog", "sun", "fox", "fox"):
+        question = ask(f"{word} " * 70)
+        fresh._runner.forget()
+        text, usage = answer_of(engine.stream(question, GREEDY, never))
+        assert text == answer_of(fresh.stream(question, GREEDY, never))[0]
+        assert usage.prompt_tokens > 64
+
+
+def test_states_that_cannot_go_back_are_dropped_after_a_stop() -> None:
+    """A layer of linear attention does not tell how far it is."""
+    kept = Kept(DynamicCache(), [1, 2, 3])
+    kept.cache.layers = [LinearAttentionLayer()]
+    assert not kept.settle()
+    prefixes = Prefixes(lambda: Kept(DynamicCache()).cache, 10**6)
+    prefixes.current = Kept(kept.cache, [1] * 100)
+    assert prefixes.resume([2] * 100) == 0
+    assert kept.cache in prefixes.caches
+    assert prefixes.resume([1] * 100 + [3]) == 100
