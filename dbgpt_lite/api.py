@@ -28,6 +28,8 @@ from dbgpt_lite.metrics import CONTENT_TYPE
 MODEL = "dbgpt-lite"
 RETRY_S = 2
 """When to try again where nobody can tell."""
+LOOK_S = 0.5
+"""How often to look whether the caller is still there while an answer grows."""
 _STATUS: tuple[tuple[type[errors.UserError], int], ...] = (
     (errors.NotFound, 404),
     (errors.Busy, 429),
@@ -205,13 +207,15 @@ def _mode(model: str) -> tuple[Mode, str]:
 async def _events(run: ChatRun, request: Request) -> AsyncIterator[object]:
     """The run's events; a caller who has gone away cancels it."""
     events = run.events()
-    end = object()
+    end, looked = object(), time.monotonic()
     try:
         while (event := await run_in_threadpool(next, events, end)) is not end:
+            if event is None or time.monotonic() - looked >= LOOK_S:
+                if await request.is_disconnected():
+                    return
+                looked = time.monotonic()
             if event is not None:
                 yield event
-            elif await request.is_disconnected():
-                return
     finally:
         run.cancel()
 
@@ -329,7 +333,9 @@ def _error(error: errors.UserError) -> dict[str, Any]:
 def _user_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, errors.UserError)
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 400)
-    headers = {"Retry-After": str(error.facts.get("seconds", RETRY_S))} if status in (429, 503) else None
+    # Other errors have seconds of another meaning.
+    after = error.facts.get("seconds", RETRY_S) if isinstance(error, errors.Busy | errors.Overloaded) else RETRY_S
+    headers = {"Retry-After": str(after)} if status in (429, 503) else None
     return JSONResponse(_error(error), status, headers)
 
 

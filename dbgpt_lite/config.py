@@ -119,7 +119,9 @@ class Settings(BaseSettings):
     llm_top_p: float = Field(0.95, gt=0, le=1, description="Default nucleus sampling share.")
     llm_max_tokens: int = Field(512, ge=1, description="Default length limit of an answer in tokens.")
     llm_time_limit: float = Field(
-        600.0, ge=0, description="Seconds a model may compute for one answer, waiting not counted; 0: no limit."
+        600.0,
+        ge=0,
+        description="Seconds a model may compute for one answer and its queries, waiting not counted; 0: no limit.",
     )
     models_dir: Path = Field(Path("models"), description="Where the Models page looks for model folders.")
 

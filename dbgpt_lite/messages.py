@@ -1,6 +1,6 @@
 """Frozen values that cross layers. No behaviour beyond small derivations, no third-party imports."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -167,7 +167,10 @@ FinishReason = Literal["stop", "length", "time", "cancelled"]
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens and seconds of one answer. `first_token_s` counts from the request's start, waiting included."""
+    """Tokens and seconds of one answer. `first_token_s` counts from the request's start, waiting included.
+
+    `queue_s` is all the waiting, `paused_s` that of it which came after the first token.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -176,6 +179,7 @@ class Usage:
     first_token_s: float = 0.0
     seconds: float = 0.0
     finish_reason: FinishReason = "stop"
+    paused_s: float = 0.0
 
     def __add__(self, other: "Usage") -> "Usage":
         """Both together, one after the other: tokens and seconds add up."""
@@ -187,12 +191,13 @@ class Usage:
             self.first_token_s + other.first_token_s,
             self.seconds + other.seconds,
             other.finish_reason,
+            self.paused_s + other.paused_s,
         )
 
     @property
     def tokens_per_second(self) -> float:
-        """Decoding speed after the first token (0.0 when it cannot be told)."""
-        spent = self.seconds - self.first_token_s
+        """Decoding speed after the first token, waiting not counted (0.0 when it cannot be told)."""
+        spent = self.seconds - self.first_token_s - self.paused_s
         return (self.completion_tokens - 1) / spent if spent > 0 and self.completion_tokens > 1 else 0.0
 
 
@@ -220,6 +225,11 @@ class Ledger:
         return sum(line.tokens for line in self.lines)
 
 
+def no_limit() -> float:
+    """Sampling.seconds without a limit."""
+    return 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
     """One question. `owner` is set by the front end from its session, never by the client.
@@ -228,7 +238,8 @@ class ChatRequest:
     `replaces` is the id of the question message that this one regenerates or edits: it and all after it go
     once the new answer is there. `history` given: the caller keeps the conversation and nothing is stored.
     `asked` is set on the way: the question as it is searched for, once that is known ("" before).
-    `origin` is what the audit says of the statements that are made for it.
+    `origin` is what the audit says of the statements that are made for it. `left` tells the Sampling.seconds of what a
+    model is asked on the way to the answer.
     """
 
     conversation: str
@@ -242,6 +253,7 @@ class ChatRequest:
     history: tuple[Message, ...] | None = None
     asked: str = ""
     origin: Origin = "model"
+    left: Callable[[], float] = no_limit
 
 
 @dataclass(frozen=True, slots=True)

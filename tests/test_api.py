@@ -1,5 +1,6 @@
 """The public openai client against the real services: built-in assistant, sample documents, sample database."""
 
+import asyncio
 import json
 import socket
 import threading
@@ -13,11 +14,13 @@ import pytest
 import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
 
+from dbgpt_lite import api
 from dbgpt_lite.api import create_api, extra
 from dbgpt_lite.auth import new_api_key
 from dbgpt_lite.bootstrap import Services, build_services
 from dbgpt_lite.config import Settings
-from dbgpt_lite.messages import MODES, Answer, Citation, Passage
+from dbgpt_lite.errors import Busy, ModelError, UserError
+from dbgpt_lite.messages import MODES, Answer, Citation, Passage, Token
 from dbgpt_lite.metrics import OUTCOMES
 
 
@@ -160,6 +163,38 @@ def test_embeddings_are_unit_vectors_in_both_encodings(server: Server) -> None:
 
 def test_health_needs_no_key(server: Server) -> None:
     assert httpx.get(f"{server.url}/health").json()["status"] == "ok"
+
+
+def test_only_a_refusal_for_want_of_places_says_when_to_come_again() -> None:
+    # A server that was silent for 300 s may be back at any time.
+    silent = api._user_error(None, ModelError("llm.server_silent", server="s", seconds=300))  # type: ignore[arg-type]
+    busy = api._user_error(None, Busy("chat.too_many_yours", count=1, seconds=40))  # type: ignore[arg-type]
+    assert [silent.headers["retry-after"], busy.headers["retry-after"]] == [str(api.RETRY_S), "40"]
+
+
+def test_a_caller_who_has_hung_up_is_noticed_while_tokens_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "LOOK_S", 0)
+    read: list[int] = []
+
+    class Run:
+        cancelled = False
+
+        def events(self) -> Iterator[Token]:
+            for number in range(50):
+                read.append(number)
+                yield Token("x")
+
+        def cancel(self) -> None:
+            self.cancelled = True
+
+    class Gone:
+        async def is_disconnected(self) -> bool:
+            return True
+
+    run = Run()
+    with pytest.raises(UserError):
+        asyncio.run(api._whole(run, Gone()))  # type: ignore[arg-type]
+    assert (read, run.cancelled) == ([0], True)
 
 
 @pytest.mark.parametrize("stream", [False, True])

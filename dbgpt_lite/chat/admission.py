@@ -45,12 +45,13 @@ class Admission:
             self._places[owner] += 1
         return Place(self, owner)
 
-    def leave(self, owner: str, lasted_s: float) -> None:
-        """A place is free again."""
+    def leave(self, owner: str, lasted_s: float | None) -> None:
+        """A place is free again. `lasted_s`: how long its answer took; None when none was begun."""
         with self._lock:
             self._places[owner] -= 1
             self._places += Counter()  # who has none is forgotten
-            self._lasted.append(lasted_s)
+            if lasted_s is not None:
+                self._lasted.append(lasted_s)
 
     def _refusal(self, kind: type[UserError], key: str, taken: int) -> UserError:
         """`taken` answers, each of the usual length: so often one ends. Nothing is promised before one has."""
@@ -67,6 +68,7 @@ class Place:
         self._admission = admission
         self._owner = owner
         self._taken = time.monotonic()
+        self._begun = False
         self._left = False
 
     def hand_on(self) -> "Place":
@@ -75,11 +77,15 @@ class Place:
         place._taken, self._left = self._taken, True
         return place
 
+    def begin(self) -> None:
+        """The question is taken on. One that is refused before tells nothing about how long answers take."""
+        self._begun = True
+
     def leave(self) -> None:
         """Free the place, once."""
         if not self._left:
             self._left = True
-            self._admission.leave(self._owner, time.monotonic() - self._taken)
+            self._admission.leave(self._owner, time.monotonic() - self._taken if self._begun else None)
 
     def __enter__(self) -> "Place":
         return self

@@ -9,11 +9,15 @@ Asked = Generator[Waiting | Spent, None, str]
 
 
 def asked(stream: Iterator[str | Waiting | Usage]) -> Asked:
-    """The whole text of an engine's stream."""
+    """The whole text of an engine's stream; "" when its time was over, for half of it may say something else."""
     pieces: list[str] = []
     for item in stream:
         if isinstance(item, str):
             pieces.append(item)
+        elif isinstance(item, Usage):
+            if item.finish_reason == "time":
+                pieces.clear()
+            yield Spent(item)
         else:
-            yield Spent(item) if isinstance(item, Usage) else item
+            yield item
     return "".join(pieces)

@@ -112,7 +112,7 @@ class DocumentContext:
         asked = request.asked
         if not asked and documents:
             asked = yield from self._follow_ups.whole(
-                request.question, history, request.language, cancel, request.owner
+                request.question, history, request.language, cancel, request.owner, request.left()
             )
         yield from _tell(asked, request)
         yield Step("search", {"count": documents})
@@ -181,7 +181,7 @@ class DatabaseContext:
         question = request.asked or request.question
         if change and previous and not request.asked and self._follow_ups:
             question = yield from self._follow_ups.of_query(
-                change, previous.question, history, request.language, cancel, request.owner
+                change, previous.question, history, request.language, cancel, request.owner, request.left()
             )
         yield from _tell(question, request)
         chinese = is_chinese(question) or (is_chinese(change) and holds_chinese(question))
@@ -203,6 +203,7 @@ class DatabaseContext:
             search=self._search,
             who=request.owner,
             origin=request.origin,
+            left=request.left,
         )
         ledger = outcome.fitted.ledger if outcome.fitted else None
         if outcome.unread:
@@ -254,10 +255,12 @@ class AutoContext:
             last = previous_query(history)
             if last and leans(asked):
                 asked = yield from self._follow_ups.of_query(
-                    asked, last.question, history, request.language, cancel, request.owner
+                    asked, last.question, history, request.language, cancel, request.owner, request.left()
                 )
             else:
-                asked = yield from self._follow_ups.whole(asked, history, request.language, cancel, request.owner)
+                asked = yield from self._follow_ups.whole(
+                    asked, history, request.language, cancel, request.owner, request.left()
+                )
         yield Step("route")
         route = self._route(replace(request, question=asked))
         yield Routed(route.mode)

@@ -67,13 +67,22 @@ class FollowUps:
         self._complete = complete
 
     def whole(
-        self, question: str, history: Sequence[Message], language: Language, cancel: Event, owner: str = ""
+        self,
+        question: str,
+        history: Sequence[Message],
+        language: Language,
+        cancel: Event,
+        owner: str = "",
+        seconds: float = 0.0,
     ) -> Rewriting:
-        """The question to search for: `question` itself unless it leans on `history`. Raises Cancelled when stopped."""
+        """The question to search for: `question` itself unless it leans on `history`. Raises Cancelled when stopped.
+
+        `seconds`: Sampling.seconds of a model that is asked for it.
+        """
         said = [message for message in history if message.role != "system"]
         if not any(message.role == "user" for message in said) or not depends(question):
             return question
-        found = yield from self._written(question, said, language, cancel, owner)
+        found = yield from self._written(question, said, language, cancel, owner, seconds)
         return found or carry_over(question, said)
 
     def of_query(
@@ -84,31 +93,40 @@ class FollowUps:
         language: Language,
         cancel: Event,
         owner: str = "",
+        seconds: float = 0.0,
     ) -> Rewriting:
         """The same for a question that changes the one before it, `previous`, which a database answered."""
         said = [message for message in history if message.role != "system"]
-        found = yield from self._written(question, said, language, cancel, owner)
+        found = yield from self._written(question, said, language, cancel, owner, seconds)
         return found or self._complete(question, previous)
 
     def _written(
-        self, question: str, said: Sequence[Message], language: Language, cancel: Event, owner: str
+        self, question: str, said: Sequence[Message], language: Language, cancel: Event, owner: str, seconds: float
     ) -> Rewriting:
         """The loaded model's whole question; "" without a language model, or when its line does not hold."""
         engine = self._engine()
         if engine.info.kind == "builtin":
             return ""
         yield Step("rewrite")
-        return (yield from self._ask(engine, question, said, language, cancel, owner))
+        return (yield from self._ask(engine, question, said, language, cancel, owner, seconds))
 
     def _ask(
-        self, engine: Engine, question: str, said: Sequence[Message], language: Language, cancel: Event, owner: str
+        self,
+        engine: Engine,
+        question: str,
+        said: Sequence[Message],
+        language: Language,
+        cancel: Event,
+        owner: str,
+        seconds: float,
     ) -> Asked:
         """The model's line if it holds, else "". A model that fails here will say so when it answers."""
         template = self._prompts.get("rewrite", language)
         messages = template.render(history=transcript(said, language), question=question)
         prompt = Prompt("rewrite", messages, question, language, owner=owner, common=len(template.common()))
         try:
-            reply = yield from asked(engine.stream(prompt, Sampling(0.0, max_tokens=MAX_TOKENS), cancel))
+            sampling = Sampling(0.0, max_tokens=MAX_TOKENS, seconds=seconds)
+            reply = yield from asked(engine.stream(prompt, sampling, cancel))
         except UserError:
             return ""
         finally:

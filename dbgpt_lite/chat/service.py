@@ -44,6 +44,8 @@ log = logging.getLogger(__name__)
 
 MAX_QUESTION = 20_000
 """Characters. Longer text belongs into a document."""
+LEAST_S = 0.001
+"""What is left of a time that is over: one token."""
 
 
 class ChatService:
@@ -92,10 +94,10 @@ class ChatService:
         `place` is one that `admit` gave, and is left at the end. Raises UserError; unless it is refused at the door,
         the question is then stored without an answer, so that it can be retried.
         """
-        with place or self.admit(request.owner, request.mode):
-            yield from self._stream(request, cancel or threading.Event())
+        with place or self.admit(request.owner, request.mode) as place:
+            yield from self._stream(request, cancel or threading.Event(), place)
 
-    def _stream(self, request: ChatRequest, cancel: threading.Event) -> Iterator[ChatEvent]:
+    def _stream(self, request: ChatRequest, cancel: threading.Event, place: Place) -> Iterator[ChatEvent]:
         request = replace(request, question=whole_characters(request.question))
         # The reader is answered in the language of the question, whatever that of the page.
         request = replace(request, language=language_of(request.question, request.language))
@@ -103,7 +105,8 @@ class ChatService:
             raise TooLarge("chat.question_too_long", length=len(request.question), limit=MAX_QUESTION)
         with self._claim(request, cancel):
             question = _StoredQuestion(self._store, request, self._metrics.answered)
-            turn = _Turn(self._engine(), request, cancel, self._near)
+            place.begin()
+            turn = _Turn(self._engine(), request, cancel, self._near, self._limits.seconds)
             try:
                 yield from self._answer(turn, question.history)
             except GeneratorExit:
@@ -147,11 +150,13 @@ class ChatService:
 
     def _answer(self, turn: "_Turn", history: tuple[Message, ...]) -> Iterator[ChatEvent]:
         """Gather, fit, generate. What is known so far is kept in `turn` for whoever has to store it."""
-        request = turn.request
+        request = replace(turn.request, left=turn.left)
         turn.context = yield from turn.noting(self._sources[request.mode].gather(request, history, turn.cancel))
         if turn.context.reply:
             turn.text = turn.context.reply
-            turn.usage = Usage(seconds=time.monotonic() - turn.started)
+            # Without a query there is nothing to say but that the time was over.
+            late = turn.spent.finish_reason == "time"
+            turn.usage = Usage(seconds=time.monotonic() - turn.started, finish_reason="time" if late else "stop")
             yield Token(turn.text)
             return
         info = turn.engine.info
@@ -166,12 +171,13 @@ class ChatService:
         turn.fitted = fit(material, turn.engine.count, info.context_length, request.sampling.max_tokens)
         yield Step("answer", {"model": info.name})
         began = time.monotonic()
-        sampling = replace(request.sampling, max_tokens=turn.fitted.max_tokens, seconds=self._limits.seconds)
+        sampling = replace(request.sampling, max_tokens=turn.fitted.max_tokens, seconds=turn.left())
         for piece in turn.engine.stream(turn.prompt(), sampling, turn.cancel):
             if isinstance(piece, Usage):
                 # Counted from the question: the reader waited for the search and the query too.
                 before = began - turn.started
-                turn.usage = replace(piece, first_token_s=piece.first_token_s + before, seconds=piece.seconds + before)
+                first = piece.first_token_s and piece.first_token_s + before
+                turn.usage = replace(piece, first_token_s=first, seconds=piece.seconds + before)
                 turn.stopped = piece.finish_reason == "cancelled"
             elif isinstance(piece, Waiting):
                 yield piece
@@ -253,6 +259,7 @@ class _Turn:
     request: ChatRequest
     cancel: threading.Event
     near: Near | None = None
+    limit: float = 0.0
     context: Context | None = None
     fitted: Fitted | None = None
     usage: Usage = field(default_factory=Usage)
@@ -278,6 +285,14 @@ class _Turn:
             elif isinstance(event, Spent):
                 self.spent += event.usage
             yield event
+
+    def left(self) -> float:
+        """Sampling.seconds of what the model is asked next: `limit` without what it has computed on the way."""
+        if not self.limit:
+            return 0.0
+        # What a server does before its first token is not known, but most of it is waiting.
+        waited = self.spent.first_token_s if self.engine.info.kind == "remote" else self.spent.queue_s
+        return max(self.limit - self.spent.seconds + waited, LEAST_S)
 
     def prompt(self) -> Prompt:
         """The engine's prompt, once context and budget are known."""

@@ -1,5 +1,6 @@
 """The prompts of the SQL task: what a model reads before it writes a query, cut to its window."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from threading import Event
 
@@ -8,7 +9,7 @@ from dbgpt_lite.chat.asked import Asked, asked
 from dbgpt_lite.chat.recall import NOTHING, Recalled, variables
 from dbgpt_lite.errors import TooLarge
 from dbgpt_lite.llm.engine import Engine
-from dbgpt_lite.messages import LedgerLine, Prompt, Sampling
+from dbgpt_lite.messages import LedgerLine, Prompt, Sampling, no_limit
 from dbgpt_lite.prompts import Prompts
 from dbgpt_lite.sql.database import Database
 from dbgpt_lite.sql.grammar import select_grammar
@@ -36,7 +37,7 @@ class Writer:
     """Writes queries for one question with one model.
 
     `recalled` and `previous` are shown where the prompt has room; `search` picks what is shown of a large schema.
-    `owner` is who asks.
+    `owner` is who asks; `left` tells the Sampling.seconds of the next query.
     """
 
     prompts: Prompts
@@ -49,6 +50,7 @@ class Writer:
     previous: Previous | None = None
     search: SchemaSearch = field(default_factory=SchemaSearch)
     owner: str = ""
+    left: Callable[[], float] = no_limit
 
     @property
     def repairs(self) -> bool:
@@ -65,7 +67,7 @@ class Writer:
 
     def write(self, fitted: budget.Fitted) -> Asked:
         """The model's reply, greedily. Raises ModelError."""
-        sampling = Sampling(temperature=0.0, max_tokens=min(MAX_SQL_TOKENS, fitted.max_tokens))
+        sampling = Sampling(0.0, max_tokens=min(MAX_SQL_TOKENS, fitted.max_tokens), seconds=self.left())
         return asked(self.engine.stream(self.prompt(fitted), sampling, self.cancel))
 
     def alternatives(self, fitted: budget.Fitted, count: int) -> list[str]:

@@ -7,7 +7,7 @@ offers its beams, of which the first that passes counts as the attempt.
 """
 
 import re
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from threading import Event
 
@@ -19,7 +19,7 @@ from dbgpt_lite.chat.sql_prompt import Previous, Writer
 from dbgpt_lite.chat.statements import Statements
 from dbgpt_lite.errors import Busy, Cancelled, DatabaseError, QueryFailed, QueryRefused, UserError
 from dbgpt_lite.llm.engine import Engine
-from dbgpt_lite.messages import Origin, ResultTable, Spent, SqlAttempt, SqlTried, Step, Waiting
+from dbgpt_lite.messages import Origin, ResultTable, Spent, SqlAttempt, SqlTried, Step, Waiting, no_limit
 from dbgpt_lite.prompts import Prompts
 from dbgpt_lite.sql.correction import Corrector, Doubt, outer_column
 from dbgpt_lite.sql.database import Database
@@ -89,6 +89,8 @@ class _Search:
     doubtful: _Ran | None = None
     """A query that ran but is doubted: better than nothing."""
     missing: tuple[str, ...] | None = None
+    late: bool = False
+    """Whether the model's time is over."""
 
     @property
     def dialect(self) -> str:
@@ -112,12 +114,14 @@ def answer_with_sql(
     search: SchemaSearch | None = None,
     who: str = "",
     origin: Origin = "model",
+    left: Callable[[], float] = no_limit,
 ) -> Generator[Step | Waiting | Spent | SqlTried, None, SqlOutcome]:
     """Yield what is being done; the generator's return value is the SqlOutcome. Raises Cancelled when stopped.
 
     `question` is the whole question. `previous` is what it refers to, `change` the words of the user that change it
     ("only Germany"). `reads`: whether the model knows the question's language. `search` picks what is shown of a large
-    schema. `who` asks: users who wait for the same model take turns; with `origin` it is also for the audit.
+    schema. `who` asks: users who wait for the same model take turns; with `origin` it is also for the audit. `left`
+    tells the Sampling.seconds of the next query; one that is not complete by then is the last, and is not tried.
     """
     yield Step("sql_write", {"database": database.name})
     schema = database.schema()
@@ -125,7 +129,7 @@ def answer_with_sql(
     finder = ValueFinder(schema, database.dialect, statements.look_up)
     recalled = recall(memory, database.name, question, who)
     picker = search or SchemaSearch()
-    writer = Writer(prompts, engine, database, question, language, cancel, recalled, previous, picker, who)
+    writer = Writer(prompts, engine, database, question, language, cancel, recalled, previous, picker, who, left)
     hunt = _Search(writer, statements, Corrector(schema, database.dialect, finder, question))
     _stop_if(cancel)
     if not (writer.repairs or change) and answerable and (missing := answerable.missing(question, schema, finder)):
@@ -138,6 +142,7 @@ def answer_with_sql(
     for candidate in _candidates(hunt, fitted, ready, reads):
         _stop_if(cancel)
         if isinstance(candidate, Waiting | Spent):
+            hunt.late = isinstance(candidate, Spent) and candidate.usage.finish_reason == "time"
             yield candidate
             continue
         sql, method, dialect = candidate
@@ -187,6 +192,8 @@ def _candidates(
     if not reads:
         return
     first = yield from writer.write(fitted)
+    if search.late:
+        return
     search.missing = missing_data(first)
     if search.missing is not None:
         return
@@ -197,6 +204,8 @@ def _candidates(
     while True:
         last = search.attempts[-1]
         reply = yield from writer.write(writer.fit_repair(last.sql, last.problem))
+        if search.late:
+            return
         yield extract_sql(reply), "repair", search.dialect
         if search.attempts[-1] is last:
             # It repeats itself.

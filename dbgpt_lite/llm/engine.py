@@ -109,8 +109,8 @@ class LocalEngine(LoadedEngine):
             ids, limit = self._fit(prompt, sampling.max_tokens)
             answer.prompt_tokens, whose = len(ids), self._whose(prompt, ids)
             with self._turns(prompt, cancel) as turns:
-                yield from self._turn(turns, cancel)
-                answer.queue_s = answer.elapsed
+                with answer.waiting():
+                    yield from self._turn(turns, cancel)
                 yield from self._decode(ids, whose, limit, sampling, answer, cancel, turns, self._guide(prompt))
         except Cancelled:
             answer.finish_reason = "cancelled"
@@ -202,7 +202,8 @@ class LocalEngine(LoadedEngine):
                 raise Cancelled
             if turns.over:
                 turns.pass_on()
-                yield from self._turn(turns, cancel)
+                with answer.waiting():
+                    yield from self._turn(turns, cancel)
                 with self._pass():
                     logits, _ = self._runner.read([*ids, *written], whose)
                 turns.read()

@@ -47,9 +47,20 @@ class FairQueue(Generic[Item]):
         item = self.peek()
         owner = self._owners[item]
         self.remove(item)
+        self.turn_of(owner)
+        return item
+
+    def turn_of(self, owner: str) -> None:
+        """`owner` had a turn elsewhere: to the end."""
         if owner in self._waiting:
             self._waiting[owner] = self._waiting.pop(owner)
-        return item
+
+    def copy(self) -> "FairQueue[Item]":
+        """The same items in the same order."""
+        same: FairQueue[Item] = FairQueue()
+        same._waiting = {owner: deque(items) for owner, items in self._waiting.items()}
+        same._owners = dict(self._owners)
+        return same
 
     def remove(self, item: Item) -> None:
         """`item` does not wait any more; nobody else's turn changes. Raises KeyError when it does not wait."""

@@ -83,7 +83,7 @@ class RemoteEngine:
                         yield piece
                     if _choice(event).get("finish_reason") == "length":
                         answer.finish_reason = "length"
-                    elif sampling.seconds and answer.elapsed - answer.first_token_s >= sampling.seconds:
+                    elif answer.first_token_s and 0 < sampling.seconds <= answer.elapsed - answer.first_token_s:
                         # The server's queue is its own affair: only what comes after the first token is its computing.
                         answer.finish_reason = "time"
                         break

@@ -5,7 +5,8 @@ TURN_TOKENS tokens: most answers end within one turn, since dividing them would 
 request then gets in line again and goes on where it was. Reading a prompt again after a turn may cost time (nothing
 where the model's cache still holds it), so a turn also lasts until writing has taken WORTH times as long as reading.
 An answer that asks the model again, to repair its query or to word its rows, goes before those that have not begun:
-otherwise each of its steps would wait for everybody.
+otherwise each of its steps would wait for everybody. Between two such turns one of the queue has its own, if it is
+somebody else's: otherwise one user's many answers would hold up everybody.
 """
 
 import threading
@@ -36,7 +37,9 @@ class Slot:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._queue: FairQueue[Turns] = FairQueue()
-        self._going_on: deque[Turns] = deque()
+        self._going_on: FairQueue[Turns] = FairQueue()
+        # Whose answer went on with the last turn; None when that turn was of the queue.
+        self._went_on: str | None = None
         # Answers that had a turn, by the event that stops them.
         self._begun: WeakSet[threading.Event] = WeakSet()
         self._holder: Turns | None = None
@@ -57,7 +60,7 @@ class Slot:
         """Get in line, or take the slot at once where nobody is before."""
         with self._lock:
             if turns.answer in self._begun:
-                self._going_on.append(turns)
+                self._going_on.push(turns.owner, turns)
             else:
                 self._queue.push(turns.owner, turns)
             if self._holder is None:
@@ -79,12 +82,9 @@ class Slot:
     def place(self, turns: "Turns") -> Waiting:
         """Where one stands in line, and for how long by the pace of the last turns."""
         with self._lock:
-            if turns in self._going_on:
-                ahead = self._going_on.index(turns) + 1
-            elif turns in self._queue:
-                ahead = len(self._going_on) + self._queue.position(turns) + 1
-            else:
+            if turns not in self._going_on and turns not in self._queue:
                 return Waiting(0, 0.0)
+            ahead = next(number for number, other in enumerate(self._line(), 1) if other is turns)
             if not self._lasted:
                 return Waiting(ahead)
             usual = sum(self._lasted) / len(self._lasted)
@@ -102,10 +102,27 @@ class Slot:
                 self._next()
 
     def _next(self) -> None:
-        self._holder = self._going_on.popleft() if self._going_on else self._queue.pop()
+        self._holder, self._went_on = _first(self._going_on, self._queue, self._went_on)
         self._since = time.monotonic()
         self._begun.add(self._holder.answer)
         self._holder.reached.set()
+
+    def _line(self) -> Iterator["Turns"]:
+        """Those who wait, in the order in which they are served if nobody comes any more."""
+        going_on, queue, went_on = self._going_on.copy(), self._queue.copy(), self._went_on
+        while going_on or queue:
+            turns, went_on = _first(going_on, queue, went_on)
+            yield turns
+
+
+def _first(going_on: "FairQueue[Turns]", queue: "FairQueue[Turns]", went_on: str | None) -> tuple["Turns", str | None]:
+    """Take who is next; and its owner if it goes on. `went_on`: the same of the turn before."""
+    others_turn = went_on is not None and bool(queue) and queue.peek().owner != went_on
+    if not going_on or others_turn:
+        return queue.pop(), None
+    turns = going_on.pop()
+    queue.turn_of(turns.owner)
+    return turns, turns.owner
 
 
 class Telling:

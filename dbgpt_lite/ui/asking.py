@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # Often enough to read along, seldom enough for twenty readers on a small machine.
 FLUSH_S = 0.08
 IDLE_S = 0.5
-# Whoever waits holds nothing that others need.
+# Whoever waits holds a place but nothing of the model, and there may be many of them.
 WAITING_S = 2.0
 
 

@@ -14,7 +14,10 @@ def figures(answer: Answer, language: Language) -> Markup:
     """Who answered, how fast, and the prompt ledger; opened by the reader."""
     rows = [
         (say("answered_by", language), engine_name(answer.engine, language)),
-        (say("first_token", language), duration(answer.usage.first_token_s, language) if answer.usage.seconds else ""),
+        (
+            say("first_token", language),
+            duration(answer.usage.first_token_s, language) if answer.usage.first_token_s else "",
+        ),
         (say("waited", language), duration(answer.usage.queue_s, language) if answer.usage.queue_s >= 0.1 else ""),
         (say("speed", language), _speed(answer.usage, language)),
         (say("answer_tokens", language), _count(answer.usage.completion_tokens)),

@@ -59,7 +59,7 @@ def whole(
     """The events but what was spent, and, last, the whole question."""
     engine = engine or ScriptedEngine(*replies)
     running = FollowUps(lambda: engine, Prompts(ROOT / "prompts")).whole(
-        question, history, "en", cancel or threading.Event()
+        question, history, "en", cancel or threading.Event(), seconds=9
     )
     events: list[object] = []
     while True:
@@ -76,6 +76,7 @@ def test_a_model_makes_the_question_whole() -> None:
     events = whole("and in 2023?", engine=engine)
     assert events == [Step("rewrite"), "What was the revenue of the shop in 2023?"]
     prompt, sampling = engine.prompts[0], engine.samplings[0]
+    assert sampling.seconds == 9
     assert prompt.task == "rewrite"
     assert (
         "User: What was the revenue of the shop in 2022?\nAssistant: It was 1.48 million."

@@ -15,7 +15,7 @@ from dbgpt_lite.chat.sql_prompt import Previous
 from dbgpt_lite.chat.text_to_sql import SqlOutcome, answer_with_sql, extract_sql, missing_data
 from dbgpt_lite.config import ROOT
 from dbgpt_lite.errors import Cancelled
-from dbgpt_lite.messages import ChatRequest, SqlTried, Step
+from dbgpt_lite.messages import ChatRequest, Prompt, Sampling, SqlTried, Step, Usage
 from dbgpt_lite.prompts import Prompts
 from dbgpt_lite.query_store import QueryStore
 from dbgpt_lite.sql.database import Database, Databases
@@ -89,6 +89,20 @@ def test_every_statement_is_audited_with_who_asked(tmp_path: Path) -> None:
     assert [one.asked for one in trail.history("api:reports")] == [GOOD.replace("count", "COUNT")]
     databases.close()
     store.close()
+
+
+@pytest.mark.parametrize("repairs", [0, 1])
+def test_a_query_cut_by_the_time_limit_is_the_last_and_is_not_run(database: Database, repairs: int) -> None:
+    class Late(ScriptedEngine):
+        def stream(self, prompt: Prompt, sampling: Sampling, cancel: threading.Event) -> Iterator[str | Usage]:
+            for item in super().stream(prompt, sampling, cancel):
+                late = isinstance(item, Usage) and len(self.samplings) > repairs
+                yield Usage(10, 1, finish_reason="time") if late else item
+
+    engine = Late(*["SELECT nme FROM city"] * repairs, GOOD, GOOD)
+    outcome, _ = answer(engine, database, left=lambda: 5.0)
+    assert (outcome.table, len(outcome.attempts)) == (None, repairs)
+    assert [sampling.seconds for sampling in engine.samplings] == [5.0] * (repairs + 1)
 
 
 def test_repairs_end(database: Database) -> None:

@@ -66,6 +66,12 @@ def test_the_time_limit_ends_an_answer_with_what_there_is(server: FakeServer, ne
     assert usage.finish_reason == "time"
 
 
+def test_the_servers_queue_is_not_in_the_time_limit(server: FakeServer, never: threading.Event) -> None:
+    server.pieces = ["", *server.pieces]
+    text, _ = answer_of(RemoteEngine(server.url).stream(ask("Hi"), Sampling(0, 1, 16, seconds=1e-9), never))
+    assert text
+
+
 def test_length_is_reported(server: FakeServer, never: threading.Event) -> None:
     server.finish = "length"
     assert answer_of(RemoteEngine(server.url).stream(ask("Hi"), GREEDY, never))[1].finish_reason == "length"

@@ -43,9 +43,9 @@ def test_exactly_one_holds_the_place_and_nobody_is_lost(events: list[str | tuple
         assert slot.waiting == max(len(inside) - 1, 0)
         waiting = sorted(slot.place(turns).position for turns in inside if turns not in holders)
         assert waiting == list(range(1, len(inside)))
-    while inside:
-        served = next(turns for turns in inside if turns.reached.is_set())
-        inside.remove(served)
+    told = sorted(inside, key=lambda turns: slot.place(turns).position)
+    for served in told:
+        assert served.reached.is_set()
         slot.leave(served)
     assert not slot.busy
 
@@ -75,6 +75,21 @@ def test_an_answer_that_was_begun_goes_on_before_new_ones_but_not_after_a_whole_
     assert eve.reached.is_set()
 
 
+def test_many_answers_of_one_user_that_go_on_do_not_hold_up_another() -> None:
+    slot, answers = Slot(), [threading.Event() for _ in range(4)]
+    for answer in answers:
+        slot.leave(Turns(slot, "ana", answer).__enter__())
+    first, *others = (Turns(slot, "ana", answer).__enter__() for answer in answers)
+    new = Turns(slot, "ana", threading.Event()).__enter__()
+    ben, eve = (Turns(slot, name, threading.Event()).__enter__() for name in ("ben", "eve"))
+    assert [slot.place(turns).position for turns in (ben, eve)] == [2, 4]
+    served = [first]
+    while slot.busy:
+        slot.leave(served[-1])
+        served += [turns for turns in (*others, new, ben, eve) if turns.reached.is_set() and turns not in served]
+    assert served == [first, others[0], ben, others[1], eve, others[2], new]
+
+
 @pytest.fixture(scope="module")
 def endless(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A model that writes until it is stopped."""
@@ -99,9 +114,11 @@ def test_a_long_answer_passes_its_place_on_and_goes_on_as_if_alone(
     monkeypatch.setattr(slots, "TURN_TOKENS", 4)
     ended: list[str] = []
     texts: dict[str, str] = {}
+    waited: dict[str, Usage] = {}
 
     def read(owner: str, stream: Iterator[Any], first: str = "") -> None:
-        texts[owner] = first + answer_of(stream)[0]
+        text, waited[owner] = answer_of(stream)
+        texts[owner] = first + text
         ended.append(owner)
 
     stream = endless.stream(asked_by("ana", "fox"), long, never)
@@ -113,6 +130,9 @@ def test_a_long_answer_passes_its_place_on_and_goes_on_as_if_alone(
     read("ana", stream, first)
     other.join()
     assert ended == ["ben", "ana"]
+    assert 0 < waited["ana"].paused_s <= waited["ana"].queue_s
+    assert waited["ben"].queue_s > waited["ben"].paused_s
+    assert Usage(9, 11, queue_s=4.0, first_token_s=1.0, seconds=6.0, paused_s=3.0).tokens_per_second == 5
     assert [texts["ana"], texts["ben"]] == alone
     assert not endless.busy
 
