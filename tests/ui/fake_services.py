@@ -42,6 +42,7 @@ from dbgpt_lite.messages import (
     Step,
     Usage,
 )
+from dbgpt_lite.metrics import Metrics
 from dbgpt_lite.outbound import ConnectionLog
 from dbgpt_lite.prompts import Prompts
 from dbgpt_lite.query_store import QueryStore
@@ -271,6 +272,7 @@ class FakeServices:
     downloads: Downloads
     connections: ConnectionLog
     engine: ScriptedEngine = field(repr=False)
+    metrics: Metrics = field(default_factory=Metrics)
 
     @property
     def ready(self) -> bool:
