@@ -16,7 +16,7 @@ from dbgpt_lite.llm.answer import Answer
 from dbgpt_lite.llm.chat_template import ChatTemplate, Tokenizer
 from dbgpt_lite.llm.loaded import LoadedEngine, empty_gpu_cache
 from dbgpt_lite.llm.slot import Telling
-from dbgpt_lite.messages import EngineInfo, Prompt, Sampling, Usage, Waiting
+from dbgpt_lite.messages import EngineInfo, Prompt, Sampling, Waiting
 
 if TYPE_CHECKING:
     import torch
@@ -54,26 +54,19 @@ class BatchEngine(LoadedEngine):
         """Bytes on each device that closing gives back."""
         return self._batch.memory()
 
-    def stream(self, prompt: Prompt, sampling: Sampling, cancel: threading.Event) -> Iterator[str | Waiting | Usage]:
-        """Pieces of the answer's text, then its Usage. See Engine.stream."""
+    def _answered(
+        self, prompt: Prompt, sampling: Sampling, cancel: threading.Event, answer: Answer
+    ) -> Iterator[str | Waiting]:
         from dbgpt_lite.llm.batch_jobs import AnswerJob
         from dbgpt_lite.llm.decoding import Sampler
 
-        answer = Answer()
-        try:
-            ids, limit = self._fit(prompt, sampling.max_tokens)
-            answer.prompt_tokens = len(ids)
-            guide, common = self._guide(prompt), self._common(prompt, ids)
-            job = AnswerJob(prompt.owner, ids, cancel, limit, self._end, Sampler(sampling), guide, common)
-            with self._submitted(job):
-                yield from self._in_line(job, answer)
-                yield from self._written(job, sampling, answer)
-        except Cancelled:
-            answer.finish_reason = "cancelled"
-        # Not in the handler: the error would hold the stop.
-        if answer.finish_reason == "cancelled":
-            self._refuse_closed()
-        yield answer.usage()
+        ids, limit = self._fit(prompt, sampling.max_tokens)
+        answer.prompt_tokens = len(ids)
+        guide, common = self._guide(prompt), self._common(prompt, ids)
+        job = AnswerJob(prompt.owner, ids, cancel, limit, self._end, Sampler(sampling), guide, common)
+        with self._submitted(job):
+            yield from self._in_line(job, answer)
+            yield from self._written(job, sampling, answer)
 
     def candidates(self, prompt: Prompt, count: int, max_tokens: int, cancel: threading.Event) -> list[str]:
         """`count` answers, or as many as there are slots, by beam search over one reading of the prompt."""

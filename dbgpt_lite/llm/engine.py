@@ -102,22 +102,15 @@ class LocalEngine(LoadedEngine):
         runner = self._runner
         return runner.memory() if runner else {}
 
-    def stream(self, prompt: Prompt, sampling: Sampling, cancel: threading.Event) -> Iterator[str | Waiting | Usage]:
-        """Pieces of the answer's text, then its Usage. See Engine.stream."""
-        answer = Answer()
-        try:
-            ids, limit = self._fit(prompt, sampling.max_tokens)
-            answer.prompt_tokens, whose = len(ids), self._whose(prompt, ids)
-            with self._turns(prompt, cancel) as turns:
-                with answer.waiting():
-                    yield from self._turn(turns, cancel)
-                yield from self._decode(ids, whose, limit, sampling, answer, cancel, turns, self._guide(prompt))
-        except Cancelled:
-            answer.finish_reason = "cancelled"
-        # Not in the handler: there the error would hold the stop, whose frames hold the model.
-        if answer.finish_reason == "cancelled":
-            self._refuse_closed()
-        yield answer.usage()
+    def _answered(
+        self, prompt: Prompt, sampling: Sampling, cancel: threading.Event, answer: Answer
+    ) -> Iterator[str | Waiting]:
+        ids, limit = self._fit(prompt, sampling.max_tokens)
+        answer.prompt_tokens, whose = len(ids), self._whose(prompt, ids)
+        with self._turns(prompt, cancel) as turns:
+            with answer.waiting():
+                yield from self._turn(turns, cancel)
+            yield from self._decode(ids, whose, limit, sampling, answer, cancel, turns, self._guide(prompt))
 
     def candidates(self, prompt: Prompt, count: int, max_tokens: int, cancel: threading.Event) -> list[str]:
         """`count` answers by beam search over one reading of the prompt, best first, without repeats."""

@@ -7,7 +7,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dbgpt_lite.errors import ModelError, TooLarge
+from dbgpt_lite.errors import Cancelled, ModelError, TooLarge
+from dbgpt_lite.llm.answer import Answer
 from dbgpt_lite.llm.chat_template import ChatTemplate, Tokenizer
 from dbgpt_lite.llm.sharing import Whose, common_prefix
 from dbgpt_lite.messages import EngineInfo, Message, Prompt, Sampling, Usage, Waiting
@@ -74,9 +75,23 @@ class LoadedEngine(ABC):
         """Tokens of a text alone."""
         return len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    @abstractmethod
     def stream(self, prompt: Prompt, sampling: Sampling, cancel: threading.Event) -> Iterator[str | Waiting | Usage]:
         """Pieces of the answer's text, then its Usage. See Engine.stream."""
+        answer = Answer()
+        try:
+            yield from self._answered(prompt, sampling, cancel, answer)
+        except Cancelled:
+            answer.finish_reason = "cancelled"
+        # Not in the handler: there the error would hold the stop, whose frames hold the model.
+        if answer.finish_reason == "cancelled":
+            self._refuse_closed()
+        yield answer.usage()
+
+    @abstractmethod
+    def _answered(
+        self, prompt: Prompt, sampling: Sampling, cancel: threading.Event, answer: Answer
+    ) -> Iterator[str | Waiting]:
+        """Pieces of the text, and how one stands in line; `answer` counts and times. Raises Cancelled."""
 
     @abstractmethod
     def candidates(self, prompt: Prompt, count: int, max_tokens: int, cancel: threading.Event) -> list[str]:

@@ -8,12 +8,8 @@
 // Made for: DIM (of a head, 8 times a power of two up to 256), HALF, and for attend HEADS (query heads a block takes, of
 // those that share a head of keys) and SPLIT (cached tokens a block takes).
 
-typedef unsigned int u32;
-typedef unsigned short u16;
-
 #ifndef DIM
 #define DIM 128
-#define HALF 0
 #define HEADS 1
 #define SPLIT 256
 #endif
@@ -21,26 +17,6 @@ typedef unsigned short u16;
 #define LANES (DIM / 8)
 #define AT_ONCE (THREADS / LANES)
 #define EARLY (SPLIT < AT_ONCE ? 1 : SPLIT < 4 * AT_ONCE ? SPLIT / AT_ONCE : 4)
-
-static __device__ __forceinline__ float widened(u16 value) {
-    float wide;
-#if HALF
-    asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"(value));
-#else
-    wide = __uint_as_float((u32)value << 16);
-#endif
-    return wide;
-}
-
-static __device__ __forceinline__ u16 narrowed(float value) {
-    u16 narrow;
-#if HALF
-    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(narrow) : "f"(value));
-#else
-    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(narrow) : "f"(value));
-#endif
-    return narrow;
-}
 
 static __device__ __forceinline__ float rounded(float value) { return widened(narrowed(value)); }
 
@@ -51,17 +27,6 @@ static __device__ __forceinline__ void unpack(float *to, uint4 from) {
         to[2 * i] = widened((u16)words[i]);
         to[2 * i + 1] = widened((u16)(words[i] >> 16));
     }
-}
-
-static __device__ __forceinline__ void let_next_start() {
-#if __CUDA_ARCH__ >= 900
-    asm volatile("griddepcontrol.launch_dependents;");
-#endif
-}
-static __device__ __forceinline__ void await_previous() {
-#if __CUDA_ARCH__ >= 900
-    asm volatile("griddepcontrol.wait;" ::: "memory");
-#endif
 }
 
 static __device__ __forceinline__ float warp_sum(float value) {

@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 from functools import cache
 from math import ceil
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from dbgpt_lite.llm.kernels import reference
-from dbgpt_lite.llm.kernels.nvrtc import Kernel, compiled
+from dbgpt_lite.llm.kernels.nvrtc import Kernel, compiled, source
 from dbgpt_lite.llm.parts import Norm, Parts
 
 _SPLITS = (64, 256)  # cached tokens a block: few for few conversations, so that all multiprocessors have some
@@ -159,7 +158,6 @@ def _weights(norms: tuple[Norm | None, Norm | None]) -> tuple[Tensor | None, Ten
 
 @cache
 def _kernel(name: str, dim: int, half: bool, device: int, heads: int = 1, split: int = 64) -> Kernel:
-    source = (Path(__file__).parent / "decode.cu").read_text(encoding="utf-8")
     defines = {"DIM": dim, "HALF": int(half), "HEADS": heads, "SPLIT": split}
     with torch.cuda.device(device):
-        return compiled(source, name, defines, overlap=name in ("rms_norm", "attend"))
+        return compiled(source("decode.cu"), name, defines, overlap=name in ("rms_norm", "attend"))

@@ -15,14 +15,10 @@
 // Made for: NT tiles of 8 input rows; MT row tiles at once, the second half of the rows (PAIR: gate and up projections,
 // of which silu(gate) * up is written); HALF: float16, else bfloat16.
 
-typedef unsigned int u32;
-typedef unsigned short u16;
-
 #ifndef NT
 #define NT 1
 #define MT 1
 #define PAIR 0
-#define HALF 0
 #define GROUPS 4
 #define AHEAD 2
 #endif
@@ -30,29 +26,11 @@ typedef unsigned short u16;
 #define THREADS (32 * WARPS)
 #define SUMS (MT * NT * 128)
 
-#if HALF
-#define TYPE "f16"
-#else
-#define TYPE "bf16"
-#endif
-
 static __device__ __forceinline__ u32 packed(float low, float high) {
     u32 both;
     asm("cvt.rn." TYPE "x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
     return both;
 }
-
-static __device__ __forceinline__ float widened(u16 value) {
-    float wide;
-#if HALF
-    asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"(value));
-#else
-    wide = __uint_as_float((u32)value << 16);
-#endif
-    return wide;
-}
-
-static __device__ __forceinline__ u16 narrowed(float value) { return (u16)packed(value, 0.f); }
 
 static __device__ __forceinline__ float half_to_float(u16 value) {
     float wide;
@@ -98,18 +76,6 @@ static __device__ __forceinline__ void add_scaled(float *acc, const float *c, u3
     acc[1] += c[1] * upper;
     acc[2] += c[2] * lower;
     acc[3] += c[3] * lower;
-}
-
-// The kernel after this one may start to load what does not depend on it; nothing before this is awaited until now.
-static __device__ __forceinline__ void let_next_start() {
-#if __CUDA_ARCH__ >= 900
-    asm volatile("griddepcontrol.launch_dependents;");
-#endif
-}
-static __device__ __forceinline__ void await_previous() {
-#if __CUDA_ARCH__ >= 900
-    asm volatile("griddepcontrol.wait;" ::: "memory");
-#endif
 }
 
 struct Output {

@@ -8,14 +8,13 @@ the same in another order; the scales are float16 relative to the largest of eac
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import linear, pad
 
-from dbgpt_lite.llm.kernels.nvrtc import Kernel, compiled
+from dbgpt_lite.llm.kernels.nvrtc import Kernel, compiled, source
 from dbgpt_lite.llm.kernels.reference import gated
 
 ROWS, BLOCK = 16, 64  # a tile
@@ -173,7 +172,7 @@ def widen(weight: TiledNf4, out: Tensor) -> Tensor:
 
 @cache
 def _source() -> str:
-    return (Path(__file__).parent / "nf4.cu").read_text(encoding="utf-8")
+    return source("nf4.cu")
 
 
 @cache

@@ -70,6 +70,12 @@ class Kernel:
         )
 
 
+def source(name: str) -> str:
+    """The text of a kernel file of this folder, after what all of them need."""
+    folder = Path(__file__).parent
+    return "\n".join((folder / file).read_text(encoding="utf-8") for file in ("common.cu", name))
+
+
 def compiled(source: str, name: str, defines: Mapping[str, int], overlap: bool = False) -> Kernel:
     """The kernel `name` of a source, for the current device. Raises CudaError and OSError when there is no compiler."""
     driver = ctypes.CDLL("libcuda.so.1")
