@@ -17,7 +17,7 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.gpu_models import nf4_of  # noqa: E402
+from benchmarks.gpu_models import int4_of, nf4_of  # noqa: E402
 from dbgpt_lite.llm.gpu_step import GpuStepModel, runs_here  # noqa: E402
 from dbgpt_lite.llm.kernels import nf4  # noqa: E402
 from dbgpt_lite.llm.parts import take_apart  # noqa: E402
@@ -28,20 +28,22 @@ SIZES: Mapping[str, Any] = {
     "vocab_size": 320, "hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 3, "num_attention_heads": 8,
     "num_key_value_heads": 2, "head_dim": 32, "pad_token_id": 0,
 }  # fmt: skip
-# name of the transformers classes, what differs, whether in NF4, type
-MODELS: tuple[tuple[str, Mapping[str, Any], bool, torch.dtype], ...] = (
-    ("Llama", {}, True, torch.bfloat16),
-    ("Llama", {"num_key_value_heads": 8, "head_dim": 128}, True, torch.bfloat16),
-    ("Llama", {"attention_bias": True, "mlp_bias": True}, False, torch.bfloat16),
-    ("Llama", {"num_attention_heads": 14, "num_key_value_heads": 2, "head_dim": 64}, True, torch.float16),
-    ("Mistral", {"sliding_window": None}, True, torch.bfloat16),
-    ("Qwen2", {}, True, torch.bfloat16),
-    ("Qwen3", {"head_dim": 256}, True, torch.bfloat16),
-    ("Glm", {"attention_bias": True, "num_attention_heads": 32, "head_dim": 128}, True, torch.float16),
+# name of the transformers classes, what differs, numbers of the linear layers, type
+MODELS: tuple[tuple[str, Mapping[str, Any], str, torch.dtype], ...] = (
+    ("Llama", {}, "nf4", torch.bfloat16),
+    ("Llama", {"num_key_value_heads": 8, "head_dim": 128}, "nf4", torch.bfloat16),
+    ("Llama", {"attention_bias": True, "mlp_bias": True}, "none", torch.bfloat16),
+    ("Llama", {"hidden_size": 896, "num_attention_heads": 14, "head_dim": 64}, "nf4", torch.float16),
+    ("Mistral", {"sliding_window": None}, "nf4", torch.bfloat16),
+    ("Qwen2", {}, "nf4", torch.bfloat16),
+    ("Qwen3", {"head_dim": 256}, "nf4", torch.bfloat16),
+    ("Glm", {"attention_bias": True, "num_attention_heads": 32, "head_dim": 128}, "nf4", torch.float16),
+    ("Glm", {"attention_bias": True, "num_attention_heads": 32, "head_dim": 128}, "int4", torch.float16),
+    ("Llama", {}, "int4", torch.bfloat16),
 )
 
 
-def made(name: str, changes: Mapping[str, Any], quantized: bool, dtype: torch.dtype) -> Any:
+def made(name: str, changes: Mapping[str, Any], numbers: str, dtype: torch.dtype) -> Any:
     """A tiny model on the GPU."""
     import transformers
 
@@ -52,10 +54,10 @@ def made(name: str, changes: Mapping[str, Any], quantized: bool, dtype: torch.dt
         spread = torch.randn_like(parameter) * (0.08 if parameter.ndim > 1 else 0.1)
         parameter.data = (spread if parameter.ndim > 1 else 1 + spread).to(dtype)
     model = model.to("cuda").eval()
-    for module in list(model.modules()) if quantized else []:
+    for module in list(model.modules()) if numbers != "none" else []:
         for child_name, child in list(module.named_children()):
-            if isinstance(child, torch.nn.Linear) and child_name != "lm_head":
-                small = nf4_of(child.weight.data, dtype)
+            if type(child) is torch.nn.Linear and child_name != "lm_head":
+                small = nf4_of(child.weight.data, dtype) if numbers == "nf4" else int4_of(child.weight.data)
                 small.bias = child.bias
                 setattr(module, child_name, small)
     return model
@@ -100,12 +102,13 @@ def _answers(steps: Any, slots: int) -> list[Tensor]:
     return found
 
 
-def products() -> float:
-    """The worst relative error of NF4 products against float64, with and without bias, residual and gate."""
+def products(numbers: str) -> float:
+    """The worst relative error of products in nf4 or int4 against float64, with and without bias, residual and gate."""
     worst = 0.0
     for rows, columns in ((256, 256), (48, 192), (4096, 1088), (6656, 6656)):
         for dtype in (torch.bfloat16, torch.float16):
-            layers = [nf4_of(torch.randn(rows, columns, dtype=torch.bfloat16, device="cuda") * 0.02) for _ in range(2)]
+            weights = [torch.randn(rows, columns, dtype=torch.bfloat16, device="cuda") * 0.02 for _ in range(2)]
+            layers = [nf4_of(one) if numbers == "nf4" else int4_of(one) for one in weights]
             one, both = nf4.tiled(layers[:1]), nf4.tiled(layers)
             true_both = nf4.reference(both)
             for count in (1, 2, 7, 8, 9, 16, 17, 32, 33, 64):
@@ -124,10 +127,10 @@ def products() -> float:
 def main() -> int:
     """Compare everything."""
     torch.set_grad_enabled(False)
-    found = {"products": (products(), 0.012)}
-    for name, changes, quantized, dtype in MODELS:
-        label = f"{name} {'NF4' if quantized else 'plain'} {dict(changes)} {str(dtype).removeprefix('torch.')}"
-        found[label] = (compared(made(name, changes, quantized, dtype)), WORST)
+    found = {f"products {numbers}": (products(numbers), 0.012) for numbers in ("nf4", "int4")}
+    for name, changes, numbers, dtype in MODELS:
+        label = f"{name} {numbers} {dict(changes)} {str(dtype).removeprefix('torch.')}"
+        found[label] = (compared(made(name, changes, numbers, dtype)), WORST)
     for label, (value, limit) in found.items():
         print(f"{'right' if value <= limit else 'WRONG'} {value:.1e} {label}")
     return int(any(not value <= limit for value, limit in found.values()))

@@ -54,6 +54,18 @@ def nf4_of(weight: torch.Tensor, dtype: torch.dtype = torch.bfloat16) -> Any:
     return layer
 
 
+def int4_of(weight: torch.Tensor) -> Any:
+    """A layer with the rows of a weight (rows, columns) packed in int4."""
+    from dbgpt_lite.llm.int4 import PackedLinear, quantize_rows
+
+    rows, columns = weight.shape
+    layer = PackedLinear(columns, rows, False, 4)
+    packed, scales = quantize_rows(weight)
+    layer.weight = torch.nn.Parameter(packed, requires_grad=False)
+    layer.weight_scale = torch.nn.Parameter(scales, requires_grad=False)
+    return layer
+
+
 def llama_33b() -> Any:
     """The shape of LLaMA-30B, which Guanaco-33B is tuned from: 32.5 billion parameters."""
     from transformers import LlamaConfig, LlamaForCausalLM

@@ -1,4 +1,4 @@
-"""Linear layers side by side as one product, in NF4 by kernels of our own or in plain numbers."""
+"""Linear layers side by side as one product, in 4 bits by kernels of our own or in plain numbers."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -82,8 +82,8 @@ class PlainProduct:
         return (self._weight,)
 
 
-class Nf4Product:
-    """bitsandbytes' NF4. The layers give their weights away and cannot be called any more."""
+class FourBitProduct:
+    """bitsandbytes' NF4 or packed int4. The layers give their weights away and cannot be called any more."""
 
     def __init__(self, layers: Sequence[Any], gated: bool = False) -> None:
         self._gated = gated
@@ -91,7 +91,7 @@ class Nf4Product:
         self._kept: Tensor | None = None
         self._bias = _bias(layers)
         for layer in layers:
-            layer.weight = layer.quant_state = None
+            layer.weight = layer.weight_scale = layer.quant_state = None
 
     @property
     def widened(self) -> int:
@@ -158,4 +158,4 @@ def known(layers: Sequence[Any], gated: bool = False) -> bool:
 
 def product(layers: Sequence[Any], gated: bool = False) -> Product:
     """The product of layers that are `known`, which takes their weights over. `gated`: silu(first half) * second."""
-    return PlainProduct(layers, gated) if type(layers[0]) is nn.Linear else Nf4Product(layers, gated)
+    return PlainProduct(layers, gated) if type(layers[0]) is nn.Linear else FourBitProduct(layers, gated)

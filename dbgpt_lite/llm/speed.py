@@ -40,6 +40,7 @@ PACES: Mapping[tuple[str, str], Pace] = {
     ("gpu", "int4"): Pace(0.1, 0.002),
     ("step", "none"): Pace(0.8, 0.00004),
     ("step", "nf4"): Pace(0.79, 0.00004),
+    ("step", "int4"): Pace(0.79, 0.00004),
     ("cpu", "none"): Pace(0.5, 0.0002),
     ("cpu", "int8"): Pace(0.15, 0.0002),
     ("cpu", "nf4"): Pace(0.15, 0.0002),

@@ -5,15 +5,24 @@ from math import ceil
 from dbgpt_lite.llm.families import architecture_name
 from dbgpt_lite.llm.outline import Outline
 from dbgpt_lite.llm.sizes import DTYPE_BYTES, Geometry, Numbers
+from dbgpt_lite.llm.units import MIB
 
 # Names of the families table; what these are computed by is parts.py.
 _FAMILIES = frozenset({"llama", "mistral", "qwen2", "qwen3", "glm", "chatglm2"})
-_NUMBERS = ("none", "nf4", "nf4_single")
+_NUMBERS = ("none", "nf4", "nf4_single", "int4")
 _CHUNK = 1024  # gpu_step.CHUNK and _ROWS; a test compares them
 _ROWS = (1, 2, 4, 8, 16, 24, 32, 48, 64)
 _BLOCK = 64
 _SPLIT = 64
-
+# Bytes that a block's scale takes more than in the layers as they are loaded: it is in float16.
+_SCALES = {"nf4": 1, "nf4_single": -2, "int4": 2}
+# Code of CUDA's libraries and of the kernels, loaded as they are first used: 312 MiB on an H200 with torch 2.11.
+_LIBRARIES = 312 * MIB
+# Two threads multiply on two streams each, and cuBLAS keeps 32 MiB for each of the four; sizes.py counts two.
+# And the allocator takes memory in pieces of 2 to 20 MiB.
+_WORKSPACES = (64 + 64) * MIB
+# Layers put together into one product leave holes which are smaller than what the allocator can give back.
+_HOLE, _PRODUCTS = MIB, 4
 
 # Cards of a compute capability below 8.0, by how their names begin.
 _OLD = ("t4", "v100", "p100", "p40", "p4", "gtx", "rtx 20", "quadro rtx", "titan")
@@ -43,18 +52,20 @@ def captured(outline: Outline, dtype: str, numbers: Numbers, card: str) -> bool:
 
 
 def step_bytes(outline: Outline, dtype: str, numbers: Numbers, context: int, users: int) -> int:
-    """Room for a piece of a prompt and for the steps, and the scales that are kept wider than in the checkpoint."""
+    """Room for a piece of a prompt and for the steps, the scales that are kept wider than in the checkpoint, and what
+    comes with them."""
     sizes, each = outline.geometry, DTYPE_BYTES[dtype]
     reading = min(_CHUNK, context) * (each * (6 * sizes.hidden + 3 * sizes.feed) + 8 * sizes.hidden)
     parts = 4 * sizes.heads * ceil(context / _SPLIT) * (sizes.head_dim + 2)
     # A captured step for one row, one for two, for four ... keeps its own room, and for a long window another.
     rows = sum({*(size for size in _ROWS if size < users), users})
     steps = 2 * rows * (parts + each * sizes.vocabulary) + 4 * context * sizes.head_dim
+    beside = reading + steps + _LIBRARIES + _WORKSPACES
     if numbers == "none":
-        return reading + steps
+        return beside
     linear = sum(one.count for one in outline.parameters if one.kind == "linear")
-    scales = linear // _BLOCK if numbers == "nf4" else -2 * linear // _BLOCK
-    return reading + steps + scales + 2 * each * _widest(sizes)
+    scales = _SCALES[numbers] * linear // _BLOCK
+    return beside + scales + 2 * each * _widest(sizes) + _HOLE * _PRODUCTS * sizes.layers
 
 
 def _widest(sizes: Geometry) -> int:

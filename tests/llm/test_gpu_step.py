@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dbgpt_lite.llm import gpu_step
-from dbgpt_lite.llm.gpu_products import Nf4Product, known, product
+from dbgpt_lite.llm.gpu_products import FourBitProduct, known, product
 from dbgpt_lite.llm.parts import take_apart
 from dbgpt_lite.llm.slotted import PlainStepModel
-from tests.llm.test_nf4 import layer
+from tests.llm.test_nf4 import layer, packed
 
 WINDOW, SLOTS = 40, 3
 
@@ -64,11 +64,11 @@ def tiny(kind: str, **changes: Any) -> Any:
     return model
 
 
-def quantize(model: Any) -> Any:
+def quantize(model: Any, numbers: str) -> Any:
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
-            if isinstance(child, torch.nn.Linear) and name != "lm_head":
-                small = layer(child.out_features, child.in_features, 2)
+            if type(child) is torch.nn.Linear and name != "lm_head" and numbers != "none":
+                small: Any = (layer if numbers == "nf4" else packed)(child.out_features, child.in_features, 2)
                 small.bias = child.bias
                 small.compute_dtype = torch.float32
                 small.in_features, small.out_features = child.in_features, child.out_features
@@ -76,7 +76,7 @@ def quantize(model: Any) -> Any:
     return model
 
 
-@pytest.mark.parametrize("quantized", [False, True])
+@pytest.mark.parametrize("numbers", ["none", "nf4", "int4"])
 @pytest.mark.parametrize(
     ("kind", "changes"),
     [
@@ -90,10 +90,10 @@ def quantize(model: Any) -> Any:
     lengths=st.lists(st.integers(1, WINDOW - 4), min_size=1, max_size=SLOTS), cut=st.integers(0, 9), kept=st.booleans()
 )
 def test_it_answers_what_the_plain_one_does(
-    kind: str, changes: dict[str, Any], quantized: bool, lengths: list[int], cut: int, kept: bool
+    kind: str, changes: dict[str, Any], numbers: str, lengths: list[int], cut: int, kept: bool
 ) -> None:
     model = tiny(kind, **changes)
-    parts = take_apart(quantize(model) if quantized else model)
+    parts = take_apart(quantize(model, numbers))
     assert parts is not None
     answers = [scene(PlainStepModel(parts, SLOTS, WINDOW), lengths, cut)]
     fast = gpu_step.GpuStepModel(parts, SLOTS, WINDOW, wide=2**30 if kept else 0)
@@ -101,8 +101,9 @@ def test_it_answers_what_the_plain_one_does(
     assert held > fast._cache.nbytes
     answers.append(scene(fast, lengths, cut))
     fast.close()
+    rtol, atol = (0.02, 0.02) if numbers == "nf4" else (1e-3, 1e-4)
     for plain, other in zip(*answers, strict=True):
-        assert torch.allclose(plain, other, rtol=0.02 if quantized else 1e-3, atol=0.02 if quantized else 1e-4)
+        assert torch.allclose(plain, other, rtol=rtol, atol=atol)
 
 
 def scene(steps: Any, lengths: list[int], cut: int) -> list[torch.Tensor]:
@@ -134,4 +135,4 @@ def test_what_has_no_kernel_is_not_known() -> None:
     small.bias = torch.nn.Parameter(torch.zeros(16))
     assert known([small])
     assert not known([small, small], gated=True)
-    assert isinstance(product([small]), Nf4Product)
+    assert isinstance(product([small]), FourBitProduct)

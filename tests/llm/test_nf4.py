@@ -1,5 +1,5 @@
-"""NF4 weights in the kernels' order mean what bitsandbytes' layers mean. The kernels themselves need a GPU: their
-comparison with float64 is benchmarks/gpu_kernels.py."""
+"""Weights of 4 bits in the kernels' order mean what the layers mean. The kernels themselves need a GPU: their
+comparison with float64 is benchmarks/gpu_check.py."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dbgpt_lite.llm.int4 import PackedLinear, unpack_int4
 from dbgpt_lite.llm.kernels import nf4
 
 
@@ -47,6 +48,42 @@ def test_tiles_hold_the_same_weights(tiles: list[int], blocks: int, seed: int, n
     # The kernel takes eight blocks at a time: those beyond the columns must count for nothing.
     assert weight.weights.shape[1] % 8 == 0
     assert not weight.scales[:, blocks:].any()
+
+
+def packed(rows: int, columns: int, seed: int, bits: Any = 4) -> PackedLinear:
+    generator = torch.Generator().manual_seed(seed)
+    made = PackedLinear(columns, rows, False, bits)
+    numbers = torch.randint(-128, 128, (rows, columns * bits // 8), dtype=torch.int8, generator=generator)
+    scales = torch.rand(rows, generator=generator) * 10.0 ** (seed % 5 - 4)
+    made.weight = torch.nn.Parameter(numbers, requires_grad=False)
+    made.weight_scale = torch.nn.Parameter(scales.half(), requires_grad=False)
+    return made
+
+
+@settings(deadline=None, max_examples=25)
+@given(tiles=st.lists(st.integers(1, 6), min_size=1, max_size=3), blocks=st.integers(1, 11), seed=st.integers(0, 99))
+def test_packed_rows_are_the_very_same_numbers(tiles: list[int], blocks: int, seed: int) -> None:
+    layers = [packed(16 * count, 64 * blocks, seed + place) for place, count in enumerate(tiles)]
+    assert nf4.fits(layers)
+    weight = nf4.tiled(layers)
+    wanted = torch.cat([unpack_int4(made.weight, made.weight_scale, torch.float32).double() for made in layers])
+    assert torch.equal(nf4.reference(weight), wanted)
+    assert not weight.scales[:, blocks:].any()
+
+
+def test_only_layers_of_one_kind_go_together() -> None:
+    small, bits8 = packed(16, 64, 1), packed(16, 64, 1, bits=8)
+    assert nf4.fits([small, packed(32, 64, 2)])
+    assert not nf4.fits([small, layer(16, 64, 1)])
+    assert not nf4.fits([bits8])
+    assert not nf4.fits([packed(24, 64, 1)])
+    assert not nf4.fits([packed(16, 96, 1)])
+
+
+def test_a_row_of_zeros_has_no_scale() -> None:
+    empty = packed(16, 64, 1)
+    empty.weight_scale.data.zero_()
+    assert not nf4.reference(nf4.tiled([empty])).any()
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(24, 64), (8, 128), (16, 96)])

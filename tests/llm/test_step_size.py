@@ -29,6 +29,7 @@ def test_the_same_numbers_twice() -> None:
     [
         ("llama-33b", "bfloat16", "nf4", True),
         ("chatglm2-6b", "float16", "none", True),
+        ("chatglm2-6b", "float16", "int4", True),
         ("llama-7b", "bfloat16", "int8", False),
         ("llama-7b", "float32", "none", False),
         ("chatglm-6b", "float16", "nf4", False),

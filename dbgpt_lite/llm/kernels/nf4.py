@@ -1,12 +1,13 @@
-"""Matrix products with NF4 weights in the order that nf4.cu reads them, made from bitsandbytes' own layout.
+"""Matrix products with weights of 4 bits in the order that nf4.cu reads them.
 
-bitsandbytes keeps a matrix (rows, columns) as two values a byte, the first in the upper half, one 8-bit scale for 64
-values, and those scales quantized again (https://github.com/bitsandbytes-foundation/bitsandbytes). Here the bytes are
-the same in another order; the scales are float16 relative to the largest of each original matrix.
+bitsandbytes keeps an NF4 matrix (rows, columns) as two values a byte, the first in the upper half, one 8-bit scale for
+64 values, and those scales quantized again (https://github.com/bitsandbytes-foundation/bitsandbytes). Here the bytes
+are the same in another order; the scales are float16 relative to the largest of each original matrix. Rows packed as
+ChatGLM's checkpoints pack them (int4.py) are the same with whole numbers for values and one scale a row.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear, pad
 
+from dbgpt_lite.llm.int4 import PackedLinear
 from dbgpt_lite.llm.kernels.nvrtc import Kernel, compiled, source
 from dbgpt_lite.llm.kernels.reference import gated
 
@@ -38,7 +40,7 @@ _AHEAD = {1: 2, 2: 2, 4: 1, 8: 2}  # turns that are loaded before they are used
 
 
 @dataclass(frozen=True, slots=True)
-class TiledNf4:
+class Tiled4Bit:
     """A weight of (rows, columns), or several with their rows one below the other.
 
     weights: (rows / 16, blocks, 32, 16) bytes; scales: (rows / 16, blocks, 8, 2) float16, times `factor` (rows / 16,);
@@ -56,46 +58,70 @@ class TiledNf4:
         """Output features."""
         return self.weights.shape[0] * ROWS
 
-    def tiles(self, start: int, end: int) -> "TiledNf4":
+    def tiles(self, start: int, end: int) -> "Tiled4Bit":
         """The row tiles from `start` to `end`."""
-        return TiledNf4(
+        return Tiled4Bit(
             self.weights[start:end], self.scales[start:end], self.factor[start:end], self.code, self.columns
         )
 
 
 def fits(layers: Sequence[Any]) -> bool:
-    """Whether these layers are bitsandbytes' NF4 with blocks of 64 and whole tiles."""
-    return all(_fits(layer) for layer in layers)
+    """Whether these layers are all bitsandbytes' NF4 with blocks of 64, or all packed int4, and of whole tiles."""
+    kinds = {_kind(layer) for layer in layers}
+    return len(kinds) == 1 and None not in kinds
 
 
-def _fits(layer: Any) -> bool:
-    state = getattr(layer.weight, "quant_state", None)
-    if state is None or state.quant_type != "nf4" or state.blocksize != BLOCK:
-        return False
-    rows, columns = state.shape
-    return bool(rows % ROWS == 0 and columns % BLOCK == 0)
+def _kind(layer: Any) -> str | None:
+    if isinstance(layer, PackedLinear):
+        kind, rows, columns = f"int{layer.bits}", layer.out_features, layer.in_features
+    elif (state := getattr(layer.weight, "quant_state", None)) is not None and state.blocksize == BLOCK:
+        kind, (rows, columns) = state.quant_type, state.shape
+    else:
+        return None
+    return kind if kind in ("nf4", "int4") and rows % ROWS == 0 and columns % BLOCK == 0 else None
 
 
-def tiled(layers: Sequence[Any]) -> TiledNf4:
-    """The weights of bitsandbytes Linear4bit layers, put one below the other."""
-    parts = [_tiled(layer.weight) for layer in layers]
-    weights, scales, factor = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
-    state = layers[0].weight.quant_state
-    return TiledNf4(weights, scales, factor / _SCALED, state.code.float() * _SCALED, state.shape[1])
+def tiled(layers: Sequence[Any]) -> Tiled4Bit:
+    """The weights of layers that `fits` accepts, put one below the other."""
+    parts = [_packed_rows(layer) if isinstance(layer, PackedLinear) else _nf4(layer.weight) for layer in layers]
+    return replace(
+        parts[0],
+        weights=torch.cat([part.weights for part in parts]),
+        scales=torch.cat([part.scales for part in parts]),
+        factor=torch.cat([part.factor for part in parts]),
+    )
 
 
-def _tiled(weight: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _nf4(weight: Any) -> Tiled4Bit:
     state = weight.quant_state
     rows, columns = state.shape
-    tiles, blocks = rows // ROWS, columns // BLOCK
-    scales = true_scales(state).view(tiles, 2, 8, blocks).permute(0, 3, 2, 1)
+    scales = true_scales(state).view(rows, columns // BLOCK)
     largest = scales.abs().max().clamp_min(1e-30)
-    packed = weight.data.view(torch.uint8).reshape(tiles, 2, 8, blocks, 2, 4, 4)
+    return _tiled(weight.data, scales / largest, largest / _SCALED, state.code.float() * _SCALED)
+
+
+def _packed_rows(layer: PackedLinear) -> Tiled4Bit:
+    scales = layer.weight_scale.float()
+    # Divided by a power of two they stay what they are.
+    _, exponent = torch.frexp(scales.abs().max())
+    largest = torch.ldexp(torch.ones_like(scales[0]), exponent)
+    values = torch.tensor([*range(8), *range(-8, 0)], dtype=torch.float32, device=scales.device)
+    scales = (scales / largest)[:, None].expand(layer.out_features, layer.in_features // BLOCK)
+    return _tiled(layer.weight.data, scales, largest, values)
+
+
+def _tiled(packed: Tensor, scales: Tensor, factor: Tensor, code: Tensor) -> Tiled4Bit:
+    """Of bytes (rows, columns / 2) in any shape and scales (rows, columns / 64), which `factor` multiplies."""
+    tiles, blocks = len(scales) // ROWS, scales.shape[1]
+    packed = packed.view(torch.uint8).reshape(tiles, 2, 8, blocks, 2, 4, 4).permute(0, 3, 2, 5, 1, 4, 6)
+    scales = scales.reshape(tiles, 2, 8, blocks).permute(0, 3, 2, 1)
     beyond = -blocks % _WARPS
-    return (
-        pad(packed.permute(0, 3, 2, 5, 1, 4, 6).reshape(tiles, blocks, 32, 16), (0, 0, 0, 0, 0, beyond)).contiguous(),
-        pad((scales / largest).half(), (0, 0, 0, 0, 0, beyond)).contiguous(),
-        largest.expand(tiles).float().contiguous(),
+    return Tiled4Bit(
+        pad(packed.reshape(tiles, blocks, 32, 16), (0, 0, 0, 0, 0, beyond)).contiguous(),
+        pad(scales.half(), (0, 0, 0, 0, 0, beyond)).contiguous(),
+        factor.expand(tiles).float().contiguous(),
+        code,
+        blocks * BLOCK,
     )
 
 
@@ -109,7 +135,7 @@ def true_scales(state: Any) -> Tensor:
     return wide * outer + state.offset  # type: ignore[no-any-return]
 
 
-def reference(weight: TiledNf4) -> Tensor:
+def reference(weight: Tiled4Bit) -> Tensor:
     """The weight as numbers (rows, columns), float64: what the kernels are compared with."""
     tiles, blocks = weight.weights.shape[:2]
     packed = weight.weights.view(tiles, blocks, 8, 4, 2, 2, 4).permute(0, 4, 2, 1, 5, 3, 6)
@@ -122,7 +148,7 @@ def reference(weight: TiledNf4) -> Tensor:
 
 def matmul(
     x: Tensor,
-    weight: TiledNf4,
+    weight: Tiled4Bit,
     *,
     pair: bool = False,
     bias: Tensor | None = None,
@@ -149,7 +175,7 @@ def matmul(
 
 
 def _plain(
-    x: Tensor, weight: TiledNf4, pair: bool, bias: Tensor | None, residual: Tensor | None, out: Tensor | None
+    x: Tensor, weight: Tiled4Bit, pair: bool, bias: Tensor | None, residual: Tensor | None, out: Tensor | None
 ) -> Tensor:
     """The same in plain PyTorch."""
     found = linear(x, reference(weight).to(x.dtype), bias)
@@ -158,7 +184,7 @@ def _plain(
     return found if out is None else out.copy_(found)
 
 
-def widen(weight: TiledNf4, out: Tensor) -> Tensor:
+def widen(weight: Tiled4Bit, out: Tensor) -> Tensor:
     """The weight as numbers into `out` (at least rows, columns), float16 or bfloat16; returns the part written."""
     if not out.is_cuda:
         out[: weight.rows] = reference(weight)
