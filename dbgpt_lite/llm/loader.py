@@ -18,7 +18,6 @@ from dbgpt_lite.llm import architecture, pretrained
 from dbgpt_lite.llm.adapter import Adapter, base_folder, read_adapter
 from dbgpt_lite.llm.assemble import Assembly, assemble, bytes_copied
 from dbgpt_lite.llm.batch_engine import BatchEngine
-from dbgpt_lite.llm.batch_room import slot_count, spare_bytes
 from dbgpt_lite.llm.chat_choice import FormatClues, choose_format
 from dbgpt_lite.llm.chat_template import ChatTemplate, Tokenizer, can_constrain
 from dbgpt_lite.llm.checkpoint import FACTS_FILE, TOKENIZER_FILES, Checkpoint, read_checkpoint, read_facts
@@ -35,11 +34,12 @@ from dbgpt_lite.llm.plan import Plan, plan
 from dbgpt_lite.llm.quantize import Quantization, prepare_bitsandbytes, stored_quantization
 from dbgpt_lite.llm.renaming import architecture as own_architecture
 from dbgpt_lite.llm.shards import stored_tensors
+from dbgpt_lite.llm.stepping import step_model
 from dbgpt_lite.messages import EngineInfo
 from dbgpt_lite.model_loading import ONE_AT_A_TIME
 
 if TYPE_CHECKING:
-    from dbgpt_lite.llm.slotted import StepModel
+    pass
 
 log = logging.getLogger(__name__)
 
@@ -192,31 +192,10 @@ class Prepared:
             sql_dialect=facts.sql_dialect,
             constrained=self.options.constrained and can_constrain(tokenizer),
         )
-        steps = step_model(model, place, self.options)
+        steps = step_model(model, place, self.options.users, self.options.wide_bytes)
         if steps is None:
             return LocalEngine(model, tokenizer, self.template, info, self.options.prefix_bytes)
         return BatchEngine(model, steps, tokenizer, self.template, info)
-
-
-def step_model(model: Any, place: Plan, options: LoadOptions) -> "StepModel | None":
-    """What answers many users at once, for a model that lies on one GPU and can be taken apart; None for any other."""
-    import torch
-
-    from dbgpt_lite.llm.gpu_step import GpuStepModel, most_slots, runs_here
-    from dbgpt_lite.llm.parts import take_apart
-    from dbgpt_lite.llm.slotted import PlainStepModel
-
-    parts = take_apart(model)
-    if parts is None or parts.device.type != "cuda":
-        return None
-    torch.cuda.empty_cache()
-    free, _ = torch.cuda.mem_get_info(parts.device)
-    slots = slot_count(place, str(parts.device), free, options.users)
-    if not runs_here(parts):
-        return PlainStepModel(parts, slots, place.need.context)
-    slots = min(slots, most_slots(parts))
-    left = spare_bytes(place, str(parts.device), free, slots)
-    return GpuStepModel(parts, slots, place.need.context, wide=min(options.wide_bytes, left))
 
 
 def _as_told(checkpoint: Checkpoint, folder: Path, options: LoadOptions) -> Checkpoint:
@@ -325,8 +304,10 @@ def readable_failures(name: str) -> Iterator[None]:
     """Errors of the libraries below, as the text a user can act on; the library's own words go to the log."""
     import torch
 
+    failed = True
     try:
         yield
+        failed = False
     except (UserError, Cancelled):
         raise
     except (torch.OutOfMemoryError, MemoryError) as error:
@@ -338,7 +319,9 @@ def readable_failures(name: str) -> Iterator[None]:
             raise ModelError("llm.unsafe_bin", name=name) from error
         raise ModelError("llm.load_failed", name=name, reason=_first_line(error)) from error
     finally:
-        gc.collect()
+        # The frames of an error hold what was loaded. Collecting takes a fifth of a second, so not after every success.
+        if failed:
+            gc.collect()
 
 
 def _first_line(error: BaseException) -> str:

@@ -47,7 +47,8 @@ class Plan:
 
     `device_map` is complete over all parameters by prefix ("model.layers.0"): "cuda:0", "cpu" or "disk"; empty when it
     does not fit. `remedies` would make it fit, or fast, best first. `speed` is None for devices of unknown bandwidth.
-    `unquantized`: bytes of experts that stay as they are where the other layers are quantized.
+    `unquantized`: bytes of experts that stay as they are where the other layers are quantized. `stepped`: whether the
+    GPU's own kernels shall compute it, which takes more room.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Plan:
     remedies: tuple[Remedy, ...] = ()
     speed: Speed | None = None
     unquantized: int = 0
+    stepped: bool = False
 
     @property
     def fits(self) -> bool:
@@ -206,4 +208,5 @@ def _plan(case: Case) -> Plan:
         remedies(case) if verdict != "fits" else (),
         speed(case),
         case.outline.experts(case.dtype) if case.numbers != "none" else 0,
+        case.stepped,
     )

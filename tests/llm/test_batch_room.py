@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from dbgpt_lite.llm.batch_room import slot_count, spare_bytes
 from dbgpt_lite.llm.checkpoint import Checkpoint, TaskFacts
 from dbgpt_lite.llm.engine import LocalEngine
-from dbgpt_lite.llm.loader import LoadOptions, load, step_model
+from dbgpt_lite.llm.loader import LoadOptions, load
 from dbgpt_lite.llm.placement import Device
 from dbgpt_lite.llm.plan import Plan, plan
+from dbgpt_lite.llm.stepping import step_model
 from dbgpt_lite.llm.units import GIB
 from tests.llm.configs import CONFIGS
 
@@ -51,4 +52,4 @@ def test_a_model_elsewhere_has_one(tiny: Path) -> None:
     assert slot_count(planned("llama-7b", 24, 4), "cuda:1", GIB) == 1
     engine = load(tiny, LoadOptions(device_map="cpu"))
     assert isinstance(engine, LocalEngine)
-    assert step_model(engine._runner._model, planned("llama-7b", 24, 4), LoadOptions()) is None
+    assert step_model(engine._runner._model, planned("llama-7b", 24, 4), 0, 0) is None

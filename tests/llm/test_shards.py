@@ -74,9 +74,10 @@ def test_views_and_shared_storages_of_bin_files(tmp_path: Path) -> None:
     ahead=st.integers(0, 9000),
     readers=st.integers(1, 4),
     chunk=st.integers(1, 3000),
+    pinned=st.booleans(),
 )
 def test_any_sizes_through_any_buffer(
-    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], ahead: int, readers: int, chunk: int
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], ahead: int, readers: int, chunk: int, pinned: bool
 ) -> None:
     import torch
 
@@ -91,7 +92,7 @@ def test_any_sizes_through_any_buffer(
         patch.setattr(shards, "CHUNK", chunk)
         found = [
             (place.name, tensor.numpy().tobytes())
-            for place, tensor in read(places, NEVER, ahead=ahead, readers=readers)
+            for place, tensor in read(places, NEVER, pinned=pinned, ahead=ahead, readers=readers)
         ]
         capacity = shards._capacity(places, ahead)
     assert found == [(p.name, data[p.start : p.start + p.bytes]) for p in places]
@@ -99,6 +100,31 @@ def test_any_sizes_through_any_buffer(
     assert torch.equal(
         read_one(places[-1]), torch.frombuffer(bytearray(data + b"0"), dtype=torch.uint8)[at - size : at]
     )
+
+
+def test_the_disk_delivers_while_the_buffer_is_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = places_of(save(tmp_path, {f"t{n}": tensors()["float32.1"].repeat(64, 8) for n in range(4)}, "safetensors"))
+    capacity = shards._capacity(places, ahead := 5 * places[0].bytes // 2)
+    fetch, allocate = shards._fetch, shards._allocate
+    fetched: list[tuple[int, int]] = []
+    all_there = threading.Event()
+
+    def noted(file: Path, start: int, size: int, cancel: threading.Event) -> None:
+        fetch(file, start, size, cancel)
+        fetched.append((start, size))
+        if sum(size for _, size in fetched) >= capacity:
+            all_there.set()
+
+    def slow(size: int, pinned: bool) -> Any:
+        assert all_there.wait(20)
+        return allocate(size, pinned=False)
+
+    monkeypatch.setattr(shards, "_fetch", noted)
+    monkeypatch.setattr(shards, "_allocate", slow)
+    found = [(place, tensor.clone()) for place, tensor in read(places, NEVER, pinned=True, ahead=ahead)]
+    assert [place for place, _ in found] == list(places)
+    assert sorted(fetched)[0][0] == places[0].start
+    assert sum(size for _, size in fetched) == capacity
 
 
 def test_memory_held_is_bounded(tmp_path: Path) -> None:

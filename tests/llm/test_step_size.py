@@ -55,3 +55,4 @@ def test_a_card_too_small_for_the_steps_offloads() -> None:
     row = large.rows[0]
     small = planned("llama-13b", (row.total - row.working // 2) / GIB, quantization="none")
     assert small.verdict != "fits"
+    assert (large.stepped, small.stepped) == (True, False)

@@ -1,7 +1,7 @@
 """CUDA C++ compiled when it is first needed, by the compiler that torch brings along (NVRTC), on torch's stream.
 
-Interfaces: https://docs.nvidia.com/cuda/nvrtc and https://docs.nvidia.com/cuda/cuda-driver-api. Nothing is written to
-the disk; a kernel takes about a second to compile.
+Interfaces: https://docs.nvidia.com/cuda/nvrtc and https://docs.nvidia.com/cuda/cuda-driver-api. A
+kernel takes half a second to compile; CUDA keeps what it compiled in its own cache, and then it is 20 milliseconds.
 """
 
 import ctypes
