@@ -18,7 +18,7 @@ class Product(Protocol):
         ...
 
     def many(self, x: Tensor, wide: Tensor, residual: Tensor | None = None) -> Tensor:
-        """For a piece of a prompt, with the weights as numbers: see `wide`."""
+        """For a piece of a prompt, with the weights as numbers: see `wide`. Adds to `residual`, where there is one."""
         ...
 
     @property
@@ -127,7 +127,7 @@ class FourBitProduct:
 
 def _many(x: Tensor, wide: Tensor, bias: Tensor | None, residual: Tensor | None, gated: bool) -> Tensor:
     if residual is not None and bias is None:
-        return torch.addmm(residual, x, wide.T)
+        return residual.addmm_(x, wide.T)
     out = linear(x, wide, bias)
     if gated:
         return decode.gated(out)

@@ -271,34 +271,48 @@ nf4_matmul(const uint4 *__restrict__ weights, const u32 *__restrict__ scales, co
     }
 }
 
-// The same weights as rows of numbers, for products with many input rows: out (tiles * 16, columns).
+// The same weights as rows of numbers, for products with many input rows: out (tiles * 16, columns). A warp loads several
+// blocks before it decodes the first, so that enough is under way to fill the memory.
+#define LOADS 4
 extern "C" __global__ void __launch_bounds__(256)
 nf4_widen(const uint4 *__restrict__ weights, const u32 *__restrict__ scales, const float *__restrict__ factor,
           const float *__restrict__ code, u16 *__restrict__ out, int tiles, int columns, int blocks) {
     __shared__ float values[16 * 32];
     const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-    const u32 filled = columns / 64;
+    const u32 filled = columns / 64, turns = (filled + LOADS - 1) / LOADS;
     for (int i = threadIdx.x; i < 512; i += 256) values[i] = code[i >> 5];
     __syncthreads();
-    const u32 all = tiles * filled, step = gridDim.x * 8;
+    const u32 all = tiles * turns, step = gridDim.x * 8;
     for (u32 at = blockIdx.x * 8 + threadIdx.x / 32; at < all; at += step) {
-        const u32 tile = at / filled, block = at % filled;
+        const u32 tile = at / turns, block = at % turns * LOADS;
         const size_t from = (size_t)tile * blocks + block;
-        const uint4 bytes = load_once(weights + from * 32 + lane);
-        const u32 both = __ldg(scales + from * 8 + g), words[4] = {bytes.x, bytes.y, bytes.z, bytes.w};
-        const float by = factor[tile], scale[2] = {half_to_float((u16)both) * by, half_to_float((u16)(both >> 16)) * by};
+        const float by = factor[tile];
+        uint4 bytes[LOADS];
+        u32 both[LOADS];
 #pragma unroll
-        for (int half = 0; half < 2; half++) {
-            u32 wide[8];
-#pragma unroll
-            for (int i = 0; i < 8; i++) {
-                const u32 byte = words[half * 2 + i / 4] >> (8 * (i % 4));
-                wide[i] = packed(values[((byte >> 4) & 15) * 32 + lane] * scale[half],
-                                 values[(byte & 15) * 32 + lane] * scale[half]);
+        for (int u = 0; u < LOADS; u++)
+            if (block + u < filled) {
+                bytes[u] = load_once(weights + (from + u) * 32 + lane);
+                both[u] = __ldg(scales + (from + u) * 8 + g);
             }
-            uint4 *to = (uint4 *)(out + ((size_t)tile * 16 + half * 8 + g) * columns + block * 64 + t * 8);
-            to[0] = make_uint4(wide[0], wide[1], wide[2], wide[3]);
-            to[4] = make_uint4(wide[4], wide[5], wide[6], wide[7]);
+#pragma unroll
+        for (int u = 0; u < LOADS; u++) {
+            if (block + u >= filled) break;
+            const u32 words[4] = {bytes[u].x, bytes[u].y, bytes[u].z, bytes[u].w};
+            const float scale[2] = {half_to_float((u16)both[u]) * by, half_to_float((u16)(both[u] >> 16)) * by};
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                u32 wide[8];
+#pragma unroll
+                for (int i = 0; i < 8; i++) {
+                    const u32 byte = words[half * 2 + i / 4] >> (8 * (i % 4));
+                    wide[i] = packed(values[((byte >> 4) & 15) * 32 + lane] * scale[half],
+                                     values[(byte & 15) * 32 + lane] * scale[half]);
+                }
+                uint4 *to = (uint4 *)(out + ((size_t)tile * 16 + half * 8 + g) * columns + (block + u) * 64 + t * 8);
+                to[0] = make_uint4(wide[0], wide[1], wide[2], wide[3]);
+                to[4] = make_uint4(wide[4], wide[5], wide[6], wide[7]);
+            }
         }
     }
 }
