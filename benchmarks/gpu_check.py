@@ -103,8 +103,8 @@ def _answers(steps: Any, slots: int) -> list[Tensor]:
 
 
 def products(numbers: str) -> float:
-    """The worst relative error against float64 of products in nf4 or int4, with and without bias, residual and gate, and
-    of their weights as numbers."""
+    """The worst relative error against float64 of products in nf4 or int4, with and without bias, residual and gate,
+    and of their weights as numbers."""
     worst = 0.0
     for rows, columns in ((256, 256), (48, 192), (4096, 1088), (6656, 6656)):
         for dtype in (torch.bfloat16, torch.float16):

@@ -7,7 +7,7 @@ recorded once for each number of rows and replayed (https://pytorch.org/blog/acc
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from dbgpt_lite.llm.generation import in_reserve
 from dbgpt_lite.llm.gpu_products import Product, known, product
 from dbgpt_lite.llm.kernels import decode
-from dbgpt_lite.llm.kernels.nf4 import most_rows, shared_limit
+from dbgpt_lite.llm.kernels.nf4 import MOST_ROWS, most_rows, shared_limit
 from dbgpt_lite.llm.kernels.nvrtc import CudaError
 from dbgpt_lite.llm.parts import Layer, Norm, Parts
 
@@ -44,6 +44,17 @@ class _Block:
     def products(self) -> tuple[Product, ...]:
         """In the order of use."""
         return self.qkv, self.out, self.gate_up, self.down
+
+
+class Multiply(Protocol):
+    """x times the weights of a product, plus `residual`, which may be written to."""
+
+    def __call__(self, product: Product, x: Tensor, residual: Tensor | None = None) -> Tensor: ...
+
+
+def few(product: Product, x: Tensor, residual: Tensor | None = None) -> Tensor:
+    """A Multiply for as many rows as a step may have."""
+    return product.few(x, residual)
 
 
 def runs_here(parts: Parts) -> bool:
@@ -76,6 +87,8 @@ class GpuStepModel:
         """
         self.slots, self.window, self.chunk = slots, window, min(chunk, window)
         self._device = parts.device
+        # Pieces of a prompt as short as a step's rows need no widened weights: half the time.
+        self._short = most_slots(parts) if parts.device.type == "cuda" else MOST_ROWS
         with torch.cuda.device(parts.device):
             self._make(parts, wide)
 
@@ -106,6 +119,8 @@ class GpuStepModel:
         """Compile every kernel and record the usual steps now, not in the middle of somebody's answer."""
         # A whole piece: what is too little memory for a prompt is found now.
         self.read(0, 0, [0] * self.chunk)
+        for short in range(8, min(self._short, self.window) + 1, 8):
+            self.read(0, 0, [0] * short)
         for rows in sorted({*(size for size in _ROWS if size < self.slots), self.slots}):
             self.step(range(rows), [0] * rows, [0] * rows)
         # What was rearranged and compiled with is of no more use, and others count it as taken.
@@ -132,11 +147,10 @@ class GpuStepModel:
     def _read(self, slot: int, start: int, tokens: Tensor) -> Tensor:
         hidden = self._embedding[tokens]
         normed, end = torch.empty_like(hidden), start + len(tokens)
-        beside = self.beside if len(tokens) >= _OVERLAPPED else None
-        wide = widened([one for block in self._blocks for one in block.products], self._rooms, beside)
+        multiply = few if len(tokens) <= self._short else self._many(len(tokens))
         for block, cache in zip(self._blocks, self._cache, strict=True):
             keys, values = cache[0, slot], cache[1, slot]
-            qkv = block.qkv.many(decode.normalize(hidden, block.norm_in, normed), next(wide))
+            qkv = multiply(block.qkv, decode.normalize(hidden, block.norm_in, normed))
             queries = decode.rotate_and_store(qkv, self._heads, block.norms, start, keys, values)
             attended = scaled_dot_product_attention(
                 queries.transpose(0, 1)[None], keys[None, :, :end], values[None, :, :end],
@@ -144,10 +158,16 @@ class GpuStepModel:
                 scale=self._heads.scaling, enable_gqa=self._heads.share > 1,
             )  # fmt: skip
             attended = attended[0].transpose(0, 1).reshape(len(tokens), -1)
-            hidden = block.out.many(attended, next(wide), hidden)
-            inner = block.gate_up.many(decode.normalize(hidden, block.norm_mid, normed), next(wide))
-            hidden = block.down.many(inner, next(wide), hidden)
+            hidden = multiply(block.out, attended, hidden)
+            inner = multiply(block.gate_up, decode.normalize(hidden, block.norm_mid, normed))
+            hidden = multiply(block.down, inner, hidden)
         return self._head(decode.normalize(hidden[-1:], self._norm, normed[:1]))[0]  # type: ignore[no-any-return]
+
+    def _many(self, count: int) -> Multiply:
+        """Products of a piece of `count` tokens, to be asked for in the order in which they come."""
+        beside = self.beside if count >= _OVERLAPPED else None
+        wide = widened([one for block in self._blocks for one in block.products], self._rooms, beside)
+        return lambda product, x, residual=None: product.many(x, next(wide), residual)
 
     @torch.inference_mode()
     def copy(self, source: int, target: int, start: int, end: int) -> None:
