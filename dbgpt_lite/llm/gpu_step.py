@@ -27,7 +27,11 @@ log = logging.getLogger(__name__)
 CHUNK = 1024
 _OVERLAPPED = 384  # shorter pieces are read faster when weights are widened in turn
 _SHORTEST = 1024  # cached tokens that a captured step is made for at least
-_ROWS = (1, 2, 4, 8, 16, 24, 32, 48, 64)
+_ROWS = (1, 2, 4, 8, 16, 32, 64)
+_PIECES = 3  # of these, the largest are recorded for short pieces of prompts too
+# Bytes of one layer's cache that the rows of a short piece may read, each for itself, before it is faster to read them
+# once for all: half a millisecond on an H200.
+_READ_BY_ROWS = 2 * 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,11 @@ class Multiply(Protocol):
 def few(product: Product, x: Tensor, residual: Tensor | None = None) -> Tensor:
     """A Multiply for as many rows as a step may have."""
     return product.few(x, residual)
+
+
+def row_sizes(most: int) -> list[int]:
+    """The numbers of rows that steps of up to `most` rows are recorded for."""
+    return [size for size in _ROWS if size // 2 < most]
 
 
 def runs_here(parts: Parts) -> bool:
@@ -87,8 +96,9 @@ class GpuStepModel:
         """
         self.slots, self.window, self.chunk = slots, window, min(chunk, window)
         self._device = parts.device
-        # Pieces of a prompt as short as a step's rows need no widened weights: half the time.
+        # Pieces of a prompt as short as a step's rows need no widened weights.
         self._short = most_slots(parts) if parts.device.type == "cuda" else MOST_ROWS
+        self._pieces = row_sizes(self._short)[-_PIECES:]
         with torch.cuda.device(parts.device):
             self._make(parts, wide)
 
@@ -99,8 +109,9 @@ class GpuStepModel:
         self._heads = decode.heads_of(parts, window)
         shape = (len(self._blocks), 2, slots, parts.kv_heads, window, parts.head_dim)
         self._cache = torch.zeros(shape, dtype=parts.dtype, device=parts.device)
-        self._graphs: dict[tuple[int, int], _Captured] = {}
+        self._graphs: dict[tuple[int, int, bool], _Captured] = {}
         self._pool: Any = None
+        self._joins = self._join_room()
         self._keep_wide(wide)
         widest = max(one.widened for block in self._blocks for one in block.products)
         self._rooms = [torch.empty(widest, dtype=parts.dtype, device=parts.device) for _ in range(2 if widest else 0)]
@@ -119,30 +130,51 @@ class GpuStepModel:
         """Compile every kernel and record the usual steps now, not in the middle of somebody's answer."""
         # A whole piece: what is too little memory for a prompt is found now.
         self.read(0, 0, [0] * self.chunk)
-        for short in range(8, min(self._short, self.window) + 1, 8):
-            self.read(0, 0, [0] * short)
-        for rows in sorted({*(size for size in _ROWS if size < self.slots), self.slots}):
-            self.step(range(rows), [0] * rows, [0] * rows)
+        for rows in self._pieces:
+            self.read(0, 0, [0] * min(rows, self._short, self.window))
+        for rows in row_sizes(self.slots):
+            used = range(min(rows, self.slots))
+            self.step(used, [0] * len(used), [0] * len(used))
         # What was rearranged and compiled with is of no more use, and others count it as taken.
         torch.cuda.empty_cache()
 
     @torch.inference_mode()
     def step(self, slots: Sequence[int], lengths: Sequence[int], tokens: Sequence[int]) -> Tensor:
         """One more token for each of these slots, which hold `lengths` tokens: logits (rows, vocabulary)."""
-        rows = next(size for size in (*_ROWS, self.slots) if size >= len(slots))
-        longest = max(lengths) + 1
-        covered = _SHORTEST
-        while covered < longest:
-            covered *= 4
         with torch.cuda.device(self._device):
-            captured = self._graphs.get((rows, covered)) or self._capture(rows, covered)
-            return captured.replay(slots, lengths, tokens)[: len(slots)]
+            return self._replay(slots, lengths, tokens)
+
+    def _replay(
+        self, slots: Sequence[int], lengths: Sequence[int], tokens: Sequence[int], *, piece: bool = False
+    ) -> Tensor:
+        """See `step`. `piece`: the rows may follow each other in one slot."""
+        rows = next(size for size in (self._pieces if piece else _ROWS) if size >= len(slots))
+        covered = next(size for size in self._covered() if size > max(lengths))
+        captured = self._graphs.get((rows, covered, piece)) or self._capture(rows, covered, piece)
+        return captured.replay(slots, lengths, tokens)[: len(slots)]
+
+    def _covered(self) -> Iterator[int]:
+        """The lengths of caches that steps are recorded for; the last is no shorter than the window."""
+        size = _SHORTEST
+        while size < self.window:
+            yield size
+            size *= 4
+        yield size
 
     @torch.inference_mode()
     def read(self, slot: int, start: int, ids: Sequence[int]) -> Tensor:
         """Keys and values of `ids` into the slot from `start` on; logits (vocabulary,) after the last one."""
+        count = len(ids)
         with torch.cuda.device(self._device):
+            if count <= self._short and count * (start + count) * self._layer_bytes <= _READ_BY_ROWS:
+                # Started as one recorded step instead of hundreds of kernels by Python.
+                return self._replay([slot] * count, range(start, start + count), ids, piece=True)[-1]
             return self._read(slot, start, torch.tensor(ids, device=self._device))
+
+    @property
+    def _layer_bytes(self) -> int:
+        """Bytes of one token in one layer's cache."""
+        return 2 * self._heads.kv_heads * self._heads.dim * self._cache.element_size()
 
     def _read(self, slot: int, start: int, tokens: Tensor) -> Tensor:
         hidden = self._embedding[tokens]
@@ -187,38 +219,50 @@ class GpuStepModel:
         self._blocks.clear()
         self._pool = None
         self._rooms.clear()
+        del self._joins
         free_workspaces(self._device)
         del self._cache, self._embedding, self._head
 
-    def _capture(self, rows: int, covered: int) -> "_Captured":
+    def _capture(self, rows: int, covered: int, piece: bool) -> "_Captured":
         """Record a step of `rows` rows over up to `covered` cached tokens."""
-        captured = _Captured(self, rows, covered, self._pool)
+        captured = _Captured(self, rows, covered, piece, self._pool)
         self._pool = self._pool or captured.graph.pool()
-        self._graphs[rows, covered] = captured
+        self._graphs[rows, covered, piece] = captured
         return captured
 
-    def forward(self, inputs: Tensor, room: decode.Room) -> Tensor:
+    def forward(self, inputs: Tensor, room: decode.Room, piece: bool) -> Tensor:
         """The step itself, as it is recorded: inputs (3, rows) int32 of tokens, slots and lengths."""
         tokens, slots, lengths = inputs
         hidden = self._embedding[tokens]
         normed, attended = torch.empty_like(hidden), hidden.new_empty(len(hidden), self._heads.heads * self._heads.dim)
         for block, cache in zip(self._blocks, self._cache, strict=True):
             qkv = block.qkv.few(decode.normalize(hidden, block.norm_in, normed))
-            decode.attend(qkv, self._heads, block.norms, lengths, slots, (cache[0], cache[1]), room, attended)
+            states = cache[0], cache[1]
+            if piece:
+                decode.store(qkv, self._heads, block.norms[1], lengths, slots, states)
+            decode.attend(qkv, self._heads, block.norms, lengths, slots, states, room, attended, stored=piece)
             block.out.few(attended, residual=hidden)
             inner = block.gate_up.few(decode.normalize(hidden, block.norm_mid, normed))
             block.down.few(inner, residual=hidden)
         return self._head(decode.normalize(hidden, self._norm, normed))  # type: ignore[no-any-return]
 
+    def _join_room(self) -> tuple[Tensor, Tensor]:
+        """What decode.room_for takes for any step: of two steps, one is over before the other begins."""
+        rows = row_sizes(max(self._short, self.slots))
+        longest = [min(size, self.window) for size in self._covered()]
+        size = max(decode.room_size(count, self._heads, most) for count in rows for most in longest)
+        counters = torch.zeros(max(rows) * self._heads.heads, dtype=torch.int32, device=self._device)
+        return torch.empty(size, device=self._device), counters
+
     def room_for(self, rows: int, covered: int) -> decode.Room:
         """See decode.room_for."""
-        return decode.room_for(rows, self._heads, min(covered, self.window))
+        return decode.room_for(rows, self._heads, min(covered, self.window), *self._joins)
 
 
 class _Captured:
     """A step recorded for a number of rows. Rows that are not used have no slot."""
 
-    def __init__(self, model: GpuStepModel, rows: int, covered: int, pool: Any) -> None:
+    def __init__(self, model: GpuStepModel, rows: int, covered: int, piece: bool, pool: Any) -> None:
         self._rows = rows
         self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
         self._host = torch.zeros(3, rows, dtype=torch.int32).pin_memory()
@@ -230,12 +274,12 @@ class _Captured:
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             # Libraries choose their kernels, and ours are compiled, before anything is recorded.
-            model.forward(self._inputs, self._room)
+            model.forward(self._inputs, self._room, piece)
         torch.cuda.current_stream().wait_stream(stream)
         self.graph = torch.cuda.CUDAGraph()
         # Other threads may use the GPU meanwhile, to embed a question say.
         with torch.cuda.graph(self.graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
-            self._logits = model.forward(self._inputs, self._room)
+            self._logits = model.forward(self._inputs, self._room, piece)
 
     def replay(self, slots: Sequence[int], lengths: Sequence[int], tokens: Sequence[int]) -> Tensor:
         """Logits (rows, vocabulary), valid until the next replay of any graph."""

@@ -28,8 +28,8 @@ class Nothing(nullcontext[None]):
 class Recorded:
     """A captured step that computes at once."""
 
-    def __init__(self, model: Any, rows: int, covered: int, pool: Any) -> None:
-        self._model, self._rows, self._room = model, rows, model.room_for(rows, covered)
+    def __init__(self, model: Any, rows: int, covered: int, piece: bool, pool: Any) -> None:
+        self._model, self._rows, self._room, self._piece = model, rows, model.room_for(rows, covered), piece
         self.graph = self
 
     def pool(self) -> int:
@@ -39,13 +39,15 @@ class Recorded:
         inputs = torch.zeros(3, self._rows, dtype=torch.int32)
         inputs[1] = -1
         inputs[:, : len(slots)] = torch.tensor((list(tokens), list(slots), list(lengths)))
-        return torch.as_tensor(self._model.forward(inputs, self._room))
+        return torch.as_tensor(self._model.forward(inputs, self._room, self._piece))
 
 
 @pytest.fixture(autouse=True)
 def on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu_step, "_Captured", Recorded)
     monkeypatch.setattr(gpu_step, "free_workspaces", lambda device: None)
+    # Pieces of up to so many tokens are read as one step, longer ones with widened weights.
+    monkeypatch.setattr(gpu_step, "MOST_ROWS", 6)
     for name in ("device", "Stream"):
         monkeypatch.setattr(torch.cuda, name, Nothing)
 

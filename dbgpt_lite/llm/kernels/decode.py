@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cache
-from math import ceil
+from math import ceil, prod
 from typing import NamedTuple
 
 import torch
@@ -100,17 +100,20 @@ def attend(
     cache: tuple[Tensor, Tensor],
     room: Room,
     out: Tensor,
+    *,
+    stored: bool = False,
 ) -> Tensor:
     """Attention of one new token a row, whose keys and values are stored: `out` (rows, heads * dim).
 
     qkv (rows, (heads + 2 * kv_heads) * dim); lengths, slots: (rows,) int32; cache: keys and values (slots, kv_heads,
-    window, dim); room: see `room_for`.
+    window, dim); room: see `room_for`. `stored`: `store` has stored them, as it must where rows are of one slot.
     """
     if not qkv.is_cuda:
         reference.attend(qkv, heads, norms, lengths, slots, cache, out)
         return out
     parts, counters, split = room
-    kernel = _kernel("attend", heads.dim, qkv.dtype == torch.float16, qkv.device.index, heads.together, split)
+    half, device = qkv.dtype == torch.float16, qkv.device.index
+    kernel = _kernel("attend", heads.dim, half, device, heads.together, split, stored)
     kernel(
         (parts.shape[2], heads.heads // heads.together, len(qkv)), 256, 0, qkv, heads.table, heads.table.shape[1],
         int(heads.interleaved), *_weights(norms), heads.scaling, lengths, slots, *cache, heads.share,
@@ -119,17 +122,40 @@ def attend(
     return out
 
 
-def room_for(rows: int, heads: Heads, longest: int) -> Room:
-    """Room in which `attend` joins its parts, for conversations of up to `longest` tokens, the new one counted."""
-    device = heads.table.device
-    few, many = _SPLITS
+def store(
+    qkv: Tensor, heads: Heads, k_norm: Norm | None, lengths: Tensor, slots: Tensor, cache: tuple[Tensor, Tensor]
+) -> None:
+    """The keys and values of one new token a row into the caches. Arguments as for `attend`."""
+    if not qkv.is_cuda:
+        return  # reference.attend goes row by row, and rows of one slot come in their order
+    kernel = _kernel("store", heads.dim, qkv.dtype == torch.float16, qkv.device.index)
+    weight, eps = (k_norm.weight, k_norm.eps) if k_norm else (None, 0.0)
+    kernel(
+        ((2 * heads.kv_heads + 3) // 4, len(qkv), 1), 128, 0, qkv, heads.table, heads.table.shape[1],
+        int(heads.interleaved), weight, eps, lengths, slots, *cache, heads.heads, heads.kv_heads, cache[0].shape[2],
+    )  # fmt: skip
+
+
+def room_size(rows: int, heads: Heads, longest: int) -> int:
+    """How many numbers of `parts` the room for `rows` conversations of up to `longest` tokens takes."""
+    return prod(_room_shape(rows, heads, longest)[0])
+
+
+def room_for(rows: int, heads: Heads, longest: int, parts: Tensor, counters: Tensor) -> Room:
+    """Room in which `attend` joins its parts, for conversations of up to `longest` tokens, the new one counted.
+
+    It lies in `parts` (float32, `room_size` or more) and `counters` (int32 zeros, a number for each row and head or
+    more), in which other rooms may lie that are not used at the same time.
+    """
+    shape, split = _room_shape(rows, heads, longest)
     groups = heads.heads // heads.together
-    split = many if rows * groups * ceil(longest / many) >= _ENOUGH_BLOCKS else few
-    return Room(
-        torch.empty(rows, heads.heads, ceil(longest / split), heads.dim + 2, device=device),
-        torch.zeros(rows, groups, dtype=torch.int32, device=device),
-        split,
-    )
+    return Room(parts[: prod(shape)].view(shape), counters[: rows * groups].view(rows, groups), split)
+
+
+def _room_shape(rows: int, heads: Heads, longest: int) -> tuple[tuple[int, int, int, int], int]:
+    few, many = _SPLITS
+    split = many if rows * (heads.heads // heads.together) * ceil(longest / many) >= _ENOUGH_BLOCKS else few
+    return (rows, heads.heads, ceil(longest / split), heads.dim + 2), split
 
 
 def rotate_and_store(
@@ -157,7 +183,9 @@ def _weights(norms: tuple[Norm | None, Norm | None]) -> tuple[Tensor | None, Ten
 
 
 @cache
-def _kernel(name: str, dim: int, half: bool, device: int, heads: int = 1, split: int = 64) -> Kernel:
-    defines = {"DIM": dim, "HALF": int(half), "HEADS": heads, "SPLIT": split}
+def _kernel(
+    name: str, dim: int, half: bool, device: int, heads: int = 1, split: int = 64, stored: bool = False
+) -> Kernel:
+    defines = {"DIM": dim, "HALF": int(half), "HEADS": heads, "SPLIT": split, "STORED": int(stored)}
     with torch.cuda.device(device):
-        return compiled(source("decode.cu"), name, defines, overlap=name in ("rms_norm", "attend"))
+        return compiled(source("decode.cu"), name, defines, overlap=name in ("rms_norm", "attend", "store"))
