@@ -1,7 +1,9 @@
 """The GPU step model with plain PyTorch in the place of its kernels, graphs and streams: what is asked of it must equal
 what the plain step model answers. The kernels are compared on a GPU by benchmarks/gpu_check.py."""
 
+import re
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from dbgpt_lite.llm import gpu_step
 from dbgpt_lite.llm.gpu_products import FourBitProduct, known, product
+from dbgpt_lite.llm.kernels import decode, nf4
 from dbgpt_lite.llm.parts import take_apart
 from dbgpt_lite.llm.slotted import PlainStepModel
 from tests.llm.test_nf4 import layer, packed
@@ -138,3 +141,15 @@ def test_what_has_no_kernel_is_not_known() -> None:
     assert known([small])
     assert not known([small, small], gated=True)
     assert isinstance(product([small]), FourBitProduct)
+
+
+def test_every_kernel_that_is_asked_for_is_there() -> None:
+    folder = Path(decode.__file__).parent
+    for module in (decode, nf4):
+        asked = re.findall(r'_kernel\("(\w+)"|compiled\(\s*_source\(\), "(\w+)"', Path(module.__file__).read_text())
+        there = re.findall(
+            r"^(?:extern .*\s)?(\w+)\(const ", (folder / f"{module.__name__.split('.')[-1]}.cu").read_text(), re.M
+        )
+        names = {name for pair in asked for name in pair if name}
+        assert names
+        assert names <= set(there)

@@ -6,12 +6,13 @@
 // token's place rotates and stores its key and value; the last block to finish a conversation's head joins the parts.
 //
 // Made for: DIM (of a head, 8 times a power of two up to 256), HALF, and for attend HEADS (query heads a block takes, of
-// those that share a head of keys) and SPLIT (cached tokens a block takes).
+// those that share a head of keys), SPLIT (cached tokens a block takes) and STORED (whether `store` came before).
 
 #ifndef DIM
 #define DIM 128
 #define HEADS 1
 #define SPLIT 256
+#define STORED 0
 #endif
 #define THREADS 256
 #define LANES (DIM / 8)
@@ -152,6 +153,28 @@ rotate_and_store(const u16 *__restrict__ qkv, const float *table, int pairs, int
     }
 }
 
+// Keys, rotated, and values of rows that may be neighbours in one conversation, into the caches, before any of them
+// attends to the others. Arguments as for attend. A warp a head.
+extern "C" __global__ void __launch_bounds__(128)
+store(const u16 *__restrict__ qkv, const float *table, int pairs, int interleaved, const u16 *k_norm, float eps,
+      const int *__restrict__ lengths, const int *__restrict__ slots, u16 *keys, u16 *values, int queried, int kv_heads,
+      int window) {
+    let_next_start();
+    __shared__ float wide[4][DIM];
+    await_previous();
+    const int head = blockIdx.x * 4 + threadIdx.x / 32, row = blockIdx.y, slot = slots[row], place = lengths[row];
+    if (head >= 2 * kv_heads || slot < 0) return;
+    const u16 *from = qkv + ((size_t)row * (queried + 2 * kv_heads) + queried + head) * DIM;
+    const size_t at = (((size_t)slot * kv_heads + head % kv_heads) * window + place) * DIM;
+    if (head < kv_heads) {
+        float *mine = wide[threadIdx.x / 32];
+        rotated(from, k_norm, eps, {table, pairs, interleaved}, place, mine);
+        for (int i = threadIdx.x % 32; i < DIM; i += 32) keys[at + i] = narrowed(mine[i]);
+    } else {
+        for (int i = threadIdx.x % 32; i < DIM; i += 32) values[at + i] = from[i];
+    }
+}
+
 static __device__ __forceinline__ void add_weighted(float (*acc)[8], uint4 from, const float (*scores)[SPLIT], int at) {
     float v[8];
     unpack(v, from);
@@ -192,7 +215,7 @@ attend(const u16 *__restrict__ qkv, const float *table, int pairs, int interleav
         rotated(own + (query + head) * DIM, q_norm, eps, rotary, place, queries[head]);
         for (int i = lane; i < DIM; i += 32) queries[head][i] *= scaling;
     }
-    if (split == active - 1 && warp == THREADS / 32 - 1) {
+    if (!STORED && split == active - 1 && warp == THREADS / 32 - 1) {
         float *wide = sums[0][0];
         rotated(own + (heads + kv) * DIM, k_norm, eps, rotary, place, wide);
         for (int i = lane; i < DIM; i += 32) {
