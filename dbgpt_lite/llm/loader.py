@@ -4,14 +4,13 @@ Local folders only, and never the code inside them: trust_remote_code is False, 
 transformers nor this app knows is refused. ``.bin`` files are read with weights_only (needs torch 2.6 or newer).
 """
 
-import gc
 import logging
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dbgpt_lite.errors import Cancelled, ModelError, OutOfMemory, UserError
 from dbgpt_lite.llm import architecture, pretrained
@@ -37,9 +36,6 @@ from dbgpt_lite.llm.shards import stored_tensors
 from dbgpt_lite.llm.stepping import step_model
 from dbgpt_lite.messages import EngineInfo
 from dbgpt_lite.model_loading import ONE_AT_A_TIME
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger(__name__)
 
@@ -304,24 +300,19 @@ def readable_failures(name: str) -> Iterator[None]:
     """Errors of the libraries below, as the text a user can act on; the library's own words go to the log."""
     import torch
 
-    failed = True
     try:
         yield
-        failed = False
     except (UserError, Cancelled):
         raise
     except (torch.OutOfMemoryError, MemoryError) as error:
-        log.warning("loading %s ran out of memory: %s", name, error)
+        # Its text alone: a log that keeps its records would keep the error's frames, and what they loaded.
+        log.warning("loading %s ran out of memory: %s", name, str(error))
         raise OutOfMemory("llm.out_of_memory_loading", name=name) from error
     except Exception as error:
         log.warning("loading %s failed", name, exc_info=error)
         if type(error).__name__ == "UnpicklingError":
             raise ModelError("llm.unsafe_bin", name=name) from error
         raise ModelError("llm.load_failed", name=name, reason=_first_line(error)) from error
-    finally:
-        # The frames of an error hold what was loaded. Collecting takes a fifth of a second, so not after every success.
-        if failed:
-            gc.collect()
 
 
 def _first_line(error: BaseException) -> str:

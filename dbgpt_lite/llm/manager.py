@@ -4,6 +4,7 @@ A load that fails or is cancelled leaves what was there before: everything that 
 old model still answers, and one that had to go for its memory is loaded again.
 """
 
+import gc
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -12,20 +13,16 @@ from pathlib import Path
 from typing import Literal
 
 from dbgpt_lite.errors import Busy, Cancelled, ModelError, UserError
-from dbgpt_lite.llm.adapter import base_folder, base_name, is_adapter, refuse_unsupported
-from dbgpt_lite.llm.chat_choice import open_choice, remember_format
-from dbgpt_lite.llm.checkpoint import read_checkpoint, read_config
+from dbgpt_lite.llm.chat_choice import remember_format
 from dbgpt_lite.llm.engine import Engine
-from dbgpt_lite.llm.families import family
 from dbgpt_lite.llm.forecast import Wishes, forecast
-from dbgpt_lite.llm.gguf_header import read_gguf
 from dbgpt_lite.llm.lazy import LazyEngine
-from dbgpt_lite.llm.loaded import LoadedEngine
+from dbgpt_lite.llm.loaded import LoadedEngine, empty_gpu_cache
 from dbgpt_lite.llm.loader import LoadOptions, prepare
 from dbgpt_lite.llm.loading import LoadState, Progress
-from dbgpt_lite.llm.model_folders import ModelFolder, configured_folder
+from dbgpt_lite.llm.model_folders import ModelFolder, configured_folder, describe, unreadable
 from dbgpt_lite.llm.plan import Plan
-from dbgpt_lite.llm.quantize import Quantization, stored_quantization
+from dbgpt_lite.llm.quantize import Quantization
 from dbgpt_lite.llm.remote import RemoteEngine
 from dbgpt_lite.messages import EngineInfo
 
@@ -60,6 +57,14 @@ class _Recipe:
 
     name: str
     check: Callable[[Progress, Mapping[str, int]], Load]
+
+
+@dataclass(slots=True)
+class _Checked:
+    """What the checks left to do, or what they found wrong. `load` holds the model that it fills: it is taken once."""
+
+    load: Load | None = None
+    problem: Exception | None = None
 
 
 class ModelManager:
@@ -138,7 +143,7 @@ class ModelManager:
         try:
             return forecast(folder, wishes, freed)
         except Exception as error:
-            raise _unreadable(error, folder.name) from None
+            raise unreadable(error, folder.name) from None
 
     def connect(self, endpoint: str, model: str = "", api_key: str = "") -> None:
         """Start using a server in the background. Raises Busy."""
@@ -197,32 +202,40 @@ class ModelManager:
         """Check beside the old model, then without it: both at once would need the memory of both."""
         with self._changing:
             old, old_recipe = self._engine, self._recipe
-            ready, problem = self._checked(recipe, old)
-            if ready is None:
-                self._settle(recipe, problem, self._name_of(old), "asleep" if isinstance(old, LazyEngine) else "ready")
-                return
-            self._free(self._drop())
-            problem = self._finish(recipe, ready)
-            if problem is None:
-                return
-            del ready
-            kept = self._bring_back(old_recipe, old)
+            checked = self._checked(recipe, old)
+            if checked.load is None:
+                kept, problem = self._name_of(old), checked.problem
+            else:
+                self._free(self._drop())
+                problem = self._finish(recipe, checked)
+                if problem is None:
+                    return
+                kept = self._bring_back(old_recipe, old)
             self._settle(recipe, problem, kept, "asleep" if isinstance(old, LazyEngine) else "ready")
 
-    def _checked(self, recipe: _Recipe, old: Engine) -> tuple[Load | None, Exception | None]:
+    def _checked(self, recipe: _Recipe, old: Engine) -> _Checked:
         freed = old.memory if isinstance(old, LoadedEngine) else {}
         try:
-            ready = recipe.check(lambda state: self._report(recipe.name, state), freed)
-            return (None, Cancelled()) if self._cancel.is_set() else (ready, None)
+            load = recipe.check(lambda state: self._report(recipe.name, state), freed)
+            return _Checked(problem=Cancelled()) if self._cancel.is_set() else _Checked(load)
         except Exception as error:
-            return None, _bare(error, recipe.name)
+            return _Checked(problem=_bare(error, recipe.name))
 
-    def _finish(self, recipe: _Recipe, ready: Load) -> Exception | None:
-        """Load and take over; what went wrong, if anything did."""
+    def _finish(self, recipe: _Recipe, checked: _Checked) -> Exception | None:
+        """Load and take over; what went wrong, if anything did. Nothing of a load that failed is left in memory."""
+        if checked.load is None:
+            return checked.problem
+        engine = None
         try:
-            engine = ready(lambda state: self._report(recipe.name, state), self._cancel)
+            engine = checked.load(lambda state: self._report(recipe.name, state), self._cancel)
         except Exception as error:
-            return _bare(error, recipe.name)
+            checked.problem = _bare(error, recipe.name)
+        checked.load = None
+        if engine is None:
+            # Its layers and weights refer to each other (bitsandbytes'), and only now nothing else does to them.
+            gc.collect()
+            empty_gpu_cache()
+            return checked.problem
         with self._lock:
             self._engine, self._recipe = engine, recipe
             self._status = ModelStatus("ready", engine.info.name, progress=1.0)
@@ -237,9 +250,7 @@ class ModelManager:
             return recipe.name
         with self._lock:
             self._begin(recipe)
-        ready, problem = self._checked(recipe, self._fallback)
-        if ready is not None:
-            problem = self._finish(recipe, ready)
+        problem = self._finish(recipe, self._checked(recipe, self._fallback))
         if problem is not None:
             log.warning("%s could not be loaded again: %s", recipe.name, problem)
             return ""
@@ -286,8 +297,7 @@ class ModelManager:
                 if self._recipe is not recipe or self._closing.is_set():
                     raise ModelError("llm.closed", name=recipe.name)
                 self._begin(recipe)
-            ready, problem = self._checked(recipe, self._fallback)
-            problem = self._finish(recipe, ready) if ready else problem
+            problem = self._finish(recipe, self._checked(recipe, self._fallback))
             if problem is None:
                 return self._engine
             if isinstance(problem, UserError):
@@ -341,43 +351,6 @@ class ModelManager:
         )
 
 
-def describe(folder: Path) -> ModelFolder:
-    """One folder as the Models page lists it, with its `problem` if it has one: it costs no other folder its row."""
-    try:
-        return _described(folder)
-    except Exception as error:
-        adapter_for = _or_nothing(lambda: base_name(folder) if is_adapter(folder) else "")
-        name = _or_nothing(lambda: family(read_config(folder)).name)
-        return ModelFolder(folder.name, name, 0, _unreadable(error, folder.name), adapter_for=adapter_for)
-
-
-def _described(folder: Path) -> ModelFolder:
-    adapter_for = base_name(folder) if is_adapter(folder) else ""
-    base = base_folder(folder)
-    checkpoint = read_checkpoint(base)
-    stored = stored_quantization(checkpoint.config, base.name)
-    if is_adapter(folder):
-        refuse_unsupported(folder)
-    own = 0 if base == folder else sum(file.stat().st_size for file in folder.glob("adapter_model.*"))
-    return ModelFolder(
-        folder.name,
-        family(checkpoint.config).name,
-        checkpoint.file_bytes + own,
-        tasks=checkpoint.facts.tasks,
-        chat_format=open_choice(folder, checkpoint),
-        quantization=f"GGUF, {read_gguf(checkpoint.files[0]).mixture}" if checkpoint.format == "gguf" else stored,
-        adapter_for=adapter_for if base != folder else "",
-    )
-
-
-def _unreadable(error: Exception, name: str) -> UserError:
-    """What is wrong with a folder. Files come from anywhere: what no check foresaw is logged and told as well."""
-    if isinstance(error, UserError):
-        return error
-    log.error("the model folder %s cannot be read", name, exc_info=error)
-    return ModelError("llm.unreadable", name=name, reason=type(error).__name__)
-
-
 def _bare(error: Exception, name: str) -> Exception:
     """The error without its traceback, whose frames would keep the half-loaded model in memory."""
     if isinstance(error, UserError):
@@ -386,11 +359,3 @@ def _bare(error: Exception, name: str) -> Exception:
         return Cancelled()
     log.exception("loading %s failed", name)
     return ModelError("llm.load_failed", name=name, reason=type(error).__name__)
-
-
-def _or_nothing(fact: Callable[[], str]) -> str:
-    """A fact of a folder with a problem, as far as it can be had."""
-    try:
-        return fact()
-    except Exception:
-        return ""

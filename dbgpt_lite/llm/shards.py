@@ -30,6 +30,7 @@ READERS = 4
 CHUNK = 16 * 2**20
 AHEAD = 256 * 2**20
 _ALIGN = 64
+_PAGE = 4096
 _TYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn",
     "F8_E5M2": "float8_e5m2", "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U64": "uint64",
@@ -224,20 +225,31 @@ def _room(
     """The buffer. Pinning it takes a third of a second, in which the disk delivers as much as it holds: into the page
     cache meanwhile."""
     capacity = _capacity(places, ahead)
-    early: list[Future[None]] = []
-    left = capacity if pinned else 0
-    for place in places:
-        wanted = min(left, place.bytes)
-        for start in range(0, wanted, CHUNK):
-            size = min(CHUNK, wanted - start)
-            early.append(pool.submit(_fetch, place.file, place.start + start, size, cancel))
-        left -= place.bytes
-        if left <= 0:
-            break
+    early = [pool.submit(_fetch, *piece, cancel) for piece in _pieces(places, capacity if pinned else 0)]
     room = _Room(capacity, pinned)
     for job in early:
         job.cancel()
     return room
+
+
+def _pieces(places: Sequence[StoredTensor], limit: int) -> Iterator[tuple[Path, int, int]]:
+    """(file, start, bytes) of the first `limit` bytes of tensors, a CHUNK at most each.
+
+    Those that follow each other go together: a job for each of thousands of small ones takes longer than reading them.
+    """
+    runs: list[tuple[Path, int, int]] = []
+    for place in places:
+        if limit <= 0:
+            break
+        start, end = place.start, place.start + min(limit, place.bytes)
+        limit -= place.bytes
+        if runs and runs[-1][0] == place.file and runs[-1][1] <= start <= runs[-1][2] + _PAGE:
+            _, start, before = runs.pop()
+            end = max(before, end)
+        runs.append((place.file, start, end))
+    for file, start, end in runs:
+        for at in range(start, end, CHUNK):
+            yield file, at, min(CHUNK, end - at)
 
 
 def _fetch(file: Path, start: int, size: int, cancel: threading.Event) -> None:

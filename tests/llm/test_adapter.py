@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from dbgpt_lite.errors import ModelError
 from dbgpt_lite.llm.adapter import base_folder
 from dbgpt_lite.llm.loader import LoadOptions, load
-from dbgpt_lite.llm.manager import describe
+from dbgpt_lite.llm.model_folders import describe
 from tests.llm.tiny_models import make_tokenizer
 
 CPU = LoadOptions(dtype="float32", device_map="cpu")

@@ -12,6 +12,7 @@ import pytest
 
 from dbgpt_lite.errors import Busy, Cancelled, ModelError, OutOfMemory
 from dbgpt_lite.llm import manager as manager_module
+from dbgpt_lite.llm import model_folders
 from dbgpt_lite.llm.engine import Engine
 from dbgpt_lite.llm.filler import Filler
 from dbgpt_lite.llm.lazy import lazy_engine
@@ -426,14 +427,14 @@ def test_what_no_check_foresaw_costs_one_row_and_is_logged(
 ) -> None:
     folder = copy_of("odd")
     copy_of("good")
-    read, outline = manager_module.read_checkpoint, manager_module.forecast
+    read, outline = model_folders.read_checkpoint, manager_module.forecast
 
     def trips(where: Path, *more: Any) -> Any:
         if where.name == "odd":
             raise AttributeError("'str' object has no attribute 'get'")
         return outline(where, *more) if more else read(where)
 
-    monkeypatch.setattr(manager_module, "read_checkpoint", trips)
+    monkeypatch.setattr(model_folders, "read_checkpoint", trips)
     monkeypatch.setattr(manager_module, "forecast", trips)
     manager = ModelManager(folder.parent, Canned(), OPTIONS)
     good, odd = manager.folders()

@@ -71,6 +71,17 @@ def test_packed_rows_are_the_very_same_numbers(tiles: list[int], blocks: int, se
     assert not weight.scales[:, blocks:].any()
 
 
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.floats(0, 60000, width=16), min_size=16, max_size=16), st.integers(0, 30))
+def test_scales_of_any_magnitude_are_kept_or_the_layer_is_left(scales: list[float], smaller: int) -> None:
+    made = packed(16, 64, 1)
+    made.weight_scale.data = (torch.tensor(scales) / 2**smaller).half()
+    wanted = unpack_int4(made.weight, made.weight_scale, torch.float32).double()
+    kept = torch.equal(nf4.reference(nf4.tiled([made])), wanted)
+    assert nf4.fits([made]) == kept
+    assert kept or made.weight_scale.max() >= 1
+
+
 def test_only_layers_of_one_kind_go_together() -> None:
     small, bits8 = packed(16, 64, 1), packed(16, 64, 1, bits=8)
     assert nf4.fits([small, packed(32, 64, 2)])

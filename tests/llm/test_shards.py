@@ -127,6 +127,35 @@ def test_the_disk_delivers_while_the_buffer_is_pinned(tmp_path: Path, monkeypatc
     assert sum(size for _, size in fetched) == capacity
 
 
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 90), st.integers(0, 90)), max_size=20),
+    st.integers(0, 600),
+    st.integers(1, 50),
+)
+def test_what_is_fetched_early_is_the_beginning_in_few_pieces(
+    sizes: list[tuple[int, int, int]], limit: int, chunk: int
+) -> None:
+    ends, places = [0, 0, 0], []
+    for file, gap, size in sorted(sizes, key=lambda one: one[0]):
+        start = ends[file] + gap
+        places.append(StoredTensor("", "U8", (size,), Path(str(file)), start, size, (1,)))
+        ends[file] = start + size
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards, "CHUNK", chunk)
+        patch.setattr(shards, "_PAGE", 40)
+        pieces = list(shards._pieces(places, limit))
+    fetched = {(file, at) for file, start, size in pieces for at in range(start, start + size)}
+    wanted = [(place.file, at) for place in places for at in range(place.start, place.start + place.bytes)][:limit]
+    assert fetched >= set(wanted)
+    assert sum(size for _, _, size in pieces) == len(fetched) <= len(wanted) + 40 * len(places)
+    assert all(0 < size <= chunk for _, _, size in pieces)
+
+
+def test_thousands_of_small_tensors_are_fetched_at_once() -> None:
+    places = [StoredTensor("", "U8", (1000,), Path("one"), 1024 * n, 1000, (1,)) for n in range(20_000)]
+    assert len(list(shards._pieces(places, shards.AHEAD))) == 2
+
+
 def test_memory_held_is_bounded(tmp_path: Path) -> None:
     places = places_of(save(tmp_path, {f"t{n:02}": tensors()["float32.1"].repeat(64, 8) for n in range(32)}, "bin"))
     total, largest = sum(p.bytes for p in places), max(p.bytes for p in places)

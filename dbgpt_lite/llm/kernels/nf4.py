@@ -66,14 +66,16 @@ class Tiled4Bit:
 
 
 def fits(layers: Sequence[Any]) -> bool:
-    """Whether these layers are all bitsandbytes' NF4 with blocks of 64, or all packed int4, and of whole tiles."""
+    """Whether these layers are all bitsandbytes' NF4 with blocks of 64, or all packed int4, of whole tiles, and with
+    scales that float16 can tell."""
     kinds = {_kind(layer) for layer in layers}
     return len(kinds) == 1 and None not in kinds
 
 
 def _kind(layer: Any) -> str | None:
     if isinstance(layer, PackedLinear):
-        kind, rows, columns = f"int{layer.bits}", layer.out_features, layer.in_features
+        rows, columns = layer.out_features, layer.in_features
+        kind = "int4" if layer.bits == 4 and _keeps_scales(layer) else None
     elif (state := getattr(layer.weight, "quant_state", None)) is not None and state.blocksize == BLOCK:
         kind, (rows, columns) = state.quant_type, state.shape
     else:
@@ -101,13 +103,27 @@ def _nf4(weight: Any) -> Tiled4Bit:
 
 
 def _packed_rows(layer: PackedLinear) -> Tiled4Bit:
+    scales, largest = _row_scales(layer)
+    values = torch.tensor([*range(8), *range(-8, 0)], dtype=torch.float32, device=scales.device)
+    scales = scales[:, None].expand(layer.out_features, layer.in_features // BLOCK)
+    return _tiled(layer.weight.data, scales, largest, values)
+
+
+def _row_scales(layer: PackedLinear) -> tuple[Tensor, Tensor]:
+    """Scales (rows,) below 1, float16, and the power of two that they are relative to.
+
+    Scales that were float16 stay the very same numbers, but for one too small beside a largest of 1 or more.
+    """
     scales = layer.weight_scale.float()
-    # Divided by a power of two they stay what they are.
     _, exponent = torch.frexp(scales.abs().max())
     largest = torch.ldexp(torch.ones_like(scales[0]), exponent)
-    values = torch.tensor([*range(8), *range(-8, 0)], dtype=torch.float32, device=scales.device)
-    scales = (scales / largest)[:, None].expand(layer.out_features, layer.in_features // BLOCK)
-    return _tiled(layer.weight.data, scales, largest, values)
+    return (scales / largest).half(), largest
+
+
+def _keeps_scales(layer: PackedLinear) -> bool:
+    """Whether float16 tells every scale, relative to the layer's largest."""
+    scales, largest = _row_scales(layer)
+    return torch.allclose(scales.float() * largest, layer.weight_scale.float(), rtol=2**-11, atol=0)
 
 
 def _tiled(packed: Tensor, scales: Tensor, factor: Tensor, code: Tensor) -> Tiled4Bit:
