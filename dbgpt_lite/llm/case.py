@@ -70,10 +70,12 @@ class Case:
 
     @cached_property
     def compute(self) -> tuple[Device, ...]:
-        """Devices that compute: the GPUs, else the CPU."""
+        """Devices that compute: the GPUs, or the one of them that can do it by captured steps; else the CPU."""
         gpus = tuple(device for device in self.devices if device.kind == "gpu")
         if self.fixed:
             gpus = tuple(device for device in gpus if device.name in self.fixed)
+        elif able := [device for device in self._for_all(gpus) if self._steps_on(device)]:
+            return (max(able, key=lambda device: device.free),)
         return gpus or tuple(device for device in self.devices if device.kind == "cpu") or self.devices[:1]
 
     @cached_property
@@ -95,13 +97,19 @@ class Case:
     @cached_property
     def stepped(self) -> bool:
         """Whether one GPU has room for it all, and computes it by captured steps."""
-        alone = len(self.compute) == 1 and self.compute[0].kind == "gpu" and len(set(self.fixed)) <= 1
-        if not alone or not captured(self.outline, self.dtype, self.numbers, self.compute[0].model):
+        alone = len(self.compute) == 1 and len(set(self.fixed)) <= 1
+        return alone and self._steps_on(self.compute[0])
+
+    def _for_all(self, gpus: tuple[Device, ...]) -> tuple[Device, ...]:
+        """Those of several GPUs that may be given the whole model, as the strategy wants."""
+        return {"auto": gpus, "sequential": gpus[:1]}.get(self.strategy, ())
+
+    def _steps_on(self, device: Device) -> bool:
+        if device.kind != "gpu" or not captured(self.outline, self.dtype, self.numbers, device.model):
             return False
-        device = self.compute[0]
         return sum(block.size for block in self.blocks) + self._stepping + self.overhead(device) <= device.free
 
-    @property
+    @cached_property
     def _stepping(self) -> int:
         return step_bytes(self.outline, self.dtype, self.numbers, self.context, self.users)
 

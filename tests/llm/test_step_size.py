@@ -1,6 +1,7 @@
 """What the plan says of captured steps is what the step model has."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,9 +14,14 @@ from tests.llm.configs import CONFIGS
 
 
 def planned(name: str, gib: float, dtype: str = "bfloat16", quantization: str = "nf4", card: str = "H200") -> Plan:
-    found = Checkpoint(Path(name), CONFIGS[name], TaskFacts(), "bin", (), (), 0)
     devices = (Device("cuda:0", int(gib * GIB), card), Device("cpu", 64 * GIB))
-    return plan(found, dtype=dtype, quantization=quantization, context=2048, devices=devices, users=1)
+    return planned_on(name, devices, dtype=dtype, quantization=quantization)
+
+
+def planned_on(name: str, devices: tuple[Device, ...], strategy: str = "auto", **facts: Any) -> Plan:
+    found = Checkpoint(Path(name), CONFIGS[name] | facts.pop("config", {}), TaskFacts(), "bin", (), (), 0)
+    asked: dict[str, Any] = {"dtype": "bfloat16", "quantization": "nf4", "context": 2048, "users": 1} | facts
+    return plan(found, devices=devices, strategy=strategy, **asked)
 
 
 def test_the_same_numbers_twice() -> None:
@@ -56,3 +62,34 @@ def test_a_card_too_small_for_the_steps_offloads() -> None:
     small = planned("llama-13b", (row.total - row.working // 2) / GIB, quantization="none")
     assert small.verdict != "fits"
     assert (large.stepped, small.stepped) == (True, False)
+
+
+def card(place: int, gib: float, name: str = "RTX 4090") -> Device:
+    return Device(f"cuda:{place}", int(gib * GIB), name)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "sizes", "where"),
+    [
+        ("auto", (24, 24), {"cuda:0"}),
+        ("auto", (8, 24), {"cuda:1"}),
+        ("sequential", (24, 24), {"cuda:0"}),
+        ("sequential", (4, 24), set()),
+        ("balanced", (24, 24), set()),
+        ("cuda:1", (24, 24), {"cuda:1"}),
+        ('{"": 1}', (24, 24), {"cuda:1"}),
+        # Each has room for half of it.
+        ("auto", (5, 5), set()),
+    ],
+)
+def test_one_of_two_cards_computes_it_all_where_it_has_room(
+    strategy: str, sizes: tuple[float, float], where: set[str]
+) -> None:
+    cards = tuple(card(place, size) for place, size in enumerate(sizes))
+    devices = (*cards, Device("cpu", 64 * GIB))
+    found = planned_on("llama-7b", devices, strategy)
+    assert found.verdict == "fits"
+    assert found.stepped is bool(where)
+    if where:
+        assert set(found.device_map.values()) == where
+        assert found.speed == planned_on("llama-7b", (devices[int(max(where)[-1])], devices[-1])).speed

@@ -1,0 +1,60 @@
+"""Which step model a loaded model gets; what runs on a GPU is replaced by its name."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from dbgpt_lite.llm import gpu_step, parts, slotted
+from dbgpt_lite.llm.checkpoint import Checkpoint, TaskFacts
+from dbgpt_lite.llm.placement import Device
+from dbgpt_lite.llm.plan import Plan, plan
+from dbgpt_lite.llm.stepping import step_model
+from dbgpt_lite.llm.units import GIB
+from tests.llm.configs import CONFIGS
+
+
+def planned(*gib: float, context: int = 2048) -> Plan:
+    found = Checkpoint(Path("llama-7b"), CONFIGS["llama-7b"], TaskFacts(), "bin", (), (), 0)
+    cards = (Device(f"cuda:{place}", int(size * GIB), "RTX 4090") for place, size in enumerate(gib))
+    devices = (*cards, Device("cpu", 64 * GIB))
+    return plan(found, dtype="bfloat16", quantization="nf4", context=context, devices=devices)
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A model that lies on the card `index`, where kernels run if `runs`; calls of the step models in `made`."""
+    told = SimpleNamespace(index=0, runs=True, made=[])
+
+    def made(name: str) -> object:
+        return lambda parts, slots, window, **rest: told.made.append((name, slots, window)) or name
+
+    device = property(lambda self: torch.device("cuda", told.index))
+    monkeypatch.setattr(parts, "take_apart", lambda model: type("Parts", (), {"device": device})())
+    monkeypatch.setattr(gpu_step, "runs_here", lambda parts: told.runs)
+    monkeypatch.setattr(gpu_step, "most_slots", lambda parts: 64)
+    monkeypatch.setattr(gpu_step, "GpuStepModel", made("captured"))
+    monkeypatch.setattr(slotted, "PlainStepModel", made("plain"))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (20 * GIB, 24 * GIB))
+    return told
+
+
+@pytest.mark.parametrize(
+    ("cards", "index", "name"),
+    [((24,), 0, "captured"), ((24, 24), 0, "captured"), ((8, 24), 1, "captured"), ((6,), 0, "plain")],
+)
+def test_captured_steps_where_one_card_has_room_for_them(
+    gpu: SimpleNamespace, cards: tuple[float, ...], index: int, name: str
+) -> None:
+    place = planned(*cards)
+    assert (place.verdict, set(place.device_map.values())) == ("fits", {f"cuda:{index}"})
+    gpu.index = index
+    assert step_model(None, place, 1, 0) is not None
+    assert gpu.made == [(name, 1, 2048)]
+
+
+def test_a_model_in_memory_has_no_step_model(gpu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "take_apart", lambda model: None)
+    assert step_model(None, planned(24), 1, 0) is None
