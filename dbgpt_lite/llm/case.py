@@ -8,7 +8,7 @@ from typing import Literal
 from dbgpt_lite.llm.outline import Outline
 from dbgpt_lite.llm.placement import Block, Device, Placement, Rooms, even, fill, place
 from dbgpt_lite.llm.sizes import CPU_CHUNK, CUDA_CONTEXT, CUDA_WORKSPACE, GPU_CHUNK, Numbers, working_bytes
-from dbgpt_lite.llm.step_size import captured, step_bytes
+from dbgpt_lite.llm.step_size import LIBRARIES, captured, step_bytes
 
 Verdict = Literal["fits", "offload", "too_large"]
 # bitsandbytes' layers cannot be moved between devices once they are quantized.
@@ -105,13 +105,13 @@ class Case:
         return {"auto": gpus, "sequential": gpus[:1]}.get(self.strategy, ())
 
     def _steps_on(self, device: Device) -> bool:
-        if device.kind != "gpu" or not captured(self.outline, self.dtype, self.numbers, device.model):
+        if device.kind != "gpu" or not captured(self.outline, self.dtype, self.numbers, device.capability):
             return False
-        return sum(block.size for block in self.blocks) + self._stepping + self.overhead(device) <= device.free
+        return sum(block.size for block in self.blocks) + self._stepping(device) + self.overhead(device) <= device.free
 
-    @cached_property
-    def _stepping(self) -> int:
-        return step_bytes(self.outline, self.dtype, self.numbers, self.context, self.users)
+    def _stepping(self, device: Device) -> int:
+        room = step_bytes(self.outline, self.dtype, self.numbers, self.context, self.users)
+        return room + (0 if device.warm else LIBRARIES)
 
     def overhead(self, device: Device) -> int:
         """What CUDA takes of a GPU beside the tensors."""
@@ -123,7 +123,7 @@ class Case:
         """Room to read a chunk of a prompt with the largest matrix in plain numbers, as quantized layers multiply more
         than one row. Quantizing that matrix needs no more and happens before."""
         if self.stepped:
-            return self._stepping
+            return self._stepping(device)
         chunk = GPU_CHUNK if device.kind == "gpu" else CPU_CHUNK
         reading = working_bytes(self.outline.geometry, self.dtype, self.context, self.users, chunk)
         # A layer's cache is copied when it grows, which it does on a CPU only.

@@ -16,26 +16,25 @@ _BLOCK = 64
 _SPLIT = 64
 # Bytes that a block's scale takes more than in the layers as they are loaded: it is in float16.
 _SCALES = {"nf4": 1, "nf4_single": -2, "int4": 2}
-# Code of CUDA's libraries and of the kernels, loaded as they are first used: 312 MiB on an H200 with torch 2.11.
-_LIBRARIES = 312 * MIB
+# Code of CUDA's libraries and of the kernels, loaded as they are first used in a process: 312 MiB on an H200 with torch
+# 2.11.
+LIBRARIES = 312 * MIB
 # Two threads multiply on two streams each, and cuBLAS keeps 32 MiB for each of the four; sizes.py counts two.
 # And the allocator takes memory in pieces of 2 to 20 MiB.
 _WORKSPACES = (64 + 64) * MIB
 # Layers put together into one product leave holes which are smaller than what the allocator can give back.
 _HOLE, _PRODUCTS = MIB, 4
 
-# Cards of a compute capability below 8.0, by how their names begin.
-_OLD = ("t4", "v100", "p100", "p40", "p4", "gtx", "rtx 20", "quadro rtx", "titan")
+_OLDEST = (8, 0)  # as kernels/decode.py
 _ROPES = (None, "default", "linear", "llama3", "yarn")  # as parts.py
 _ACTIVATIONS = (None, "silu", "swish")
 
 
-def captured(outline: Outline, dtype: str, numbers: Numbers, card: str) -> bool:
-    """Whether the GPU's own kernels compute a model that lies on one GPU of the name `card`."""
-    plain = " ".join(word for word in card.lower().split() if word not in ("nvidia", "geforce", "tesla"))
+def captured(outline: Outline, dtype: str, numbers: Numbers, capability: tuple[int, int] | None) -> bool:
+    """Whether our own kernels compute a model that lies on one GPU of this `capability` (see Device)."""
     config = outline.config
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if plain.startswith(_OLD) or (rope.get("rope_type") or rope.get("type")) not in _ROPES:
+    if (capability is not None and capability < _OLDEST) or (rope.get("rope_type") or rope.get("type")) not in _ROPES:
         return False
     if config.get("hidden_act") not in _ACTIVATIONS:
         return False
@@ -53,14 +52,14 @@ def captured(outline: Outline, dtype: str, numbers: Numbers, card: str) -> bool:
 
 def step_bytes(outline: Outline, dtype: str, numbers: Numbers, context: int, users: int) -> int:
     """Room for a piece of a prompt and for the steps, the scales that are kept wider than in the checkpoint, and what
-    comes with them."""
+    comes with them, but for the libraries."""
     sizes, each = outline.geometry, DTYPE_BYTES[dtype]
     reading = min(_CHUNK, context) * (each * (6 * sizes.hidden + 3 * sizes.feed) + 8 * sizes.hidden)
     parts = 4 * sizes.heads * ceil(context / _SPLIT) * (sizes.head_dim + 2)
     # A captured step for one row, one for two, for four ... keeps its own room, and for a long window another.
     rows = sum({*(size for size in _ROWS if size < users), users})
     steps = 2 * rows * (parts + each * sizes.vocabulary) + 4 * context * sizes.head_dim
-    beside = reading + steps + _LIBRARIES + _WORKSPACES
+    beside = reading + steps + _WORKSPACES
     if numbers == "none":
         return beside
     linear = sum(one.count for one in outline.parameters if one.kind == "linear")

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from dbgpt_lite.llm.batch_room import slot_count, spare_bytes
+from dbgpt_lite.llm.devices import warmed
 from dbgpt_lite.llm.plan import Plan
 
 if TYPE_CHECKING:
@@ -31,4 +32,6 @@ def step_model(model: Any, place: Plan, users: int, wide_bytes: int) -> "StepMod
         return PlainStepModel(parts, slots, place.need.context)
     slots = min(slots, most_slots(parts))
     left = spare_bytes(place, str(parts.device), free, slots)
-    return GpuStepModel(parts, slots, place.need.context, wide=min(wide_bytes, left))
+    made = GpuStepModel(parts, slots, place.need.context, wide=min(wide_bytes, left))
+    warmed().add(str(parts.device))
+    return made

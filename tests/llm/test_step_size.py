@@ -7,14 +7,16 @@ import pytest
 
 from dbgpt_lite.llm import gpu_step, parts, step_size
 from dbgpt_lite.llm.checkpoint import Checkpoint, TaskFacts
+from dbgpt_lite.llm.kernels import decode
 from dbgpt_lite.llm.placement import Device
 from dbgpt_lite.llm.plan import Plan, plan
+from dbgpt_lite.llm.speed import hypothetical
 from dbgpt_lite.llm.units import GIB
 from tests.llm.configs import CONFIGS
 
 
-def planned(name: str, gib: float, dtype: str = "bfloat16", quantization: str = "nf4", card: str = "H200") -> Plan:
-    devices = (Device("cuda:0", int(gib * GIB), card), Device("cpu", 64 * GIB))
+def planned(name: str, gib: float, dtype: str = "bfloat16", quantization: str = "nf4", **facts: Any) -> Plan:
+    devices = (Device("cuda:0", int(gib * GIB), "H200", **facts), Device("cpu", 64 * GIB))
     return planned_on(name, devices, dtype=dtype, quantization=quantization)
 
 
@@ -27,6 +29,7 @@ def planned_on(name: str, devices: tuple[Device, ...], strategy: str = "auto", *
 def test_the_same_numbers_twice() -> None:
     assert (step_size._CHUNK, step_size._ROWS) == (gpu_step.CHUNK, gpu_step._ROWS)
     assert set(step_size._ROPES) == {None} | parts._FIXED_ROPE
+    assert step_size._OLDEST == decode._OLDEST
     assert parts._ARCHITECTURES | {"chatglm2"} == step_size._FAMILIES
 
 
@@ -48,11 +51,28 @@ def test_captured_steps_are_fast(name: str, dtype: str, quantization: str, fast:
 
 
 def test_an_old_card_is_promised_less() -> None:
-    new, old = (planned("llama-7b", 15, "float16", card=card).speed for card in ("RTX 4090", "V100-SXM2-16GB"))
+    cards = (hypothetical(name, 0) for name in ("RTX 4090", "V100-SXM2-16GB"))
+    new, old = (planned_on("llama-7b", (one,), dtype="float16").speed for one in cards)
     assert new is not None
     assert old is not None
     # Bandwidths are nearly alike, 1,008 and 900 GB/s.
     assert new.first > 1.5 * old.first
+
+
+@pytest.mark.parametrize(("capability", "stepped"), [((7, 5), False), ((8, 9), True), ((0, 0), False), (None, True)])
+def test_a_card_that_is_there_says_what_it_can(capability: tuple[int, int] | None, stepped: bool) -> None:
+    assert planned("llama-7b", 15, capability=capability).stepped is stepped
+
+
+def test_a_process_loads_libraries_once() -> None:
+    """What they took is gone from what is free: the second plan is the first."""
+    first = planned("llama-13b", 15, started=True)
+    again = planned("llama-13b", 15 - step_size.LIBRARIES / GIB, started=True, warm=True)
+    assert first.need.total - again.need.total == step_size.LIBRARIES
+    least = first.need.total / GIB
+    assert planned("llama-13b", least, started=True).stepped
+    assert planned("llama-13b", least - step_size.LIBRARIES / GIB, started=True, warm=True).stepped
+    assert not planned("llama-13b", least - step_size.LIBRARIES / GIB, started=True).stepped
 
 
 def test_a_card_too_small_for_the_steps_offloads() -> None:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from dbgpt_lite.llm import gpu_step, parts, slotted
+from dbgpt_lite.llm import gpu_step, parts, slotted, stepping
 from dbgpt_lite.llm.checkpoint import Checkpoint, TaskFacts
 from dbgpt_lite.llm.placement import Device
 from dbgpt_lite.llm.plan import Plan, plan
@@ -25,7 +25,7 @@ def planned(*gib: float, context: int = 2048) -> Plan:
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A model that lies on the card `index`, where kernels run if `runs`; calls of the step models in `made`."""
-    told = SimpleNamespace(index=0, runs=True, made=[])
+    told = SimpleNamespace(index=0, runs=True, made=[], warmed=set())
 
     def made(name: str) -> object:
         return lambda parts, slots, window, **rest: told.made.append((name, slots, window)) or name
@@ -36,6 +36,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.setattr(gpu_step, "most_slots", lambda parts: 64)
     monkeypatch.setattr(gpu_step, "GpuStepModel", made("captured"))
     monkeypatch.setattr(slotted, "PlainStepModel", made("plain"))
+    monkeypatch.setattr(stepping, "warmed", lambda: told.warmed)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (20 * GIB, 24 * GIB))
     return told
@@ -53,6 +54,8 @@ def test_captured_steps_where_one_card_has_room_for_them(
     gpu.index = index
     assert step_model(None, place, 1, 0) is not None
     assert gpu.made == [(name, 1, 2048)]
+    # Libraries that stay.
+    assert gpu.warmed == ({f"cuda:{index}"} if name == "captured" else set())
 
 
 def test_a_model_in_memory_has_no_step_model(gpu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
