@@ -46,7 +46,7 @@ class Case:
     """What is asked. `fixed`: the device of each block when a map gives it; else `strategy` decides.
 
     `numbers` are those in memory: a checkpoint that is stored quantized has its own. `others`: all devices there are,
-    when `devices` was narrowed to one.
+    when `devices` was narrowed to one. `plain`: no captured steps, whatever the card is said to do.
     """
 
     outline: Outline
@@ -58,6 +58,7 @@ class Case:
     strategy: str = "auto"
     fixed: tuple[str, ...] = ()
     others: tuple[Device, ...] = ()
+    plain: bool = False
 
     def changed(self, **changes: object) -> "Case":
         """The same case with other facts."""
@@ -105,7 +106,9 @@ class Case:
         return {"auto": gpus, "sequential": gpus[:1]}.get(self.strategy, ())
 
     def _steps_on(self, device: Device) -> bool:
-        if device.kind != "gpu" or not captured(self.outline, self.dtype, self.numbers, device.capability):
+        if self.plain or device.kind != "gpu":
+            return False
+        if not captured(self.outline, self.dtype, self.numbers, device.capability):
             return False
         return sum(block.size for block in self.blocks) + self._stepping(device) + self.overhead(device) <= device.free
 

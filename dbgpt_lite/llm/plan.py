@@ -13,7 +13,7 @@ from dbgpt_lite.llm.device_map import fixed_places, single_device
 from dbgpt_lite.llm.families import shape
 from dbgpt_lite.llm.outline import outline
 from dbgpt_lite.llm.placement import STRATEGIES, Device
-from dbgpt_lite.llm.remedies import Remedy, largest_context, remedies
+from dbgpt_lite.llm.remedies import LEAST_WINDOW, Remedy, largest_context, remedies
 from dbgpt_lite.llm.sizes import Numbers
 from dbgpt_lite.llm.speed import Speed, speed
 from dbgpt_lite.llm.units import gib
@@ -43,7 +43,7 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Whether and how a model fits these devices.
+    """Whether and how a model fits these devices, worked out from `case`.
 
     `device_map` is complete over all parameters by prefix ("model.layers.0"): "cuda:0", "cpu" or "disk"; empty when it
     does not fit. `remedies` would make it fit, or fast, best first. `speed` is None for devices of unknown bandwidth.
@@ -51,6 +51,7 @@ class Plan:
     GPU's own kernels shall compute it, which takes more room.
     """
 
+    case: Case
     name: str
     count: int
     need: Need
@@ -164,6 +165,18 @@ def plan(
     return _plan(case)
 
 
+def without_steps(place: Plan) -> Plan:
+    """The same for a model that lies where it is planned and cannot be computed by captured steps after all.
+
+    Where that leaves no room for the window, it is shorter; what has room for none does not fit.
+    """
+    case = place.case.changed(plain=True, devices=place.case.compute)
+    if case.verdict != "fits":
+        least = min(case.context, LEAST_WINDOW)
+        case = case.changed(context=largest_context(case, least) or least)
+    return _plan(case)
+
+
 def _rate(tokens: float) -> str:
     return f"{tokens:.0f}" if tokens >= 10 else f"{tokens:.2g}"
 
@@ -197,6 +210,7 @@ def _plan(case: Case) -> Plan:
         case.users,
     )
     return Plan(
+        case,
         case.outline.name,
         case.outline.count,
         need,

@@ -1,9 +1,12 @@
 """What a model needs beside weights and cache when its steps are captured on one GPU (gpu_step.py). No torch."""
 
+from functools import lru_cache
 from math import ceil
 
 from dbgpt_lite.llm.families import architecture_name
 from dbgpt_lite.llm.outline import Outline
+from dbgpt_lite.llm.quantize import stored_quantization
+from dbgpt_lite.llm.shapes import Config
 from dbgpt_lite.llm.sizes import DTYPE_BYTES, Geometry, Numbers
 from dbgpt_lite.llm.units import MIB
 
@@ -12,7 +15,9 @@ _FAMILIES = frozenset({"llama", "mistral", "qwen2", "qwen3", "glm", "chatglm2"})
 _NUMBERS = ("none", "nf4", "nf4_single", "int4")
 _CHUNK = 1024  # gpu_step.CHUNK and _ROWS; a test compares them
 _ROWS = (1, 2, 4, 8, 16, 24, 32, 48, 64)
-_BLOCK = 64
+_BLOCK, _TILE = 64, 16  # kernels/nf4.py: columns with one scale, rows of a tile
+_WIDEST = 32_768  # kernels/decode.py: the widest normalization
+_GATE_BIASES = ("gate_proj.bias", "up_proj.bias")
 _SPLIT = 64
 # Bytes that a block's scale takes more than in the layers as they are loaded: it is in float16.
 _SCALES = {"nf4": 1, "nf4_single": -2, "int4": 2}
@@ -32,22 +37,38 @@ _ACTIVATIONS = (None, "silu", "swish")
 
 def captured(outline: Outline, dtype: str, numbers: Numbers, capability: tuple[int, int] | None) -> bool:
     """Whether our own kernels compute a model that lies on one GPU of this `capability` (see Device)."""
-    config = outline.config
+    if capability is not None and capability < _OLDEST:
+        return False
+    # Widths last: they go through every parameter.
+    return (
+        dtype in ("float16", "bfloat16")
+        and numbers in _NUMBERS
+        and architecture_name(outline.config) in _FAMILIES
+        and _computed(outline.config)
+        and not any(outline.geometry.windows)
+        and _widths(outline, numbers)
+    )
+
+
+def _computed(config: Config) -> bool:
+    """Whether positions, activation and stored numbers are of a kind that there are kernels for."""
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if (capability is not None and capability < _OLDEST) or (rope.get("rope_type") or rope.get("type")) not in _ROPES:
-        return False
-    if config.get("hidden_act") not in _ACTIVATIONS:
-        return False
+    known = (rope.get("rope_type") or rope.get("type")) in _ROPES and config.get("hidden_act") in _ACTIVATIONS
+    return known and stored_quantization(config) != "fp4"
+
+
+@lru_cache(maxsize=32)
+def _widths(outline: Outline, numbers: Numbers) -> bool:
+    """Whether every matrix is a whole number of the kernels' tiles, and no gate of 4 bits has a bias."""
     sizes = outline.geometry
     lanes = sizes.head_dim // 8
-    whole = sizes.head_dim % 8 == 0 and lanes in (1, 2, 4, 8, 16, 32)
-    return (
-        architecture_name(outline.config) in _FAMILIES
-        and not any(sizes.windows)
-        and whole
-        and dtype in ("float16", "bfloat16")
-        and numbers in _NUMBERS
-    )
+    if sizes.head_dim % 8 or lanes not in (1, 2, 4, 8, 16, 32) or sizes.hidden % 8 or sizes.hidden > _WIDEST:
+        return False
+    if numbers == "none":
+        return True
+    linear = [one for one in outline.parameters if one.kind == "linear"]
+    tiles = all(one.shape[0] % _TILE == 0 and one.shape[1] % _BLOCK == 0 for one in linear)
+    return tiles and sizes.feed % _TILE == 0 and not any(one.name.endswith(_GATE_BIASES) for one in outline.parameters)
 
 
 def step_bytes(outline: Outline, dtype: str, numbers: Numbers, context: int, users: int) -> int:

@@ -7,7 +7,7 @@ import pytest
 
 from dbgpt_lite.llm import gpu_step, parts, step_size
 from dbgpt_lite.llm.checkpoint import Checkpoint, TaskFacts
-from dbgpt_lite.llm.kernels import decode
+from dbgpt_lite.llm.kernels import decode, nf4
 from dbgpt_lite.llm.placement import Device
 from dbgpt_lite.llm.plan import Plan, plan
 from dbgpt_lite.llm.speed import hypothetical
@@ -29,7 +29,8 @@ def planned_on(name: str, devices: tuple[Device, ...], strategy: str = "auto", *
 def test_the_same_numbers_twice() -> None:
     assert (step_size._CHUNK, step_size._ROWS) == (gpu_step.CHUNK, gpu_step._ROWS)
     assert set(step_size._ROPES) == {None} | parts._FIXED_ROPE
-    assert step_size._OLDEST == decode._OLDEST
+    assert (step_size._OLDEST, step_size._WIDEST) == (decode._OLDEST, decode._WIDEST_NORM)
+    assert (step_size._BLOCK, step_size._TILE) == (nf4.BLOCK, nf4.ROWS)
     assert parts._ARCHITECTURES | {"chatglm2"} == step_size._FAMILIES
 
 
@@ -62,6 +63,30 @@ def test_an_old_card_is_promised_less() -> None:
 @pytest.mark.parametrize(("capability", "stepped"), [((7, 5), False), ((8, 9), True), ((0, 0), False), (None, True)])
 def test_a_card_that_is_there_says_what_it_can(capability: tuple[int, int] | None, stepped: bool) -> None:
     assert planned("llama-7b", 15, capability=capability).stepped is stepped
+
+
+FP4 = {"quantization_config": {"load_in_4bit": True, "bnb_4bit_quant_type": "fp4"}}
+
+
+@pytest.mark.parametrize(
+    ("config", "quantization", "stepped"),
+    [
+        ({"mlp_bias": True}, "nf4", False),
+        ({"mlp_bias": True}, "none", True),
+        ({"attention_bias": True}, "nf4", True),
+        (FP4, "none", False),
+        (FP4 | {"quantization_config": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}}, "none", True),
+        ({"intermediate_size": 11016}, "nf4", False),
+        ({"intermediate_size": 11016}, "none", True),
+        ({"hidden_size": 4100, "head_dim": 128}, "none", False),
+        ({"head_dim": 96}, "none", False),
+    ],
+)
+def test_what_the_kernels_do_not_know_is_planned_without(
+    config: dict[str, Any], quantization: str, stepped: bool
+) -> None:
+    device = Device("cuda:0", 80 * GIB, "H100")
+    assert planned_on("llama-7b", (device,), quantization=quantization, config=config).stepped is stepped
 
 
 def test_a_process_loads_libraries_once() -> None:
