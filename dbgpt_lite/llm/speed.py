@@ -31,7 +31,7 @@ class Pace:
 # (none; the first two), 32, 29 and 20 (nf4), 16 and 16 (int8 and int4 of the first) tokens a second. Most of it is the
 # time in which Python starts the kernels, so a slower processor beside the card means fewer.
 # step: captured steps of a model that one GPU has all of, measured on an H200 (benchmarks/results/gpu-decode.md): 33B
-# and ChatGLM2-6B in NF4, 141 and 470 tokens a second.
+# and ChatGLM2-6B in NF4, 141 and 470 tokens a second; the latter in int4, 400 to 433.
 # CPU: 2 cores with AMX, a Llama of 120M parameters: 24, 23, 36.5 and 19 tokens/s in float32, bfloat16, NF4 and int8.
 PACES: Mapping[tuple[str, str], Pace] = {
     ("gpu", "none"): Pace(0.8, 0.00045),
@@ -40,7 +40,7 @@ PACES: Mapping[tuple[str, str], Pace] = {
     ("gpu", "int4"): Pace(0.1, 0.002),
     ("step", "none"): Pace(0.8, 0.00004),
     ("step", "nf4"): Pace(0.79, 0.00004),
-    ("step", "int4"): Pace(0.79, 0.00004),
+    ("step", "int4"): Pace(0.57, 0.00004),
     ("cpu", "none"): Pace(0.5, 0.0002),
     ("cpu", "int8"): Pace(0.15, 0.0002),
     ("cpu", "nf4"): Pace(0.15, 0.0002),
