@@ -89,6 +89,35 @@ def test_what_the_kernels_do_not_know_is_planned_without(
     assert planned_on("llama-7b", (device,), quantization=quantization, config=config).stepped is stepped
 
 
+@pytest.mark.parametrize(
+    ("name", "gib", "config", "stepped", "window"),
+    [
+        ("llama-13b", 11.6, {"max_position_embeddings": 4096}, True, (2048, 4095)),
+        ("chatglm2-6b", 6, {}, True, (12288, 24575)),
+        ("chatglm2-6b", 5.75, {}, False, (8192, 32767)),
+        ("llama-13b", 12.6, {"max_position_embeddings": 4096}, True, (4096, 4096)),
+    ],
+)
+def test_some_of_a_window_is_given_up_for_speed(
+    name: str, gib: float, config: dict[str, Any], stepped: bool, window: tuple[int, int]
+) -> None:
+    device = Device("cuda:0", int(gib * GIB), "RTX 4070")
+    found = planned_on(name, (device,), dtype="float16", context=0, config=config)
+    assert found.stepped is stepped
+    assert window[0] <= found.need.context <= window[1]
+    longer = planned_on(name, (device,), dtype="float16", context=found.need.context + 256, config=config)
+    assert not longer.stepped or found.need.context == window[1]
+
+
+def test_a_window_that_is_set_stays_and_the_fast_one_is_named() -> None:
+    device, config = Device("cuda:0", int(11.6 * GIB), "RTX 4070"), {"max_position_embeddings": 4096}
+    long = planned_on("llama-13b", (device,), context=4096, config=config)
+    assert (long.verdict, long.stepped, long.need.context) == ("fits", False, 4096)
+    fast = planned_on("llama-13b", (device,), context=long.fast_window, config=config)
+    assert (fast.stepped, fast.fast_window, fast.notes) == (True, 0, ())
+    assert [f"LLM_CONTEXT={long.fast_window} " in note.render("en") for note in long.notes] == [True]
+
+
 def test_a_process_loads_libraries_once() -> None:
     """What they took is gone from what is free: the second plan is the first."""
     first = planned("llama-13b", 15, started=True)

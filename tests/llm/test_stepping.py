@@ -96,7 +96,7 @@ def test_no_room_at_all_is_said_before_anyone_asks(gpu: SimpleNamespace) -> None
     place = planned(139, quantization="none", name="llama-33b")
     tight = replace(place, case=place.case.changed(devices=(Device("cuda:0", place.need.weights, "H200"),)))
     gpu.runs = False
-    with pytest.raises(OutOfMemory, match="needs 62 GiB.* window of 512 tokens"):
+    with pytest.raises(OutOfMemory, match=r"needs 62 GiB.* window of 512 tokens"):
         settled(None, tight)
 
 
