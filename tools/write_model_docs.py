@@ -201,7 +201,7 @@ def _setting(model: Model, devices: tuple[Device, ...]) -> str:
             if found.need.context >= min(own, ENOUGH):
                 break
     if not plans:
-        return f"does not fit: nf4 takes {gib(found.need.total)} GiB with {found.need.context:,} tokens | | |"
+        return f"does not fit: nf4 takes at least {gib(found.need.total)} GiB with {found.need.context:,} tokens | | |"
     best, found = max(plans, key=lambda one: one[1].need.context)
     words = "no setting" if best == "none" else f"`LLM_QUANTIZATION={best}`"
     pace = f"{found.speed.first:.0f}" if found.speed else ""

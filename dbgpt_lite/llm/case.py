@@ -8,7 +8,7 @@ from typing import Literal
 from dbgpt_lite.llm.outline import Outline
 from dbgpt_lite.llm.placement import Block, Device, Placement, Rooms, even, fill, place
 from dbgpt_lite.llm.sizes import CPU_CHUNK, CUDA_CONTEXT, CUDA_WORKSPACE, GPU_CHUNK, Numbers, working_bytes
-from dbgpt_lite.llm.step_size import captured, step_bytes
+from dbgpt_lite.llm.step_size import LIBRARIES, captured, step_bytes
 
 Verdict = Literal["fits", "offload", "too_large"]
 # bitsandbytes' layers cannot be moved between devices once they are quantized.
@@ -46,7 +46,7 @@ class Case:
     """What is asked. `fixed`: the device of each block when a map gives it; else `strategy` decides.
 
     `numbers` are those in memory: a checkpoint that is stored quantized has its own. `others`: all devices there are,
-    when `devices` was narrowed to one.
+    when `devices` was narrowed to one. `plain`: no captured steps, whatever the card is said to do.
     """
 
     outline: Outline
@@ -58,6 +58,7 @@ class Case:
     strategy: str = "auto"
     fixed: tuple[str, ...] = ()
     others: tuple[Device, ...] = ()
+    plain: bool = False
 
     def changed(self, **changes: object) -> "Case":
         """The same case with other facts."""
@@ -70,10 +71,12 @@ class Case:
 
     @cached_property
     def compute(self) -> tuple[Device, ...]:
-        """Devices that compute: the GPUs, else the CPU."""
+        """Devices that compute: the GPUs, or the one of them that can do it by captured steps; else the CPU."""
         gpus = tuple(device for device in self.devices if device.kind == "gpu")
         if self.fixed:
             gpus = tuple(device for device in gpus if device.name in self.fixed)
+        elif able := [device for device in self._for_all(gpus) if self._steps_on(device)]:
+            return (max(able, key=lambda device: device.free),)
         return gpus or tuple(device for device in self.devices if device.kind == "cpu") or self.devices[:1]
 
     @cached_property
@@ -95,15 +98,23 @@ class Case:
     @cached_property
     def stepped(self) -> bool:
         """Whether one GPU has room for it all, and computes it by captured steps."""
-        alone = len(self.compute) == 1 and self.compute[0].kind == "gpu" and len(set(self.fixed)) <= 1
-        if not alone or not captured(self.outline, self.dtype, self.numbers, self.compute[0].model):
-            return False
-        device = self.compute[0]
-        return sum(block.size for block in self.blocks) + self._stepping + self.overhead(device) <= device.free
+        alone = len(self.compute) == 1 and len(set(self.fixed)) <= 1
+        return alone and self._steps_on(self.compute[0])
 
-    @property
-    def _stepping(self) -> int:
-        return step_bytes(self.outline, self.dtype, self.numbers, self.context, self.users)
+    def _for_all(self, gpus: tuple[Device, ...]) -> tuple[Device, ...]:
+        """Those of several GPUs that may be given the whole model, as the strategy wants."""
+        return {"auto": gpus, "sequential": gpus[:1]}.get(self.strategy, ())
+
+    def _steps_on(self, device: Device) -> bool:
+        if self.plain or device.kind != "gpu":
+            return False
+        if not captured(self.outline, self.dtype, self.numbers, device.capability):
+            return False
+        return sum(block.size for block in self.blocks) + self._stepping(device) + self.overhead(device) <= device.free
+
+    def _stepping(self, device: Device) -> int:
+        room = step_bytes(self.outline, self.dtype, self.numbers, self.context, self.users)
+        return room + (0 if device.warm else LIBRARIES)
 
     def overhead(self, device: Device) -> int:
         """What CUDA takes of a GPU beside the tensors."""
@@ -115,7 +126,7 @@ class Case:
         """Room to read a chunk of a prompt with the largest matrix in plain numbers, as quantized layers multiply more
         than one row. Quantizing that matrix needs no more and happens before."""
         if self.stepped:
-            return self._stepping
+            return self._stepping(device)
         chunk = GPU_CHUNK if device.kind == "gpu" else CPU_CHUNK
         reading = working_bytes(self.outline.geometry, self.dtype, self.context, self.users, chunk)
         # A layer's cache is copied when it grows, which it does on a CPU only.

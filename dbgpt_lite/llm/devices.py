@@ -103,9 +103,18 @@ def _gpus() -> tuple[Device, ...]:
     if _started() or "rocm" in _torch_version():
         return _torch_gpus()
     try:
-        return tuple(Device(f"cuda:{place}", gpu.free, gpu.name) for place, gpu in enumerate(driver_gpus()))
+        return tuple(
+            Device(f"cuda:{place}", gpu.free, gpu.name, capability=gpu.capability)
+            for place, gpu in enumerate(driver_gpus())
+        )
     except DriverError:
         return _torch_gpus()
+
+
+@cache
+def warmed() -> set[str]:
+    """Names of the GPUs that have computed captured steps in this process, which nothing unloads the libraries of."""
+    return set()
 
 
 def _started() -> bool:
@@ -132,6 +141,9 @@ def _torch_gpus() -> tuple[Device, ...]:
             torch.cuda.mem_get_info(index)[0],
             torch.cuda.get_device_name(index),
             started=True,
+            warm=f"cuda:{index}" in warmed(),
+            # ROCm has numbers of its own.
+            capability=(0, 0) if torch.version.hip else torch.cuda.get_device_capability(index),
         )
         for index in range(torch.cuda.device_count())
     )

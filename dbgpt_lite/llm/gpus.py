@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 _CUDA, _NVML = "libcuda.so.1", "libnvidia-ml.so.1"
+_CAPABILITY = (75, 76)  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
 
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """A GPU's name as its driver says it, and its free bytes."""
+    """A GPU's name as its driver says it, its free bytes, and its compute capability."""
 
     name: str
     free: int
+    capability: tuple[int, int]
 
 
 class DriverError(RuntimeError):
@@ -62,7 +64,14 @@ def _gpu(cuda: Any, nvml: Any, index: int) -> Gpu:
     _ask(cuda, "cuDeviceGetUuid", ctypes.byref(uuid), device)
     _ask(nvml, "nvmlDeviceGetHandleByUUID", _written(bytes(uuid.bytes)), ctypes.byref(handle))
     _ask(nvml, "nvmlDeviceGetMemoryInfo", handle, ctypes.byref(memory))
-    return Gpu(name.value.decode(errors="replace"), int(memory.free))
+    major, minor = (_attribute(cuda, device, number) for number in _CAPABILITY)
+    return Gpu(name.value.decode(errors="replace"), int(memory.free), (major, minor))
+
+
+def _attribute(cuda: Any, device: ctypes.c_int, number: int) -> int:
+    value = ctypes.c_int()
+    _ask(cuda, "cuDeviceGetAttribute", ctypes.byref(value), number, device)
+    return value.value
 
 
 def _written(uuid: bytes) -> bytes:

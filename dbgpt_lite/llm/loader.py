@@ -33,7 +33,7 @@ from dbgpt_lite.llm.plan import Plan, plan
 from dbgpt_lite.llm.quantize import Quantization, prepare_bitsandbytes, stored_quantization
 from dbgpt_lite.llm.renaming import architecture as own_architecture
 from dbgpt_lite.llm.shards import stored_tensors
-from dbgpt_lite.llm.stepping import step_model
+from dbgpt_lite.llm.stepping import settled, step_model
 from dbgpt_lite.messages import EngineInfo
 from dbgpt_lite.model_loading import ONE_AT_A_TIME
 
@@ -174,6 +174,7 @@ class Prepared:
         )
 
     def _engine(self, model: Any, place: Plan) -> LoadedEngine:
+        place = settled(model, place)
         if self.generation is not None:
             model.generation_config = self.generation
         facts, tokenizer = self.checkpoint.facts, self.template.tokenizer

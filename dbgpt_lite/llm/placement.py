@@ -18,7 +18,8 @@ class Device:
     """A place for weights: "cuda:0", "cpu", "disk". `free` is what this app may use of it.
 
     `model`: a GPU's name as its driver says it. `bandwidth`: bytes a second, 0 when not known. `started`: this
-    process has used the GPU before, so its context is no longer part of what is free.
+    process has used the GPU before, so its context is no longer part of what is free; `warm`: so are the libraries that
+    captured steps load. `capability`: CUDA's number for what a GPU can do, (0, 0) for one without CUDA; None: unknown.
     """
 
     name: str
@@ -26,6 +27,8 @@ class Device:
     model: str = ""
     bandwidth: float = field(default=0.0, compare=False)
     started: bool = False
+    warm: bool = False
+    capability: tuple[int, int] | None = field(default=None, compare=False)
 
     @property
     def kind(self) -> Literal["cpu", "gpu", "disk"]:

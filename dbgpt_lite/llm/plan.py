@@ -13,7 +13,7 @@ from dbgpt_lite.llm.device_map import fixed_places, single_device
 from dbgpt_lite.llm.families import shape
 from dbgpt_lite.llm.outline import outline
 from dbgpt_lite.llm.placement import STRATEGIES, Device
-from dbgpt_lite.llm.remedies import Remedy, largest_context, remedies
+from dbgpt_lite.llm.remedies import LEAST_WINDOW, Remedy, largest_context, remedies
 from dbgpt_lite.llm.sizes import Numbers
 from dbgpt_lite.llm.speed import Speed, speed
 from dbgpt_lite.llm.units import gib
@@ -43,14 +43,15 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Whether and how a model fits these devices.
+    """Whether and how a model fits these devices, worked out from `case`.
 
     `device_map` is complete over all parameters by prefix ("model.layers.0"): "cuda:0", "cpu" or "disk"; empty when it
     does not fit. `remedies` would make it fit, or fast, best first. `speed` is None for devices of unknown bandwidth.
     `unquantized`: bytes of experts that stay as they are where the other layers are quantized. `stepped`: whether the
-    GPU's own kernels shall compute it, which takes more room.
+    GPU's own kernels shall compute it, which takes more room; `fast_window`: the window that would leave it that room.
     """
 
+    case: Case
     name: str
     count: int
     need: Need
@@ -63,6 +64,7 @@ class Plan:
     speed: Speed | None = None
     unquantized: int = 0
     stepped: bool = False
+    fast_window: int = 0
 
     @property
     def fits(self) -> bool:
@@ -96,9 +98,12 @@ class Plan:
     @property
     def notes(self) -> tuple[UserError, ...]:
         """What else should be known, in words."""
-        if not self.unquantized:
-            return ()
-        return (UserError("llm.plan_experts", experts=gib(self.unquantized), dtype=self.dtype),)
+        found: list[UserError] = []
+        if self.unquantized:
+            found.append(UserError("llm.plan_experts", experts=gib(self.unquantized), dtype=self.dtype))
+        if self.fast_window:
+            found.append(UserError("llm.plan_fast_window", context=self.fast_window))
+        return tuple(found)
 
     @property
     def _away(self) -> int:
@@ -141,9 +146,10 @@ def plan(
     """Place a model on devices. `strategy`: auto, balanced, balanced_low_0, sequential, a device, or a map in JSON.
 
     `context` 0: the model's own window, or the largest one from 2,048 tokens that fits without offloading; with it,
-    8,192 tokens at most. Weights that are stored quantized stay so. bitsandbytes keeps quantized layers where they were
-    made, so with GPUs the memory beside them does not count for int8 and nf4. Raises ConfigError for a map that does
-    not match the model, and ModelError for a quantization of a GGUF file.
+    8,192 tokens at most. Up to half of it is given up for captured steps. Weights that are stored quantized stay so.
+    bitsandbytes keeps quantized layers where they were made, so with GPUs the memory beside them does not count for
+    int8 and nf4. Raises ConfigError for a map that does not match the model, and ModelError for a quantization of a
+    GGUF file.
     """
     drawn = outline(checkpoint)
     if drawn.unpacked and quantization != "none":
@@ -164,11 +170,37 @@ def plan(
     return _plan(case)
 
 
+def without_steps(place: Plan) -> Plan:
+    """The same for a model that lies where it is planned and cannot be computed by captured steps after all.
+
+    Where that leaves no room for the window, it is shorter; what has room for none does not fit.
+    """
+    case = place.case.changed(plain=True, devices=place.case.compute)
+    if case.verdict != "fits":
+        least = min(case.context, LEAST_WINDOW)
+        case = case.changed(context=largest_context(case, least) or least)
+    return _plan(case)
+
+
 def _rate(tokens: float) -> str:
     return f"{tokens:.0f}" if tokens >= 10 else f"{tokens:.2g}"
 
 
+def _stepped(case: Case) -> bool:
+    return case.stepped
+
+
 def _own_window(case: Case) -> Case:
+    """The longest window that leaves room for captured steps, which are several times as fast; where plain steps have
+    more than twice as long a one, that."""
+    long = _longest_window(case)
+    if long.stepped:
+        return long
+    least = max(min(case.context, SHORTEST_WINDOW), (long.context + 1) // 2)
+    return case.changed(context=largest_context(case, least, _stepped) or long.context)
+
+
+def _longest_window(case: Case) -> Case:
     """The model's own window, or a shorter one when that keeps every layer where it computes.
 
     Where it cannot, a moderate one, or the shortest when only that leaves room for a layer.
@@ -179,7 +211,7 @@ def _own_window(case: Case) -> Case:
     if room := largest_context(case, least):
         return case.changed(context=room)
     moderate = case.changed(context=min(case.context, OFFLOAD_WINDOW))
-    room = largest_context(moderate, least, offload=True)
+    room = largest_context(moderate, least, lambda shorter: shorter.verdict != "too_large")
     if not room:
         # The least that would do is named.
         return case.changed(context=least) if case.verdict == "too_large" else case
@@ -197,6 +229,7 @@ def _plan(case: Case) -> Plan:
         case.users,
     )
     return Plan(
+        case,
         case.outline.name,
         case.outline.count,
         need,
@@ -209,4 +242,10 @@ def _plan(case: Case) -> Plan:
         speed(case),
         case.outline.experts(case.dtype) if case.numbers != "none" else 0,
         case.stepped,
+        _fast_window(case) if verdict == "fits" else 0,
     )
+
+
+def _fast_window(case: Case) -> int:
+    """A shorter window that leaves room for captured steps, 0 without one or with no need of one."""
+    return 0 if case.stepped else largest_context(case, min(case.context, SHORTEST_WINDOW), _stepped)

@@ -16,6 +16,8 @@ LEAST_WINDOW = 512
 # Of these, the first that fits costs the least quality.
 _BY_QUALITY: tuple[Numbers, ...] = ("int8", "nf4", "int4")
 _STEP = 256
+# Numbers of worse quality are worth naming when they take this share of the memory at most.
+_WORTH = 0.99
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +65,20 @@ def remedies(case: Case) -> tuple[Remedy, ...]:
     return (*mild, *bits, *harsh, *_slow(case), *_memory(case))
 
 
-def largest_context(case: Case, least: int, offload: bool = False) -> int:
-    """The longest window from `least` tokens up to the case's own that fits, in steps of 256; 0 when none does."""
-    allowed = ("fits", "offload") if offload else ("fits",)
-    if least > case.context or case.changed(context=least).verdict not in allowed:
+def fits(case: Case) -> bool:
+    """Whether every layer is where it computes."""
+    return case.verdict == "fits"
+
+
+def largest_context(case: Case, least: int, good: Callable[[Case], bool] = fits) -> int:
+    """The longest window from `least` tokens up to the case's own that is good, in steps of 256; 0 when none is.
+
+    `good`: something that a longer window only ends.
+    """
+    if least > case.context or not good(case.changed(context=least)):
         return 0
     steps = (case.context - least) // _STEP
-    best = _last(steps, lambda step: case.changed(context=least + step * _STEP).verdict in allowed)
+    best = _last(steps, lambda step: good(case.changed(context=least + step * _STEP)))
     return least + best * _STEP
 
 
@@ -113,9 +122,13 @@ def _fewer_bits(case: Case) -> Iterator[Case]:
 
 
 def _quantized(case: Case) -> Iterator[Remedy]:
+    """Fewer bits, without those that save next to nothing more than the ones before."""
+    least = 0
     for smaller in _fewer_bits(case):
-        if smaller.verdict == "fits":
-            yield Remedy("quantize", smaller.numbers, total=_total(smaller))
+        total = _total(smaller)
+        if smaller.verdict == "fits" and (not least or total < _WORTH * least):
+            least = total
+            yield Remedy("quantize", smaller.numbers, total=total)
 
 
 def _quantized_shorter(case: Case) -> Iterator[Remedy]:

@@ -31,7 +31,7 @@ class Pace:
 # (none; the first two), 32, 29 and 20 (nf4), 16 and 16 (int8 and int4 of the first) tokens a second. Most of it is the
 # time in which Python starts the kernels, so a slower processor beside the card means fewer.
 # step: captured steps of a model that one GPU has all of, measured on an H200 (benchmarks/results/gpu-decode.md): 33B
-# and ChatGLM2-6B in NF4, 141 and 470 tokens a second.
+# and ChatGLM2-6B in NF4, 141 and 470 tokens a second; the latter in int4, 400 to 433.
 # CPU: 2 cores with AMX, a Llama of 120M parameters: 24, 23, 36.5 and 19 tokens/s in float32, bfloat16, NF4 and int8.
 PACES: Mapping[tuple[str, str], Pace] = {
     ("gpu", "none"): Pace(0.8, 0.00045),
@@ -40,7 +40,7 @@ PACES: Mapping[tuple[str, str], Pace] = {
     ("gpu", "int4"): Pace(0.1, 0.002),
     ("step", "none"): Pace(0.8, 0.00004),
     ("step", "nf4"): Pace(0.79, 0.00004),
-    ("step", "int4"): Pace(0.79, 0.00004),
+    ("step", "int4"): Pace(0.57, 0.00004),
     ("cpu", "none"): Pace(0.5, 0.0002),
     ("cpu", "int8"): Pace(0.15, 0.0002),
     ("cpu", "nf4"): Pace(0.15, 0.0002),
@@ -51,15 +51,16 @@ _ALIKE = {"nf4_single": "nf4", "row8": "int4"}
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A GPU: memory that its driver offers in GiB, and bandwidth in GB/s."""
+    """A GPU: memory that its driver offers in GiB, bandwidth in GB/s, and at least which compute capability."""
 
     gib: float
     bandwidth: float
+    capability: tuple[int, int] = (8, 0)
 
 
 # Bandwidth from the vendor's data sheets: https://www.nvidia.com/en-us/data-center/ (h200, h100, a100, l40s, l4, a10,
-# a30, a40, t4, v100) and https://www.nvidia.com/en-us/geforce/graphics-cards/ and .../products/workstations/. The names
-# are those that drivers report, without the brand.
+# a30, a40, t4, v100) and https://www.nvidia.com/en-us/geforce/graphics-cards/ and .../products/workstations/; compute
+# capability from https://developer.nvidia.com/cuda-gpus. The names are those that drivers report, without the brand.
 CARDS: Mapping[str, Card] = {
     "b200": Card(178.4, 8000),
     "h200": Card(139.8, 4800),
@@ -78,11 +79,11 @@ CARDS: Mapping[str, Card] = {
     "a10g": Card(22.0, 600),
     "a30": Card(23.5, 933),
     "a40": Card(44.4, 696),
-    "t4": Card(14.6, 320),
-    "v100-sxm2-16gb": Card(15.8, 900),
-    "v100-sxm2-32gb": Card(31.7, 900),
-    "v100-pcie-16gb": Card(15.8, 900),
-    "v100-pcie-32gb": Card(31.7, 900),
+    "t4": Card(14.6, 320, (7, 5)),
+    "v100-sxm2-16gb": Card(15.8, 900, (7, 0)),
+    "v100-sxm2-32gb": Card(31.7, 900, (7, 0)),
+    "v100-pcie-16gb": Card(15.8, 900, (7, 0)),
+    "v100-pcie-32gb": Card(31.7, 900, (7, 0)),
     "rtx a6000": Card(47.5, 768),
     "rtx a5000": Card(23.5, 768),
     "rtx a4000": Card(15.6, 448),
@@ -99,8 +100,8 @@ CARDS: Mapping[str, Card] = {
     "rtx 3090": Card(23.5, 936),
     "rtx 3080": Card(9.6, 760),
     "rtx 3060": Card(11.6, 360),
-    "rtx 2080 ti": Card(10.6, 616),
-    "gtx 1080 ti": Card(10.8, 484),
+    "rtx 2080 ti": Card(10.6, 616, (7, 5)),
+    "gtx 1080 ti": Card(10.8, 484, (6, 1)),
 }
 # What people call them.
 _SHORT = {"h100": "h100 80gb hbm3", "a100": "a100-sxm4-80gb", "v100": "v100-sxm2-16gb", "a6000": "rtx a6000"}
@@ -127,7 +128,7 @@ def hypothetical(name: str, place: int) -> Device:
     found = card(name)
     if found is None:
         raise ConfigError("llm.unknown_card", value=name, known=", ".join(CARDS))
-    return Device(f"cuda:{place}", int(found.gib * GIB), name)
+    return Device(f"cuda:{place}", int(found.gib * GIB), name, capability=found.capability)
 
 
 def bandwidth(device: Device) -> float:

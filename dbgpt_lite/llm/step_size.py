@@ -1,9 +1,12 @@
 """What a model needs beside weights and cache when its steps are captured on one GPU (gpu_step.py). No torch."""
 
+from functools import lru_cache
 from math import ceil
 
 from dbgpt_lite.llm.families import architecture_name
 from dbgpt_lite.llm.outline import Outline
+from dbgpt_lite.llm.quantize import stored_quantization
+from dbgpt_lite.llm.shapes import Config
 from dbgpt_lite.llm.sizes import DTYPE_BYTES, Geometry, Numbers
 from dbgpt_lite.llm.units import MIB
 
@@ -12,55 +15,72 @@ _FAMILIES = frozenset({"llama", "mistral", "qwen2", "qwen3", "glm", "chatglm2"})
 _NUMBERS = ("none", "nf4", "nf4_single", "int4")
 _CHUNK = 1024  # gpu_step.CHUNK and _ROWS; a test compares them
 _ROWS = (1, 2, 4, 8, 16, 24, 32, 48, 64)
-_BLOCK = 64
+_BLOCK, _TILE = 64, 16  # kernels/nf4.py: columns with one scale, rows of a tile
+_WIDEST = 32_768  # kernels/decode.py: the widest normalization
+_GATE_BIASES = ("gate_proj.bias", "up_proj.bias")
 _SPLIT = 64
 # Bytes that a block's scale takes more than in the layers as they are loaded: it is in float16.
 _SCALES = {"nf4": 1, "nf4_single": -2, "int4": 2}
-# Code of CUDA's libraries and of the kernels, loaded as they are first used: 312 MiB on an H200 with torch 2.11.
-_LIBRARIES = 312 * MIB
+# Code of CUDA's libraries and of the kernels, loaded as they are first used in a process: 312 MiB on an H200 with torch
+# 2.11.
+LIBRARIES = 312 * MIB
 # Two threads multiply on two streams each, and cuBLAS keeps 32 MiB for each of the four; sizes.py counts two.
 # And the allocator takes memory in pieces of 2 to 20 MiB.
 _WORKSPACES = (64 + 64) * MIB
 # Layers put together into one product leave holes which are smaller than what the allocator can give back.
 _HOLE, _PRODUCTS = MIB, 4
 
-# Cards of a compute capability below 8.0, by how their names begin.
-_OLD = ("t4", "v100", "p100", "p40", "p4", "gtx", "rtx 20", "quadro rtx", "titan")
+_OLDEST = (8, 0)  # as kernels/decode.py
 _ROPES = (None, "default", "linear", "llama3", "yarn")  # as parts.py
 _ACTIVATIONS = (None, "silu", "swish")
 
 
-def captured(outline: Outline, dtype: str, numbers: Numbers, card: str) -> bool:
-    """Whether the GPU's own kernels compute a model that lies on one GPU of the name `card`."""
-    plain = " ".join(word for word in card.lower().split() if word not in ("nvidia", "geforce", "tesla"))
-    config = outline.config
+def captured(outline: Outline, dtype: str, numbers: Numbers, capability: tuple[int, int] | None) -> bool:
+    """Whether our own kernels compute a model that lies on one GPU of this `capability` (see Device)."""
+    if capability is not None and capability < _OLDEST:
+        return False
+    # Widths last: they go through every parameter.
+    return (
+        dtype in ("float16", "bfloat16")
+        and numbers in _NUMBERS
+        and architecture_name(outline.config) in _FAMILIES
+        and _computed(outline.config)
+        and not any(outline.geometry.windows)
+        and _widths(outline, numbers)
+    )
+
+
+def _computed(config: Config) -> bool:
+    """Whether positions, activation and stored numbers are of a kind that there are kernels for."""
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if plain.startswith(_OLD) or (rope.get("rope_type") or rope.get("type")) not in _ROPES:
-        return False
-    if config.get("hidden_act") not in _ACTIVATIONS:
-        return False
+    known = (rope.get("rope_type") or rope.get("type")) in _ROPES and config.get("hidden_act") in _ACTIVATIONS
+    return known and stored_quantization(config) != "fp4"
+
+
+@lru_cache(maxsize=32)
+def _widths(outline: Outline, numbers: Numbers) -> bool:
+    """Whether every matrix is a whole number of the kernels' tiles, and no gate of 4 bits has a bias."""
     sizes = outline.geometry
     lanes = sizes.head_dim // 8
-    whole = sizes.head_dim % 8 == 0 and lanes in (1, 2, 4, 8, 16, 32)
-    return (
-        architecture_name(outline.config) in _FAMILIES
-        and not any(sizes.windows)
-        and whole
-        and dtype in ("float16", "bfloat16")
-        and numbers in _NUMBERS
-    )
+    if sizes.head_dim % 8 or lanes not in (1, 2, 4, 8, 16, 32) or sizes.hidden % 8 or sizes.hidden > _WIDEST:
+        return False
+    if numbers == "none":
+        return True
+    linear = [one for one in outline.parameters if one.kind == "linear"]
+    tiles = all(one.shape[0] % _TILE == 0 and one.shape[1] % _BLOCK == 0 for one in linear)
+    return tiles and sizes.feed % _TILE == 0 and not any(one.name.endswith(_GATE_BIASES) for one in outline.parameters)
 
 
 def step_bytes(outline: Outline, dtype: str, numbers: Numbers, context: int, users: int) -> int:
     """Room for a piece of a prompt and for the steps, the scales that are kept wider than in the checkpoint, and what
-    comes with them."""
+    comes with them, but for the libraries."""
     sizes, each = outline.geometry, DTYPE_BYTES[dtype]
     reading = min(_CHUNK, context) * (each * (6 * sizes.hidden + 3 * sizes.feed) + 8 * sizes.hidden)
     parts = 4 * sizes.heads * ceil(context / _SPLIT) * (sizes.head_dim + 2)
     # A captured step for one row, one for two, for four ... keeps its own room, and for a long window another.
     rows = sum({*(size for size in _ROWS if size < users), users})
     steps = 2 * rows * (parts + each * sizes.vocabulary) + 4 * context * sizes.head_dim
-    beside = reading + steps + _LIBRARIES + _WORKSPACES
+    beside = reading + steps + _WORKSPACES
     if numbers == "none":
         return beside
     linear = sum(one.count for one in outline.parameters if one.kind == "linear")

@@ -1,22 +1,45 @@
 """Which step model (slotted.py) computes a loaded model."""
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from dbgpt_lite.llm.batch_room import slot_count, spare_bytes
-from dbgpt_lite.llm.plan import Plan
+from dbgpt_lite.llm.devices import warmed
+from dbgpt_lite.llm.plan import Plan, without_steps
 
 if TYPE_CHECKING:
     from dbgpt_lite.llm.slotted import StepModel
 
 
+log = logging.getLogger(__name__)
+
+
+def settled(model: Any, place: Plan) -> Plan:
+    """The plan of a loaded model, or one without captured steps where they turn out not to run: a compiler is missing,
+    say. Plain steps may have room for a shorter window only. Raises OutOfMemory when they have none.
+    """
+    if not place.stepped:
+        return place
+    from dbgpt_lite.llm.gpu_step import runs_here
+    from dbgpt_lite.llm.parts import take_apart
+
+    parts = take_apart(model)
+    if parts is not None and runs_here(parts):
+        return place
+    plain = without_steps(place)
+    plain.check()
+    log.warning("%s is computed without captured steps, with a window of %d tokens", place.name, plain.need.context)
+    return plain
+
+
 def step_model(model: Any, place: Plan, users: int, wide_bytes: int) -> "StepModel | None":
     """What answers many users at once, for a model that lies on one GPU and can be taken apart; None for any other.
 
-    `users`, `wide_bytes`: as in LoadOptions.
+    `place`: a plan that is `settled`. `users`, `wide_bytes`: as in LoadOptions.
     """
     import torch
 
-    from dbgpt_lite.llm.gpu_step import GpuStepModel, most_slots, runs_here
+    from dbgpt_lite.llm.gpu_step import GpuStepModel, most_slots
     from dbgpt_lite.llm.parts import take_apart
     from dbgpt_lite.llm.slotted import PlainStepModel
 
@@ -27,8 +50,10 @@ def step_model(model: Any, place: Plan, users: int, wide_bytes: int) -> "StepMod
     free, _ = torch.cuda.mem_get_info(parts.device)
     slots = slot_count(place, str(parts.device), free, users)
     # Where the plan has no room for captured steps, it has room for plain ones.
-    if not place.stepped or not runs_here(parts):
+    if not place.stepped:
         return PlainStepModel(parts, slots, place.need.context)
     slots = min(slots, most_slots(parts))
     left = spare_bytes(place, str(parts.device), free, slots)
-    return GpuStepModel(parts, slots, place.need.context, wide=min(wide_bytes, left))
+    made = GpuStepModel(parts, slots, place.need.context, wide=min(wide_bytes, left))
+    warmed().add(str(parts.device))
+    return made

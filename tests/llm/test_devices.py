@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from dbgpt_lite.errors import ConfigError
 from dbgpt_lite.llm import devices as devices_module
@@ -17,6 +18,7 @@ from dbgpt_lite.llm.units import GIB
 
 UUIDS = [bytes(range(16)), bytes(range(16, 32))]
 NAMES = [b"NVIDIA H100 80GB HBM3", b"Tesla T4"]
+CAPABILITIES = [(9, 0), (7, 5)]
 FREE = {
     b"GPU-00010203-0405-0607-0809-0a0b0c0d0e0f": 79 * GIB,
     b"GPU-10111213-1415-1617-1819-1a1b1c1d1e1f": 14 * GIB,
@@ -42,6 +44,10 @@ class Cuda:
 
     def cuDeviceGetName(self, name: Any, size: int, device: Any) -> int:
         name.value = NAMES[device.value]
+        return 0
+
+    def cuDeviceGetAttribute(self, value: Any, number: int, device: Any) -> int:
+        value._obj.value = CAPABILITIES[device.value][{75: 0, 76: 1}[number]]
         return 0
 
     def cuDeviceGetUuid(self, uuid: Any, device: Any) -> int:
@@ -84,7 +90,10 @@ def libraries(cuda: Any, nvml: Any) -> Callable[[str], Any]:
 
 def test_gpus_in_cudas_order_with_what_is_free() -> None:
     nvml = Nvml()
-    assert driver_gpus(libraries(Cuda(), nvml)) == (Gpu("NVIDIA H100 80GB HBM3", 79 * GIB), Gpu("Tesla T4", 14 * GIB))
+    assert driver_gpus(libraries(Cuda(), nvml)) == (
+        Gpu("NVIDIA H100 80GB HBM3", 79 * GIB, (9, 0)),
+        Gpu("Tesla T4", 14 * GIB, (7, 5)),
+    )
     assert nvml.closed
 
 
@@ -97,6 +106,22 @@ def test_no_driver_and_no_device_are_no_gpus() -> None:
 def test_a_driver_that_cannot_say_is_an_error(cuda: Any, nvml: Any) -> None:
     with pytest.raises(DriverError):
         driver_gpus(libraries(cuda, nvml))
+
+
+def test_torch_knows_what_this_process_has_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, given in {
+        "is_initialized": lambda: True,
+        "is_available": lambda: True,
+        "device_count": lambda: 2,
+        "mem_get_info": lambda index: (79 * GIB, 80 * GIB),
+        "get_device_name": lambda index: "H100",
+        "get_device_capability": lambda index: (9, 0),
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, given)
+    monkeypatch.setattr(devices_module, "warmed", lambda: {"cuda:1"})
+    first, second, *_ = all_devices()
+    assert (first.started, first.warm, first.capability) == (True, False, (9, 0))
+    assert (second.started, second.warm) == (True, True)
 
 
 def test_this_machine_has_memory_and_a_disk() -> None:

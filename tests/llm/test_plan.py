@@ -335,6 +335,14 @@ def test_a_case_without_a_device_that_computes_is_too_large() -> None:
     assert case.verdict == "too_large"
 
 
+def test_fewer_bits_that_save_nothing_are_not_offered() -> None:
+    whole = planned(CONFIGS["llama-33b"], gpu(48), context=2048)
+    offered = [remedy for remedy in whole.remedies if remedy.kind == "quantize"]
+    # In captured steps, int4 takes what nf4 does.
+    assert [remedy.numbers for remedy in offered] == ["int8", "nf4"]
+    assert offered[0].total > offered[1].total
+
+
 def test_beside_a_choice_remedies_say_what_to_choose_there() -> None:
     for remedy in (Remedy("quantize", "nf4", total=2**30), Remedy("quantize_context", "nf4", 1024, total=2**30)):
         for language, said in (("en", "choose nf4 here"), ("zh", "请在此处选择 nf4")):
