@@ -31,8 +31,8 @@ class Product(Protocol):
         """What it holds."""
         ...
 
-    def wide(self, room: Tensor | None) -> Tensor:
-        """The weights as numbers (rows, columns), where they are not kept so already in `room`."""
+    def wide(self, room: Tensor | None, stream: int | None = None) -> Tensor:
+        """The weights as numbers (rows, columns), where they are not kept so already in `room`, made on a `stream`."""
         ...
 
     def keep_wide(self, dtype: torch.dtype) -> None:
@@ -69,7 +69,7 @@ class PlainProduct:
         """See Product."""
         return _many(x, wide, self._bias, residual, self._gated)
 
-    def wide(self, room: Tensor | None) -> Tensor:
+    def wide(self, room: Tensor | None, stream: int | None = None) -> Tensor:
         """See Product."""
         return self._weight
 
@@ -112,12 +112,13 @@ class FourBitProduct:
         """See Product."""
         return _many(x, wide, self._bias, residual, self._gated)
 
-    def wide(self, room: Tensor | None) -> Tensor:
+    def wide(self, room: Tensor | None, stream: int | None = None) -> Tensor:
         """See Product."""
         if self._kept is not None:
             return self._kept
         assert room is not None
-        return nf4.widen(self._weight, room[: self.widened].view(self._weight.rows, self._weight.columns))
+        shape = (self._weight.rows, self._weight.columns)
+        return nf4.widen(self._weight, room[: self.widened].view(shape), stream)
 
     def keep_wide(self, dtype: torch.dtype) -> None:
         """See Product."""

@@ -186,11 +186,9 @@ class GpuStepModel:
             keys, values = cache[0, slot], cache[1, slot]
             qkv = multiply(block.qkv, decode.normalize(hidden, block.norm_in, normed))
             queries = decode.rotate_and_store(qkv, self._heads, block.norms, start, keys, values)
-            attended = scaled_dot_product_attention(
-                queries.transpose(0, 1)[None], keys[None, :, :end], values[None, :, :end],
-                attn_mask=causal_lower_right(len(tokens), end) if start else None, is_causal=not start,
-                scale=self._heads.scaling, enable_gqa=self._heads.share > 1,
-            )  # fmt: skip
+            attended = attend_piece(
+                queries.transpose(0, 1)[None], keys[None, :, :end], values[None, :, :end], self._heads.scaling
+            )
             attended = attended[0].transpose(0, 1).reshape(len(tokens), -1)
             hidden = multiply(block.out, attended, hidden)
             inner = multiply(block.gate_up, decode.normalize(hidden, block.norm_mid, normed))
@@ -303,6 +301,20 @@ def _block(layer: Layer) -> _Block:
     )  # fmt: skip
 
 
+def attend_piece(queries: Tensor, keys: Tensor, values: Tensor, scaling: float) -> Tensor:
+    """Attention of the last tokens of a text, queries (1, heads, new, dim), over keys and values (1, kv_heads, all,
+    dim) up to each: (1, heads, new, dim)."""
+    new, every = queries.shape[2], keys.shape[2]
+    if queries.is_cuda and new < every:
+        # What torch chooses for this mask, without the tenth of a millisecond that it takes to choose.
+        flash = torch.ops.aten._scaled_dot_product_flash_attention
+        return flash(queries, keys, values, 0.0, True, False, scale=scaling)[0]  # type: ignore[no-any-return]
+    return scaled_dot_product_attention(
+        queries, keys, values, attn_mask=causal_lower_right(new, every) if new < every else None,
+        is_causal=new == every, scale=scaling, enable_gqa=queries.shape[1] != keys.shape[1],
+    )  # fmt: skip
+
+
 def free_workspaces(device: torch.device) -> None:
     """Give back the room that matrix products keep on every stream that they were used on, 32 MiB on each."""
     torch.cuda.synchronize(device)
@@ -316,21 +328,28 @@ def widened(products: Sequence[Product], rooms: Sequence[Tensor], beside: torch.
     if beside is None or not rooms:
         yield from (one.wide(rooms[0] if rooms else None) for one in products)
         return
-    here = torch.cuda.current_stream()
+    here, stream = torch.cuda.current_stream(), beside.cuda_stream
     beside.wait_stream(here)
-    used: list[torch.cuda.Event | None] = [None, None]
+    # Of each room: when its weights are there, and when nobody needs them any more. Waiting for an event that was not
+    # recorded yet does not wait.
+    ready, used = ([torch.cuda.Event() for _ in rooms] for _ in range(2))  # type: ignore[no-untyped-call]
 
-    def start(place: int) -> tuple[Tensor, torch.cuda.Event]:
-        with torch.cuda.stream(beside):
-            if (free := used[place % 2]) is not None:
-                beside.wait_event(free)
-            return products[place].wide(rooms[place % 2]), beside.record_event()
+    def start(place: int) -> Tensor:
+        room = place % len(rooms)
+        if not products[place].widened:
+            return products[place].wide(None)
+        beside.wait_event(used[room])
+        wide = products[place].wide(rooms[room], stream)
+        ready[room].record(beside)
+        return wide
 
     ahead = start(0)
-    for place in range(len(products)):
-        wide, ready = ahead
-        here.wait_event(ready)
+    for place, product_ in enumerate(products):
+        wide = ahead
+        if product_.widened:
+            here.wait_event(ready[place % len(rooms)])
         if place + 1 < len(products):
             ahead = start(place + 1)
         yield wide
-        used[place % 2] = here.record_event()
+        if product_.widened:
+            used[place % len(rooms)].record(here)

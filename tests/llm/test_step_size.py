@@ -28,6 +28,8 @@ def planned_on(name: str, devices: tuple[Device, ...], strategy: str = "auto", *
 
 def test_the_same_numbers_twice() -> None:
     assert (step_size._CHUNK, step_size._ROWS) == (gpu_step.CHUNK, gpu_step._ROWS)
+    assert step_size._PIECES == gpu_step._PIECES
+    assert decode._SPLITS[-1] == step_size._SPLIT
     assert set(step_size._ROPES) == {None} | parts._FIXED_ROPE
     assert (step_size._OLDEST, step_size._WIDEST) == (decode._OLDEST, decode._WIDEST_NORM)
     assert (step_size._BLOCK, step_size._TILE) == (nf4.BLOCK, nf4.ROWS)

@@ -200,15 +200,18 @@ def _plain(
     return found if out is None else out.copy_(found)
 
 
-def widen(weight: Tiled4Bit, out: Tensor) -> Tensor:
-    """The weight as numbers into `out` (at least rows, columns), float16 or bfloat16; returns the part written."""
+def widen(weight: Tiled4Bit, out: Tensor, stream: int | None = None) -> Tensor:
+    """The weight as numbers into `out` (at least rows, columns), float16 or bfloat16; returns the part written.
+
+    `stream`: CUDA's handle of the stream to do it on, the current one's when it is not given.
+    """
     if not out.is_cuda:
         out[: weight.rows] = reference(weight)
         return out[: weight.rows]
     kernel = _widen_kernel(out.dtype == torch.float16, out.device.index)
     tiles, blocks = weight.weights.shape[:2]
     arguments = (weight.weights, weight.scales, weight.factor, weight.code, out, tiles, weight.columns, blocks)
-    kernel((8 * _processors(out.device.index), 1, 1), 256, 0, *arguments)
+    kernel((8 * _processors(out.device.index), 1, 1), 256, 0, *arguments, stream=stream)
     return out[: weight.rows]
 
 
