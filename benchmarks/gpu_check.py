@@ -1,6 +1,6 @@
 """The GPU step model against the plain one, on a GPU: right answers, not speed. Ends with 1 when something is wrong.
 
-    python benchmarks/gpu_check.py
+    python benchmarks/gpu_check.py [Llama] [Glm] ...
 
 Tiny models of every kind that parts.py takes apart, with random weights; prompts in pieces, rows of many lengths, slots
 used again and copied. Both compute in 16 bits with other roundings, so their logits are compared by relative error.
@@ -132,6 +132,8 @@ def main() -> int:
     torch.set_grad_enabled(False)
     found = {f"products {numbers}": (products(numbers), 0.012) for numbers in ("nf4", "int4")}
     for name, changes, numbers, dtype in MODELS:
+        if sys.argv[1:] and name not in sys.argv[1:]:
+            continue
         label = f"{name} {numbers} {dict(changes)} {str(dtype).removeprefix('torch.')}"
         found[label] = (compared(made(name, changes, numbers, dtype)), WORST)
     for label, (value, limit) in found.items():
