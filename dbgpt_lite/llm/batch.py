@@ -42,6 +42,7 @@ class Batch:
         self._queue: FairQueue[Job] = FairQueue()
         self._closing = False
         self._lost = False
+        self._unprepared = True
         self._failures = 0
         # Seconds of the last requests, and when a slot was last freed.
         self._lasted: deque[float] = deque(maxlen=_PACE)
@@ -166,10 +167,24 @@ class Batch:
 
     def _wait(self) -> bool:
         """Wait for something to do; False once closed."""
-        with self._wake:
-            while not (self._closing or self._due):
-                self._wake.wait()
-            return not self._closing
+        while True:
+            with self._wake:
+                while not (self._closing or self._due or self._unprepared):
+                    self._wake.wait()
+                if self._closing or self._due:
+                    return not self._closing
+            self._prepare()
+
+    def _prepare(self) -> None:
+        """Let the model make what it will need, piece by piece, while nobody asks."""
+        self._unprepared = False
+        try:
+            self._unprepared = self._runner.prepare()
+        except (MemoryError, RuntimeError) as error:
+            if not is_memory(error):
+                raise
+            clear_frames(error.__traceback__)
+            empty_gpu_cache()
 
     @property
     def _due(self) -> bool:

@@ -130,13 +130,20 @@ class GpuStepModel:
         """Compile every kernel and record the usual steps now, not in the middle of somebody's answer."""
         # A whole piece: what is too little memory for a prompt is found now.
         self.read(0, 0, [0] * self.chunk)
-        for rows in self._pieces:
-            self.read(0, 0, [0] * min(rows, self._short, self.window))
         for rows in row_sizes(self.slots):
             used = range(min(rows, self.slots))
             self.step(used, [0] * len(used), [0] * len(used))
         # What was rearranged and compiled with is of no more use, and others count it as taken.
         torch.cuda.empty_cache()
+
+    @torch.inference_mode()
+    def prepare(self) -> bool:
+        """Record one of the steps that short pieces of prompts take. See StepModel."""
+        left = [rows for rows in self._pieces if (rows, _SHORTEST, True) not in self._graphs]
+        if left:
+            with torch.cuda.device(self._device):
+                self._capture(left[0], _SHORTEST, piece=True)
+        return len(left) > 1
 
     @torch.inference_mode()
     def step(self, slots: Sequence[int], lengths: Sequence[int], tokens: Sequence[int]) -> Tensor:

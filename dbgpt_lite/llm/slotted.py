@@ -52,6 +52,10 @@ class StepModel(Protocol):
         """Copy the cached tokens [start, end) of one slot into another."""
         ...
 
+    def prepare(self) -> bool:
+        """Make one thing that is likely to be of use; called while nobody asks. Whether there is more to make."""
+        ...
+
     def memory(self) -> dict[str, int]:
         """Bytes by device that closing gives back."""
         ...
@@ -90,6 +94,10 @@ class PlainStepModel:
         """Copy the cached tokens [start, end) of one slot into another."""
         for states in (self._keys, self._values):
             states[:, target, :, start:end] = states[:, source, :, start:end]
+
+    def prepare(self) -> bool:
+        """Nothing to make. See StepModel."""
+        return False
 
     def memory(self) -> dict[str, int]:
         """Bytes by device that closing gives back: the weights, the cache, and what a GPU's allocator keeps."""

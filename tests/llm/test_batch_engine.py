@@ -24,10 +24,17 @@ QUESTIONS = ["Who sleeps in the sun?", "今天天气", "SELECT name", "fox " * 3
 
 
 class Watched(PlainStepModel):
-    """Records its calls, and can be held: it then computes nothing until it is let go. `before` may raise."""
+    """Records its calls, and can be held: it then computes nothing until it is let go. `before` may raise.
 
-    def __init__(self, parts: Any, slots: int, window: int, chunk: int) -> None:
+    `tasks`: what it prepares.
+    """
+
+    def __init__(
+        self, parts: Any, slots: int, window: int, chunk: int, tasks: Sequence[Callable[[], None]] = ()
+    ) -> None:
         super().__init__(parts, slots, window, chunk)
+        self.calls: list[str] = []
+        self.tasks = list(tasks)
         self.reads: list[list[int]] = []
         self.steps: list[tuple[int, ...]] = []
         self.before: Callable[[str], None] = lambda call: None
@@ -47,6 +54,12 @@ class Watched(PlainStepModel):
         self._hold_after = -1
         self._going.set()
 
+    def prepare(self) -> bool:
+        if self.tasks:
+            self.calls.append("task")
+            self.tasks.pop(0)()
+        return bool(self.tasks)
+
     def read(self, slot: int, start: int, ids: Sequence[int]) -> Any:
         self._before("read")
         self.reads.append(list(ids))
@@ -58,6 +71,7 @@ class Watched(PlainStepModel):
         return super().step(slots, lengths, tokens)
 
     def _before(self, call: str) -> None:
+        self.calls.append(call)
         if self._hold_after == 0:
             self.idle.set()
             self._going.wait()
@@ -76,10 +90,10 @@ def batch(engine: Any) -> Iterator[Callable[..., BatchEngine]]:
     """Makes batch engines over the tiny model."""
     made: list[BatchEngine] = []
 
-    def make(slots: int = 4, chunk: int = 64) -> BatchEngine:
+    def make(slots: int = 4, chunk: int = 64, tasks: Sequence[Callable[[], None]] = ()) -> BatchEngine:
         model = engine._runner._model
         parts = take_apart(model)
-        steps = Watched(parts, slots, engine.info.context_length, chunk)
+        steps = Watched(parts, slots, engine.info.context_length, chunk, tasks)
         made.append(BatchEngine(model, steps, engine._tokenizer, engine._template, engine.info))
         return made[-1]
 
@@ -315,6 +329,38 @@ def test_a_failure_ends_what_is_under_way_and_nothing_else(
     assert {type(found[name]) for name in failed} == {expected}
     assert all(found[name] == texts[name] for name in found.keys() - failed)
     assert (many._batch.failures, many._batch.taken, many.busy) == (0 if alone else 1, 0, False)
+
+
+def test_what_is_of_use_is_made_while_nobody_asks(engine: Any, batch: Any, never: threading.Event) -> None:
+    wanted = answer_of(engine.stream(ask("fox"), GREEDY, never))[0]
+    asked = threading.Event()
+    many = batch(tasks=[lambda: asked.wait(20) and None, lambda: None, lambda: None])
+    found: list[str] = []
+    thread = started(lambda: found.append(answer_of(many.stream(ask("fox"), GREEDY, never))[0]))
+    until(lambda: many.waiting == 1)
+    asked.set()
+    thread.join()
+    until(lambda: not watched(many).tasks)
+    # The question came in the midst of the first, and before all others.
+    calls = watched(many).calls
+    assert calls[:2] == ["task", "read"]
+    assert calls[-2:] == ["task", "task"]
+    assert (found, many._batch.failures) == ([wanted], 0)
+
+
+@pytest.mark.parametrize(
+    ("failure", "left", "failures"), [(MemoryError(), 1, 0), (RuntimeError("a kernel broke"), 1, 1)]
+)
+def test_answers_go_on_when_that_fails(
+    engine: Any, batch: Any, never: threading.Event, failure: Exception, left: int, failures: int
+) -> None:
+    def fail() -> None:
+        raise failure
+
+    many = batch(tasks=[fail, lambda: None])
+    wanted = answer_of(engine.stream(ask("fox"), GREEDY, never))[0]
+    assert answer_of(many.stream(ask("fox"), GREEDY, never))[0] == wanted
+    assert (len(watched(many).tasks), many._batch.failures) == (left, failures)
 
 
 def test_close_ends_all_and_frees_the_model(batch: Any, never: threading.Event) -> None:

@@ -102,6 +102,9 @@ def test_it_answers_what_the_plain_one_does(
     assert parts is not None
     answers = [scene(PlainStepModel(parts, SLOTS, WINDOW), lengths, cut)]
     fast = gpu_step.GpuStepModel(parts, SLOTS, WINDOW, wide=2**30 if kept else 0)
+    while fast.prepare():
+        pass
+    assert {rows for rows, _, piece in fast._graphs if piece} == {2, 4, 8}
     held = fast.memory()["cpu"]
     assert held > fast._cache.nbytes
     answers.append(scene(fast, lengths, cut))

@@ -1,4 +1,4 @@
-"""What a kernel is started with is what the driver gets. Compiling and computing need a GPU: benchmarks/gpu_check.py."""
+"""What a kernel is started with is what the driver gets. Compiling needs a GPU: benchmarks/gpu_check.py."""
 
 import ctypes
 from types import SimpleNamespace
