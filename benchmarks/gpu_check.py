@@ -3,7 +3,7 @@
     python benchmarks/gpu_check.py [Llama] [Glm] ...
 
 Tiny models of every kind that parts.py takes apart, with random weights; prompts in pieces, rows of many lengths, slots
-used again and copied. Both compute in 16 bits with other roundings, so their logits are compared by relative error.
+of several slots at once, used again and copied. Both compute in 16 bits with other roundings, so their logits are compared by relative error.
 """
 
 import sys
@@ -21,7 +21,7 @@ from benchmarks.gpu_models import int4_of, nf4_of  # noqa: E402
 from dbgpt_lite.llm.gpu_step import GpuStepModel, runs_here  # noqa: E402
 from dbgpt_lite.llm.kernels import nf4  # noqa: E402
 from dbgpt_lite.llm.parts import take_apart  # noqa: E402
-from dbgpt_lite.llm.slotted import PlainStepModel  # noqa: E402
+from dbgpt_lite.llm.slotted import Piece, PlainStepModel  # noqa: E402
 
 WINDOW, WORST = 1600, 0.06
 SIZES: Mapping[str, Any] = {
@@ -91,6 +91,11 @@ def _answers(steps: Any, slots: int) -> list[Tensor]:
         if middle:
             steps.read(slot, 0, ids[slot][:middle])
         found.append(steps.read(slot, middle, ids[slot][middle:length])[None].clone())
+    for count, used in ((5, range(8)), (7, range(3, 20)), (40, range(12, 14))):
+        pieces = [Piece(slot, lengths[slot], ids[slot][lengths[slot] : lengths[slot] + count]) for slot in used]
+        found.append(steps.read_together(pieces).clone())
+        for slot in used:
+            lengths[slot] += count
     for rows in (1, 3, 8, 9, 17, 33, slots):
         used = list(range(slots - rows, slots))
         tokens = [ids[slot][lengths[slot]] for slot in used]

@@ -1,8 +1,9 @@
 """Many requests at one model: a worker thread that reads prompts in pieces and computes one step for all at a time.
 
-Each turn it reads at most one piece of one prompt, so that a long one does not stop the answers under way, and then
-computes the next token of every answer in one pass (continuous batching: Yu et al., "Orca", OSDI 2022; reading in
-pieces: Agrawal et al., "Sarathi-Serve", OSDI 2024). One prompt is read at a time: the next one may share with it.
+Each turn it reads at most one piece of a long prompt, or several short prompts, so that reading does not stop the
+answers under way, and then computes the next token of every answer in one pass (continuous batching: Yu et al., "Orca",
+OSDI 2022; reading in pieces: Agrawal et al., "Sarathi-Serve", OSDI 2024). A prompt that will share with one that is
+being read waits for it.
 """
 
 import logging
@@ -16,11 +17,11 @@ import torch
 
 from dbgpt_lite.errors import ModelError, OutOfMemory
 from dbgpt_lite.llm.batch_jobs import AnswerJob, Began, Broken, Job, Scored, SearchJob
-from dbgpt_lite.llm.batch_slots import SlotTable
+from dbgpt_lite.llm.batch_slots import Prompt, SlotTable
 from dbgpt_lite.llm.decoding import pick
 from dbgpt_lite.llm.fair_queue import FairQueue
 from dbgpt_lite.llm.loaded import empty_gpu_cache, is_memory
-from dbgpt_lite.llm.slotted import StepModel
+from dbgpt_lite.llm.slotted import Piece, StepModel
 from dbgpt_lite.messages import Waiting
 
 log = logging.getLogger(__name__)
@@ -114,13 +115,13 @@ class Batch:
     def _forget(self) -> None:
         """Nothing is under way, and nothing cached."""
         self._table = SlotTable(self.slots)
-        self._reading: Job | None = None
+        self._reading: list[Job] = []
         self._answers: list[AnswerJob] = []
         self._searches: list[SearchJob] = []
 
     @property
     def _under_way(self) -> list[Job]:
-        return [*([self._reading] if self._reading else []), *self._answers, *self._searches]
+        return [*self._reading, *self._answers, *self._searches]
 
     def _work(self) -> None:
         while not self._closing:
@@ -189,7 +190,7 @@ class Batch:
     @property
     def _due(self) -> bool:
         """Whether there is something to do."""
-        fits = self._queue and self._reading is None and self._queue.peek().places <= self._table.free
+        fits = self._queue and self._queue.peek().places <= self._table.free
         asked = any(search.due or search.over for search in self._searches)
         return bool(fits or self._reading or self._answers or asked)
 
@@ -206,33 +207,42 @@ class Batch:
         for number, slot in enumerate(job.slots):
             self._table.give_back(slot, of_use=number == 0)
         job.slots = []
-        self._reading = None if self._reading is job else self._reading
+        self._reading = [other for other in self._reading if other is not job]
         self._answers = [answer for answer in self._answers if answer is not job]
         self._searches = [search for search in self._searches if search is not job]
 
     def _admit(self) -> None:
-        """Begin the request whose turn it is, when there is room for it and no other prompt is being read."""
+        """Begin the requests whose turn it is, while there is room for them and they can be read in this turn."""
+        while (job := self._next()) is not None:
+            job.began = time.monotonic()
+            place = self._table.take(job.ids, job.whose)
+            job.slots = [place.slot, *(self._table.take_any() for _ in range(job.places - 1))]
+            self._reading.append(job)
+            if place.shared and place.source != place.slot:
+                self._runner.copy(place.source, place.slot, 0, place.shared)
+            job.tell(Began(place.shared))
+
+    def _next(self) -> Job | None:
+        """The request that begins now; None when it is nobody's turn."""
+        under_way = [Prompt(job.slots[0], job.ids, job.whose) for job in self._reading]
         with self._wake:
-            if self._reading or not self._queue or self._queue.peek().places > self._table.free:
-                return
-            self._reading = job = self._queue.pop()
-        job.began = time.monotonic()
-        place = self._table.take(job.ids, job.whose)
-        job.slots = [place.slot, *(self._table.take_any() for _ in range(job.places - 1))]
-        if place.shared and place.source != place.slot:
-            self._runner.copy(place.source, place.slot, 0, place.shared)
-        job.tell(Began(place.shared))
+            if not self._queue or self._queue.peek().places > self._table.free:
+                return None
+            job = self._queue.peek()
+            if under_way and not self._table.together(job.ids, job.whose, under_way, self._runner.chunk):
+                return None
+            return self._queue.pop()
 
     def _read(self) -> None:
-        """One piece of the prompt that is being read."""
-        job = self._reading
-        if job is None:
+        """A piece of every prompt that is being read: of one that is long, or all that is left of short ones."""
+        if not self._reading:
             return
-        slot = job.slots[0]
-        start = len(self._table.known(slot))
-        piece = job.ids[start : start + self._runner.chunk]
+        jobs, pieces = list(self._reading), []
+        for job in jobs:
+            start = len(self._table.known(job.slots[0]))
+            pieces.append(Piece(job.slots[0], start, job.ids[start : start + self._runner.chunk]))
         try:
-            logits = self._runner.read(slot, start, piece)
+            logits = self._runner.read_together(pieces)
         except (MemoryError, RuntimeError) as error:
             if not is_memory(error):
                 raise
@@ -240,26 +250,32 @@ class Batch:
             clear_frames(error.__traceback__)
             log.warning("%s ran out of memory while reading a prompt", self._name)
             empty_gpu_cache()
-            self._release(job)
-            job.tell(Broken(self._problem(error)))
+            for job in jobs:
+                self._release(job)
+                job.tell(Broken(self._problem(error)))
             return
-        self._table.wrote(slot, piece)
-        if start + len(piece) == len(job.ids):
-            self._reading = None
-            self._begin(job, logits)
+        for piece in pieces:
+            self._table.wrote(piece.slot, piece.ids)
+        self._begin(
+            [row for row, job in enumerate(jobs) if len(self._table.known(job.slots[0])) == len(job.ids)], logits
+        )
 
-    def _begin(self, job: Job, logits: torch.Tensor) -> None:
-        """The prompt is read: `logits` (vocabulary,) are what follows."""
-        if isinstance(job, AnswerJob):
-            self._answers.append(job)
-            self._draw([job], logits[None])
-        elif isinstance(job, SearchJob):
-            # Known as under way before the first copy, which may fail.
-            self._searches.append(job)
+    def _begin(self, rows: Sequence[int], logits: torch.Tensor) -> None:
+        """The prompts of these rows are read: `logits` (rows, vocabulary) are what follows."""
+        jobs = [self._reading[row] for row in rows]
+        self._reading = [job for job in self._reading if job not in jobs]
+        answers = {row: job for row, job in zip(rows, jobs, strict=True) if isinstance(job, AnswerJob)}
+        self._answers += answers.values()
+        searches = [(row, job) for row, job in zip(rows, jobs, strict=True) if isinstance(job, SearchJob)]
+        # Known as under way before the first copy, which may fail.
+        self._searches += [job for _, job in searches]
+        for row, job in searches:
             for slot in job.slots[1:]:
                 self._runner.copy(job.slots[0], slot, 0, len(job.ids))
                 self._table.hold(slot, job.ids, job.whose)
-            job.tell(Scored(logits[None].clone()))
+            job.tell(Scored(logits[row : row + 1].clone()))
+        if answers:
+            self._draw(list(answers.values()), logits[list(answers)])
 
     def _step(self) -> None:
         """One token for every answer, and for every beam of a search that asked."""

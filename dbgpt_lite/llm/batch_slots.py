@@ -18,6 +18,15 @@ class Place:
     shared: int
 
 
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt that is being read into a slot."""
+
+    slot: int
+    ids: Sequence[int]
+    whose: Whose
+
+
 @dataclass(slots=True)
 class _Slot:
     known: list[int] = field(default_factory=list)
@@ -42,6 +51,20 @@ class SlotTable:
         """The tokens that a slot holds."""
         return self._slots[slot].known
 
+    def shared(self, ids: Sequence[int], whose: Whose = NOBODY) -> int:
+        """How many tokens of a prompt need not be read, as things stand."""
+        return max(self._shares(ids, whose))
+
+    def together(self, ids: Sequence[int], whose: Whose, under_way: Sequence[Prompt], most: int) -> bool:
+        """Whether a prompt is read in the same turn as those `under_way`, of `most` tokens in all.
+
+        Not where it would soon share with one of them what is still to be read.
+        """
+        left = sum(len(prompt.ids) - len(self.known(prompt.slot)) for prompt in under_way)
+        held = self.shared(ids, whose)
+        coming = [whose.shared(prompt.whose, self._alike(prompt.ids, ids)) for prompt in under_way]
+        return left + len(ids) - held <= most and max(coming, default=0) <= held + _SMALL_LOSS
+
     def take(self, ids: Sequence[int], whose: Whose = NOBODY) -> Place:
         """A free slot for a prompt, of which at least the last token is left to read.
 
@@ -50,7 +73,7 @@ class SlotTable:
         whose last use is longest ago.
         Raises ValueError when no slot is free.
         """
-        shares = [whose.shared(slot.whose, min(common_prefix(slot.known, ids), len(ids) - 1)) for slot in self._slots]
+        shares = self._shares(ids, whose)
         # Of several that share as much a free one, and of those the one that loses least.
         source = max(range(len(shares)), key=lambda at: (shares[at], not self._slots[at].taken, -self._held(at)))
         lost = self._held(source) - shares[source]
@@ -80,6 +103,15 @@ class SlotTable:
         self._turn += 1
         self._slots[slot].taken = False
         self._slots[slot].used = self._turn if of_use else 0
+
+    def _shares(self, ids: Sequence[int], whose: Whose) -> list[int]:
+        """By slot, how many of its tokens a prompt may use."""
+        return [whose.shared(slot.whose, self._alike(slot.known, ids)) for slot in self._slots]
+
+    @staticmethod
+    def _alike(known: Sequence[int], ids: Sequence[int]) -> int:
+        """How many tokens of a prompt begin as others do; its last one is read in any case."""
+        return min(common_prefix(known, ids), len(ids) - 1)
 
     def _held(self, slot: int) -> int:
         return len(self._slots[slot].known)

@@ -7,6 +7,7 @@ recorded once for each number of rows and replayed (https://pytorch.org/blog/acc
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Protocol
 
 import torch
@@ -20,6 +21,7 @@ from dbgpt_lite.llm.kernels import decode
 from dbgpt_lite.llm.kernels.nf4 import MOST_ROWS, most_rows, shared_limit
 from dbgpt_lite.llm.kernels.nvrtc import CudaError
 from dbgpt_lite.llm.parts import Layer, Norm, Parts
+from dbgpt_lite.llm.slotted import Piece
 
 log = logging.getLogger(__name__)
 
@@ -168,39 +170,49 @@ class GpuStepModel:
             size *= 4
         yield size
 
-    @torch.inference_mode()
     def read(self, slot: int, start: int, ids: Sequence[int]) -> Tensor:
         """Keys and values of `ids` into the slot from `start` on; logits (vocabulary,) after the last one."""
-        count = len(ids)
-        with torch.cuda.device(self._device):
-            if self._by_rows(start, count):
-                # Started as one recorded step instead of hundreds of kernels by Python.
-                return self._replay([slot] * count, range(start, start + count), ids, piece=True)[-1]
-            return self._read(slot, start, torch.tensor(ids, device=self._device))
+        return self.read_together([Piece(slot, start, ids)])[0]
 
-    def _by_rows(self, start: int, count: int) -> bool:
-        """Whether `count` tokens from `start` on are read sooner as rows of a step."""
+    @torch.inference_mode()
+    def read_together(self, pieces: Sequence[Piece]) -> Tensor:
+        """Keys and values of pieces for several slots; logits (pieces, vocabulary) after the last token of each."""
+        with torch.cuda.device(self._device):
+            if not self._by_rows(pieces):
+                return self._read(pieces)
+            # Started as one recorded step instead of hundreds of kernels by Python.
+            rows = [(piece.slot, piece.start + at, token) for piece in pieces for at, token in enumerate(piece.ids)]
+            return self._replay(*zip(*rows, strict=True), piece=True)[_lasts(pieces)]
+
+    def _by_rows(self, pieces: Sequence[Piece]) -> bool:
+        """Whether pieces are read sooner as rows of a step."""
         # Heads that share keys read them once for `together` of them.
         heads = self._heads.heads // self._heads.together
         token = 2 * heads * self._heads.dim * self._cache.element_size()
-        return count <= self._short and count * (start + count) * token <= _READ_BY_ROWS
+        read = sum(len(piece.ids) * (piece.start + len(piece.ids)) for piece in pieces)
+        return sum(len(piece.ids) for piece in pieces) <= self._short and read * token <= _READ_BY_ROWS
 
-    def _read(self, slot: int, start: int, tokens: Tensor) -> Tensor:
+    def _read(self, pieces: Sequence[Piece]) -> Tensor:
+        tokens = torch.tensor([token for piece in pieces for token in piece.ids], device=self._device)
         hidden = self._embedding[tokens]
-        normed, end = torch.empty_like(hidden), start + len(tokens)
+        normed, attended = torch.empty_like(hidden), hidden.new_empty(len(hidden), self._heads.heads * self._heads.dim)
         multiply = few if len(tokens) <= self._short else self._many(len(tokens))
         for block, cache in zip(self._blocks, self._cache, strict=True):
-            keys, values = cache[0, slot], cache[1, slot]
             qkv = multiply(block.qkv, decode.normalize(hidden, block.norm_in, normed))
-            queries = decode.rotate_and_store(qkv, self._heads, block.norms, start, keys, values)
-            attended = attend_piece(
-                queries.transpose(0, 1)[None], keys[None, :, :end], values[None, :, :end], self._heads.scaling
-            )
-            attended = attended[0].transpose(0, 1).reshape(len(tokens), -1)
+            row = 0
+            for slot, start, ids in pieces:
+                keys, values, end, last = cache[0, slot], cache[1, slot], start + len(ids), row + len(ids)
+                queries = decode.rotate_and_store(qkv[row:last], self._heads, block.norms, start, keys, values)
+                found = attend_piece(
+                    queries.transpose(0, 1)[None], keys[None, :, :end], values[None, :, :end], self._heads.scaling
+                )
+                attended[row:last].view_as(queries).copy_(found[0].transpose(0, 1))
+                row = last
             hidden = multiply(block.out, attended, hidden)
             inner = multiply(block.gate_up, decode.normalize(hidden, block.norm_mid, normed))
             hidden = multiply(block.down, inner, hidden)
-        return self._head(decode.normalize(hidden[-1:], self._norm, normed[:1]))[0]  # type: ignore[no-any-return]
+        ends = hidden[_lasts(pieces)]
+        return self._head(decode.normalize(ends, self._norm, normed[: len(pieces)]))  # type: ignore[no-any-return]
 
     def _many(self, count: int) -> Multiply:
         """Products of a piece of `count` tokens, to be asked for in the order in which they come."""
@@ -320,6 +332,13 @@ def attend_piece(queries: Tensor, keys: Tensor, values: Tensor, scaling: float) 
         queries, keys, values, attn_mask=causal_lower_right(new, every) if new < every else None,
         is_causal=new == every, scale=scaling, enable_gqa=queries.shape[1] != keys.shape[1],
     )  # fmt: skip
+
+
+def _lasts(pieces: Sequence[Piece]) -> slice | list[int]:
+    """The rows of the last tokens of pieces that lie one after the other."""
+    ends = list(accumulate(len(piece.ids) for piece in pieces))
+    # A list is copied to the GPU, a slice is not.
+    return slice(ends[0] - 1, ends[0]) if len(ends) == 1 else [end - 1 for end in ends]
 
 
 def free_workspaces(device: torch.device) -> None:

@@ -7,7 +7,7 @@ its own length.
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,14 @@ from dbgpt_lite.llm.generation import in_reserve
 from dbgpt_lite.llm.parts import Layer, Norm, Parts, Rotary
 
 CHUNK = 512
+
+
+class Piece(NamedTuple):
+    """Tokens `ids` to be written into a slot from `start` on."""
+
+    slot: int
+    start: int
+    ids: Sequence[int]
 
 
 class StepModel(Protocol):
@@ -42,6 +50,10 @@ class StepModel(Protocol):
 
     def read(self, slot: int, start: int, ids: Sequence[int]) -> Tensor:
         """Write `ids` at [start, start + len(ids)) of a slot; logits (vocabulary,) after the last one."""
+        ...
+
+    def read_together(self, pieces: "Sequence[Piece]") -> Tensor:
+        """`read` for several slots at once, of `chunk` tokens at most in all: logits (pieces, vocabulary)."""
         ...
 
     def step(self, slots: Sequence[int], lengths: Sequence[int], tokens: Sequence[int]) -> Tensor:
@@ -82,6 +94,10 @@ class PlainStepModel:
         """Write `ids` into a slot from `start` on; logits (vocabulary,) after the last. See StepModel."""
         places = torch.arange(start, start + len(ids), device=self._parts.device)
         return self._forward(self._ints([slot]), self._ints(ids)[None], places[None], start + len(ids))[0]
+
+    def read_together(self, pieces: Sequence[Piece]) -> Tensor:
+        """One after the other. See StepModel."""
+        return torch.stack([self.read(*piece) for piece in pieces])
 
     @torch.inference_mode()
     def step(self, slots: Sequence[int], lengths: Sequence[int], tokens: Sequence[int]) -> Tensor:

@@ -14,7 +14,7 @@ from dbgpt_lite.llm.batch_engine import BatchEngine
 from dbgpt_lite.llm.batch_jobs import SearchJob
 from dbgpt_lite.llm.parts import take_apart
 from dbgpt_lite.llm.sharing import common_prefix
-from dbgpt_lite.llm.slotted import PlainStepModel
+from dbgpt_lite.llm.slotted import Piece, PlainStepModel
 from dbgpt_lite.messages import Message, Prompt, Sampling, Waiting
 from tests.llm.tiny_models import answer_of, ask
 
@@ -35,6 +35,7 @@ class Watched(PlainStepModel):
         super().__init__(parts, slots, window, chunk)
         self.calls: list[str] = []
         self.tasks = list(tasks)
+        self.together: list[int] = []
         self.reads: list[list[int]] = []
         self.steps: list[tuple[int, ...]] = []
         self.before: Callable[[str], None] = lambda call: None
@@ -64,6 +65,10 @@ class Watched(PlainStepModel):
         self._before("read")
         self.reads.append(list(ids))
         return super().read(slot, start, ids)
+
+    def read_together(self, pieces: Sequence[Piece]) -> Any:
+        self.together.append(len(pieces))
+        return super().read_together(pieces)
 
     def step(self, slots: Sequence[int], lengths: Sequence[int], tokens: Sequence[int]) -> Any:
         self._before("step")
@@ -180,6 +185,31 @@ def test_a_beginning_is_read_once(engine: Any, batch: Any, never: threading.Even
     # The same again stays where it is, and only its last token is read.
     asked(1)
     assert asked(1)[1].cached_tokens == found[1][1].prompt_tokens - 1
+
+
+def test_short_prompts_are_read_together(engine: Any, batch: Any, never: threading.Event) -> None:
+    """Those that wait; but not one that will share with another what is not yet read."""
+    many = batch(slots=6, chunk=400)
+    long = "fox " * 90
+    questions = ["fox", "dog", "The quick", long + "a", long + "b"]
+    wanted = [answer_of(engine.stream(ask(text), GREEDY, never))[0] for text in questions]
+    steps = held(many, many.stream(ask("Leeds"), ENDLESS, never))
+    found: dict[int, str] = {}
+
+    def answer(number: int) -> None:
+        found[number] = answer_of(many.stream(ask(questions[number]), GREEDY, never))[0]
+
+    threads = []
+    for number in range(len(questions)):
+        threads.append(started(lambda number=number: answer(number)))
+        until(lambda: many.waiting == len(threads))
+    steps.let_go()
+    for thread in threads:
+        thread.join()
+    assert [found[number] for number in range(len(questions))] == wanted
+    # Leeds alone, then the four, then what is new of the last.
+    assert steps.together == [1, 4, 1]
+    assert len(steps.reads[-1]) < 64
 
 
 def test_owners_share_the_rules_and_nothing_else(batch: Any, never: threading.Event) -> None:

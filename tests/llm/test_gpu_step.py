@@ -15,7 +15,7 @@ from dbgpt_lite.llm import gpu_step
 from dbgpt_lite.llm.gpu_products import FourBitProduct, known, product
 from dbgpt_lite.llm.kernels import decode, nf4
 from dbgpt_lite.llm.parts import take_apart
-from dbgpt_lite.llm.slotted import PlainStepModel
+from dbgpt_lite.llm.slotted import Piece, PlainStepModel
 from tests.llm.test_nf4 import layer, packed
 
 WINDOW, SLOTS = 40, 3
@@ -92,7 +92,7 @@ def quantize(model: Any, numbers: str) -> Any:
 )
 @settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    lengths=st.lists(st.integers(1, WINDOW - 4), min_size=1, max_size=SLOTS), cut=st.integers(0, 9), kept=st.booleans()
+    lengths=st.lists(st.integers(1, WINDOW - 5), min_size=1, max_size=SLOTS), cut=st.integers(0, 9), kept=st.booleans()
 )
 def test_it_answers_what_the_plain_one_does(
     kind: str, changes: dict[str, Any], numbers: str, lengths: list[int], cut: int, kept: bool
@@ -123,6 +123,11 @@ def scene(steps: Any, lengths: list[int], cut: int) -> list[torch.Tensor]:
         if middle:
             steps.read(slot, 0, ids[slot][:middle])
         found.append(steps.read(slot, middle, ids[slot][middle:length]).clone())
+    if len(lengths) > 1:
+        # Some more for each at once, and one after the other.
+        pieces = [Piece(slot, length, ids[slot][length : length + 1 + slot]) for slot, length in enumerate(lengths)]
+        found.append(steps.read_together(pieces).clone())
+        lengths = [length + 1 + slot for slot, length in enumerate(lengths)]
     rows = list(range(len(lengths)))
     found.append(steps.step(rows, lengths, [ids[slot][lengths[slot]] for slot in rows]).clone())
     steps.copy(0, SLOTS - 1, 0, lengths[0])
