@@ -2,8 +2,9 @@
 
     python benchmarks/gpu_check.py [Llama] [Glm] ...
 
-Tiny models of every kind that parts.py takes apart, with random weights; prompts in pieces, rows of many lengths, slots
-of several slots at once, used again and copied. Both compute in 16 bits with other roundings, so their logits are compared by relative error.
+Tiny models of every kind that parts.py takes apart, with random weights; prompts in pieces, of several slots at once,
+rows of many lengths, slots used again and copied. Both compute in 16 bits with other roundings, so their logits are
+compared by relative error.
 """
 
 import sys

@@ -5,7 +5,7 @@ from dbgpt_lite.llm.plan import Plan
 
 # Slots where LLM_USERS leaves it open: a search for alternative queries takes several, and what is free is of no
 # other use.
-_USUAL = 8
+USUAL_SLOTS = 8
 _SHARE = 0.5
 
 
@@ -21,7 +21,7 @@ def slot_count(place: Plan, device: str, free: int, users: int = 0) -> int:
     one, room = row.cache // place.need.users, _room(row, free)
     if users:
         return max(1, min(users, room // one))
-    return max(1, min(_USUAL, 1 + int((room - one) * _SHARE) // one))
+    return max(1, min(USUAL_SLOTS, 1 + int((room - one) * _SHARE) // one))
 
 
 def spare_bytes(place: Plan, device: str, free: int, slots: int) -> int:

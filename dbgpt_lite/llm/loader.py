@@ -33,7 +33,7 @@ from dbgpt_lite.llm.plan import Plan, plan
 from dbgpt_lite.llm.quantize import Quantization, prepare_bitsandbytes, stored_quantization
 from dbgpt_lite.llm.renaming import architecture as own_architecture
 from dbgpt_lite.llm.shards import stored_tensors
-from dbgpt_lite.llm.stepping import settled, step_model
+from dbgpt_lite.llm.stepping import compile_ahead, settled, step_model
 from dbgpt_lite.messages import EngineInfo
 from dbgpt_lite.model_loading import ONE_AT_A_TIME
 
@@ -133,6 +133,7 @@ class Prepared:
                 _, place = _plan(self.checkpoint, self.options, {})
                 self.check_disk(place)
             progress(LoadState("loading"))
+            compile_ahead(place, self.checkpoint.config, self.options.users)
             model = self._read(place, progress, cancel or threading.Event())
             engine = self._engine(model, place)
         progress(LoadState("ready", 1.0))

@@ -3,15 +3,33 @@
 import logging
 from typing import TYPE_CHECKING, Any
 
-from dbgpt_lite.llm.batch_room import slot_count, spare_bytes
+from dbgpt_lite.llm.batch_room import USUAL_SLOTS, slot_count, spare_bytes
 from dbgpt_lite.llm.devices import warmed
 from dbgpt_lite.llm.plan import Plan, without_steps
+from dbgpt_lite.llm.shapes import Config
+from dbgpt_lite.llm.sizes import geometry
 
 if TYPE_CHECKING:
     from dbgpt_lite.llm.slotted import StepModel
 
 
 log = logging.getLogger(__name__)
+
+
+def compile_ahead(place: Plan, config: Config, users: int) -> None:
+    """Begin to compile what a model will need, in the background: half a second a kernel where CUDA does not have it in
+    its cache. Nothing for a model without kernels of its own. `users`: as in LoadOptions."""
+    if not place.stepped:
+        return
+    import torch
+
+    from dbgpt_lite.llm.kernels import ahead, decode, nf4
+
+    sizes, half = geometry(config), place.dtype == "float16"
+    device = next(iter(place.device_map.values()))
+    small = nf4.programs(users or USUAL_SLOTS, half, int(device[5:])) if place.numbers != "none" else []
+    others = decode.programs(sizes.head_dim, sizes.heads // sizes.kv_heads, half)
+    ahead.compile_ahead([*small, *others], torch.cuda.get_device_capability(device))
 
 
 def settled(model: Any, place: Plan) -> Plan:

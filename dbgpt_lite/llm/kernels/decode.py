@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dbgpt_lite.llm.kernels import reference
-from dbgpt_lite.llm.kernels.nvrtc import Kernel, compiled, source
+from dbgpt_lite.llm.kernels.nvrtc import Kernel, Program, compiled, source
 from dbgpt_lite.llm.parts import Norm, Parts
 
 _SPLITS = (64, 256)  # cached tokens a block: few for few conversations, so that all multiprocessors have some
@@ -38,7 +38,11 @@ class Heads:
     @property
     def together(self) -> int:
         """Of these, how many a block takes: they read the same keys."""
-        return next(count for count in (4, 2, 1) if self.share % count == 0 and count * self.dim <= _TOGETHER)
+        return _together(self.share, self.dim)
+
+
+def _together(share: int, dim: int) -> int:
+    return next(count for count in (4, 2, 1) if share % count == 0 and count * dim <= _TOGETHER)
 
 
 class Room(NamedTuple):
@@ -182,10 +186,23 @@ def _weights(norms: tuple[Norm | None, Norm | None]) -> tuple[Tensor | None, Ten
     return first, second, one.eps if one else 0.0
 
 
+def programs(dim: int, share: int, half: bool) -> list[Program]:
+    """What there is to compile for a model with heads of `dim`, of which `share` read the same keys."""
+    heads = _together(share, dim)
+    attending = [("attend", _defines(dim, half, heads, split, stored)) for stored in (False, True) for split in _SPLITS]
+    others = [("rotate_and_store", _defines(dim, half)), ("store", _defines(dim, half))]
+    others += [(name, _defines(128, half)) for name in ("rms_norm", "gate")]
+    return [Program(source("decode.cu"), name, tuple(defines.items())) for name, defines in (*others, *attending)]
+
+
+def _defines(dim: int, half: bool, heads: int = 1, split: int = 64, stored: bool = False) -> dict[str, int]:
+    return {"DIM": dim, "HALF": int(half), "HEADS": heads, "SPLIT": split, "STORED": int(stored)}
+
+
 @cache
 def _kernel(
     name: str, dim: int, half: bool, device: int, heads: int = 1, split: int = 64, stored: bool = False
 ) -> Kernel:
-    defines = {"DIM": dim, "HALF": int(half), "HEADS": heads, "SPLIT": split, "STORED": int(stored)}
+    defines = _defines(dim, half, heads, split, stored)
     with torch.cuda.device(device):
         return compiled(source("decode.cu"), name, defines, overlap=name in ("rms_norm", "attend", "store"))

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import linear, pad
 
 from dbgpt_lite.llm.int4 import PackedLinear
-from dbgpt_lite.llm.kernels.nvrtc import Kernel, compiled, source
+from dbgpt_lite.llm.kernels.nvrtc import Kernel, Program, compiled, source
 from dbgpt_lite.llm.kernels.reference import gated
 
 ROWS, BLOCK = 16, 64  # a tile
@@ -36,6 +36,7 @@ _GROUPS = {
     (8, False): 1,
     (8, True): 1,
 }
+_WIDE = (1, 2, 4, 8)  # tiles of eight input rows that there are kernels for
 _AHEAD = {1: 2, 2: 2, 4: 1, 8: 2}  # turns that are loaded before they are used
 
 
@@ -180,7 +181,7 @@ def matmul(
     if not x.is_cuda:
         return _plain(x, weight, pair, bias, residual, out)
     out = x.new_empty(len(x), rows) if out is None else out
-    wide = next(size for size in (1, 2, 4, 8) if size * 8 >= len(x))
+    wide = next(size for size in _WIDE if size * 8 >= len(x))
     at_once = 2 if pair or (wide > 1 and len(weight.weights) % 2 == 0) else 1
     kernel, threads, shared = _matmul_kernel(wide, at_once, pair, x.dtype == torch.float16, x.device.index)
     kernel(
@@ -225,14 +226,28 @@ def _processors(device: int) -> int:
     return int(torch.cuda.get_device_properties(device).multi_processor_count)
 
 
+def programs(rows: int, half: bool, device: int) -> list[Program]:
+    """What there is to compile for products of up to `rows` rows and for widening."""
+    found = [Program(_source(), "nf4_widen", tuple(_widen_defines(half).items()))]
+    for wide in (size for size in _WIDE if size // 2 * 8 < rows):
+        for pair in (False, True):
+            defines, _ = _matmul_defines(wide, 2 if pair or wide > 1 else 1, pair, half, device)
+            found.append(Program(_source(), "nf4_matmul", tuple(defines.items())))
+    return found
+
+
+def _matmul_defines(wide: int, at_once: int, pair: bool, half: bool, device: int) -> tuple[dict[str, int], int]:
+    """With the number of groups of warps."""
+    limit = shared_limit(device)
+    groups = next(count for count in range(_GROUPS[wide, pair], 0, -1) if _shared(wide, at_once, count) <= limit)
+    defines = {"NT": wide, "MT": at_once, "PAIR": int(pair), "HALF": int(half), "GROUPS": groups, "AHEAD": _AHEAD[wide]}
+    return defines, groups
+
+
 @cache
 def _matmul_kernel(wide: int, at_once: int, pair: bool, half: bool, device: int) -> tuple[Kernel, int, int]:
     """The kernel, its threads and its shared memory."""
-    limit = shared_limit(device)
-    groups = next(count for count in range(_GROUPS[wide, pair], 0, -1) if _shared(wide, at_once, count) <= limit)
-    defines = {
-        "NT": wide, "MT": at_once, "PAIR": int(pair), "HALF": int(half), "GROUPS": groups, "AHEAD": _AHEAD[wide],
-    }  # fmt: skip
+    defines, groups = _matmul_defines(wide, at_once, pair, half, device)
     with torch.cuda.device(device):
         kernel = compiled(_source(), "nf4_matmul", defines, overlap=True)
     return kernel, groups * _WARPS * 32, _shared(wide, at_once, groups)
@@ -250,12 +265,14 @@ def shared_limit(device: int) -> int:
 
 def most_rows(limit: int) -> int:
     """The most input rows of one product where a block may have `limit` bytes of shared memory."""
-    return max((8 * wide for wide in (1, 2, 4, 8) if _shared(wide, 2, 1) <= limit), default=0)
+    return max((8 * wide for wide in _WIDE if _shared(wide, 2, 1) <= limit), default=0)
+
+
+def _widen_defines(half: bool) -> dict[str, int]:
+    return {"NT": 1, "MT": 1, "PAIR": 0, "HALF": int(half), "GROUPS": 4, "AHEAD": 2}
 
 
 @cache
 def _widen_kernel(half: bool, device: int) -> Kernel:
     with torch.cuda.device(device):
-        return compiled(
-            _source(), "nf4_widen", {"NT": 1, "MT": 1, "PAIR": 0, "HALF": int(half), "GROUPS": 4, "AHEAD": 2}
-        )
+        return compiled(_source(), "nf4_widen", _widen_defines(half))

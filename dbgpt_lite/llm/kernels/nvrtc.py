@@ -7,13 +7,17 @@ kernel takes half a second to compile; CUDA keeps what it compiled in its own ca
 import ctypes
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from functools import cache, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import torch
 
 Grid = tuple[int, int, int]
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class _Attribute(ctypes.Structure):
@@ -40,6 +44,37 @@ _FREE_SHARED = 48 * 1024
 
 class CudaError(RuntimeError):
     """CUDA or its compiler refused."""
+
+
+class Program(NamedTuple):
+    """A kernel of a source to be compiled: see `binary`."""
+
+    source: str
+    name: str
+    defines: tuple[tuple[str, int], ...]
+
+
+def once(make: Callable[P, T]) -> Callable[P, T]:
+    """Several threads that ask for the same wait for the one that makes it, which functools.cache alone would not do.
+    An error is given to those who waited, and the next call tries again. Arguments by position only."""
+    lock, made = threading.Lock(), dict[tuple[object, ...], Future[T]]()
+
+    @wraps(make)
+    def found(*args: P.args, **kwargs: P.kwargs) -> T:
+        with lock:
+            future, mine = made.get(args), False
+            if future is None:
+                future, mine = made.setdefault(args, Future()), True
+        if mine:
+            try:
+                future.set_result(make(*args, **kwargs))
+            except BaseException as error:
+                with lock:
+                    del made[args]
+                future.set_exception(error)
+        return future.result()
+
+    return found
 
 
 class Kernel:
@@ -104,7 +139,7 @@ def compiled(source: str, name: str, defines: Mapping[str, int], overlap: bool =
     """The kernel `name` of a source, for the current device. Raises CudaError and OSError when there is no compiler."""
     driver = ctypes.CDLL("libcuda.so.1")
     torch.cuda.current_stream()  # the context that a module is loaded into
-    image = _binary(source, name, defines)
+    image = binary(source, name, tuple(defines.items()), torch.cuda.get_device_capability())
     module, function = ctypes.c_void_p(), ctypes.c_void_p()
     _check(driver.cuModuleLoadData(ctypes.byref(module), image), "module")
     _check(driver.cuModuleGetFunction(ctypes.byref(function), module, name.encode()), "function")
@@ -112,10 +147,16 @@ def compiled(source: str, name: str, defines: Mapping[str, int], overlap: bool =
     return Kernel(driver, function, module, overlap, torch.cuda.current_device())
 
 
-def _binary(source: str, name: str, defines: Mapping[str, int]) -> bytes:
+@cache
+@once
+def binary(source: str, name: str, defines: tuple[tuple[str, int], ...], capability: tuple[int, int]) -> bytes:
+    """What the compiler makes of a source for GPUs of a capability. Needs no GPU and may be asked by any thread.
+
+    Raises CudaError and OSError when there is no compiler.
+    """
     compiler = _compiler()
-    major, minor = torch.cuda.get_device_capability()
-    options = [f"--gpu-architecture=sm_{major}{minor}", *(f"-D{key}={value}" for key, value in defines.items())]
+    major, minor = capability
+    options = [f"--gpu-architecture=sm_{major}{minor}", *(f"-D{key}={value}" for key, value in defines)]
     given = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
     program = ctypes.c_void_p()
     _check(
