@@ -87,7 +87,9 @@ class Settings(BaseSettings):
         description="How a conversation is written for LLM_MODEL, e.g. guanaco or vicuna (docs/models.md lists them); "
         "empty: as its folder, its tokenizer or its family says.",
     )
-    llm_context: int = Field(0, ge=0, description="Context window in tokens; 0: the model's own.")
+    llm_context: int = Field(
+        0, ge=0, description="Context window in tokens; 0: as long as the model and the memory allow."
+    )
     llm_users: int = Field(
         0,
         ge=0,

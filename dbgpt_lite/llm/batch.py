@@ -170,7 +170,8 @@ class Batch:
         """Wait for something to do; False once closed."""
         while True:
             with self._wake:
-                while not (self._closing or self._due or self._unprepared):
+                # A search is under way while its reader chooses.
+                while not (self._closing or self._due or (self._unprepared and not self._under_way)):
                     self._wake.wait()
                 if self._closing or self._due:
                     return not self._closing
@@ -182,10 +183,10 @@ class Batch:
         try:
             self._unprepared = self._runner.prepare()
         except (MemoryError, RuntimeError) as error:
-            if not is_memory(error):
-                raise
+            log.warning("%s could not make ready what it may need; it answers without", self._name, exc_info=error)
             clear_frames(error.__traceback__)
-            empty_gpu_cache()
+            if not empty_gpu_cache():
+                raise
 
     @property
     def _due(self) -> bool:
@@ -256,6 +257,7 @@ class Batch:
             return
         for piece in pieces:
             self._table.wrote(piece.slot, piece.ids)
+        self._unprepared = True
         self._begin(
             [row for row, job in enumerate(jobs) if len(self._table.known(job.slots[0])) == len(job.ids)], logits
         )

@@ -5,35 +5,36 @@ recorded once for each number of rows and replayed (https://pytorch.org/blog/acc
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention.bias import causal_lower_right
-from torch.nn.functional import scaled_dot_product_attention
 
 from dbgpt_lite.llm.generation import in_reserve
 from dbgpt_lite.llm.gpu_products import Product, known, product
+from dbgpt_lite.llm.gpu_reading import Multiply, attend_piece, few, widened
 from dbgpt_lite.llm.kernels import decode
 from dbgpt_lite.llm.kernels.nf4 import MOST_ROWS, most_rows, shared_limit
 from dbgpt_lite.llm.kernels.nvrtc import CudaError
 from dbgpt_lite.llm.parts import Layer, Norm, Parts
 from dbgpt_lite.llm.slotted import Piece
+from dbgpt_lite.llm.step_shape import (
+    CHUNK,
+    ROWS,
+    SHORTEST,
+    covered,
+    furthest,
+    join_size,
+    piece_sizes,
+    row_sizes,
+)
 
 log = logging.getLogger(__name__)
 
-# Tokens of a prompt read in one go. Widening the weights costs as much as 200 tokens, and other answers wait meanwhile.
-CHUNK = 1024
 _OVERLAPPED = 384  # shorter pieces are read faster when weights are widened in turn
-_SHORTEST = 1024  # cached tokens that a captured step is made for at least
-_ROWS = (1, 2, 4, 8, 16, 32, 64)
-_PIECES = 3  # of these, the largest are recorded for short pieces of prompts too
-# Bytes of one layer's cache that the rows of a short piece may read, each for itself, before it is faster to read them
-# once for all, though Python starts every kernel then: measured on an H200 with ChatGLM2-6B and a 33B Llama.
-_READ_BY_ROWS = 5 * 10**8
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +51,6 @@ class _Block:
     def products(self) -> tuple[Product, ...]:
         """In the order of use."""
         return self.qkv, self.out, self.gate_up, self.down
-
-
-class Multiply(Protocol):
-    """x times the weights of a product, plus `residual`, which may be written to."""
-
-    def __call__(self, product: Product, x: Tensor, residual: Tensor | None = None) -> Tensor: ...
-
-
-def few(product: Product, x: Tensor, residual: Tensor | None = None) -> Tensor:
-    """A Multiply for as many rows as a step may have."""
-    return product.few(x, residual)
-
-
-def row_sizes(most: int) -> list[int]:
-    """The numbers of rows that steps of up to `most` rows are recorded for."""
-    return [size for size in _ROWS if size // 2 < most]
 
 
 def runs_here(parts: Parts) -> bool:
@@ -100,7 +85,9 @@ class GpuStepModel:
         self._device = parts.device
         # Pieces of a prompt as short as a step's rows need no widened weights.
         self._short = most_slots(parts) if parts.device.type == "cuda" else MOST_ROWS
-        self._pieces = row_sizes(self._short)[-_PIECES:]
+        # Steps for pieces of prompts: those that are still to be recorded, and all that ever were to be.
+        self._to_record = [(rows, SHORTEST, True) for rows in piece_sizes(self._short)]
+        self._wished = set(self._to_record)
         with torch.cuda.device(parts.device):
             self._make(parts, wide)
 
@@ -113,7 +100,10 @@ class GpuStepModel:
         self._cache = torch.zeros(shape, dtype=parts.dtype, device=parts.device)
         self._graphs: dict[tuple[int, int, bool], _Captured] = {}
         self._pool: Any = None
-        self._joins = self._join_room()
+        # What decode.room_for takes for any step: of two steps, one is over before the other begins.
+        numbers = join_size(parts.heads, parts.kv_heads, parts.head_dim, window, slots, self._short)
+        counters = torch.zeros(ROWS[-1] * parts.heads, dtype=torch.int32, device=parts.device)
+        self._joins = torch.empty(numbers, device=parts.device), counters
         self._keep_wide(wide)
         widest = max(one.widened for block in self._blocks for one in block.products)
         self._rooms = [torch.empty(widest, dtype=parts.dtype, device=parts.device) for _ in range(2 if widest else 0)]
@@ -141,34 +131,22 @@ class GpuStepModel:
     @torch.inference_mode()
     def prepare(self) -> bool:
         """Record one of the steps that short pieces of prompts take. See StepModel."""
-        left = [rows for rows in self._pieces if (rows, _SHORTEST, True) not in self._graphs]
-        if left:
+        if self._to_record:
             with torch.cuda.device(self._device):
-                self._capture(left[0], _SHORTEST, piece=True)
-        return len(left) > 1
+                self._capture(*self._to_record.pop(0))
+        return bool(self._to_record)
 
     @torch.inference_mode()
     def step(self, slots: Sequence[int], lengths: Sequence[int], tokens: Sequence[int]) -> Tensor:
         """One more token for each of these slots, which hold `lengths` tokens: logits (rows, vocabulary)."""
         with torch.cuda.device(self._device):
-            return self._replay(slots, lengths, tokens)
+            rows = next(size for size in ROWS if size >= len(slots))
+            key = rows, self._covered(max(lengths) + 1), False
+            captured = self._graphs.get(key) or self._capture(*key)
+            return captured.replay(slots, lengths, tokens)[: len(slots)]
 
-    def _replay(
-        self, slots: Sequence[int], lengths: Sequence[int], tokens: Sequence[int], *, piece: bool = False
-    ) -> Tensor:
-        """See `step`. `piece`: the rows may follow each other in one slot."""
-        rows = next(size for size in (self._pieces if piece else _ROWS) if size >= len(slots))
-        covered = next(size for size in self._covered() if size > max(lengths))
-        captured = self._graphs.get((rows, covered, piece)) or self._capture(rows, covered, piece)
-        return captured.replay(slots, lengths, tokens)[: len(slots)]
-
-    def _covered(self) -> Iterator[int]:
-        """The lengths of caches that steps are recorded for; the last is no shorter than the window."""
-        size = _SHORTEST
-        while size < self.window:
-            yield size
-            size *= 4
-        yield size
+    def _covered(self, length: int) -> int:
+        return next(size for size in covered(self.window) if size >= length)
 
     def read(self, slot: int, start: int, ids: Sequence[int]) -> Tensor:
         """Keys and values of `ids` into the slot from `start` on; logits (vocabulary,) after the last one."""
@@ -178,19 +156,26 @@ class GpuStepModel:
     def read_together(self, pieces: Sequence[Piece]) -> Tensor:
         """Keys and values of pieces for several slots; logits (pieces, vocabulary) after the last token of each."""
         with torch.cuda.device(self._device):
-            if not self._by_rows(pieces):
+            captured = self._captured(pieces)
+            if captured is None:
                 return self._read(pieces)
             # Started as one recorded step instead of hundreds of kernels by Python.
             rows = [(piece.slot, piece.start + at, token) for piece in pieces for at, token in enumerate(piece.ids)]
-            return self._replay(*zip(*rows, strict=True), piece=True)[_lasts(pieces)]
+            return captured.replay(*zip(*rows, strict=True))[_lasts(pieces)]
 
-    def _by_rows(self, pieces: Sequence[Piece]) -> bool:
-        """Whether pieces are read sooner as rows of a step."""
-        # Heads that share keys read them once for `together` of them.
-        heads = self._heads.heads // self._heads.together
-        token = 2 * heads * self._heads.dim * self._cache.element_size()
-        read = sum(len(piece.ids) * (piece.start + len(piece.ids)) for piece in pieces)
-        return sum(len(piece.ids) for piece in pieces) <= self._short and read * token <= _READ_BY_ROWS
+    def _captured(self, pieces: Sequence[Piece]) -> "_Captured | None":
+        """The step by whose rows these are read soonest; None when they are not, or as long as it is not recorded."""
+        count, longest = sum(len(piece.ids) for piece in pieces), max(piece.end for piece in pieces)
+        if count > self._short:
+            return None
+        rows = next(size for size in piece_sizes(self._short) if size >= count)
+        if longest > furthest(rows, self._heads.heads // self._heads.together, self._heads.dim):
+            return None
+        key = rows, self._covered(longest), True
+        if key not in self._wished:
+            self._wished.add(key)
+            self._to_record.append(key)
+        return self._graphs.get(key)
 
     def _read(self, pieces: Sequence[Piece]) -> Tensor:
         tokens = torch.tensor([token for piece in pieces for token in piece.ids], device=self._device)
@@ -200,9 +185,9 @@ class GpuStepModel:
         for block, cache in zip(self._blocks, self._cache, strict=True):
             qkv = multiply(block.qkv, decode.normalize(hidden, block.norm_in, normed))
             row = 0
-            for slot, start, ids in pieces:
-                keys, values, end, last = cache[0, slot], cache[1, slot], start + len(ids), row + len(ids)
-                queries = decode.rotate_and_store(qkv[row:last], self._heads, block.norms, start, keys, values)
+            for piece in pieces:
+                keys, values, end, last = cache[0, piece.slot], cache[1, piece.slot], piece.end, row + len(piece.ids)
+                queries = decode.rotate_and_store(qkv[row:last], self._heads, block.norms, piece.start, keys, values)
                 found = attend_piece(
                     queries.transpose(0, 1)[None], keys[None, :, :end], values[None, :, :end], self._heads.scaling
                 )
@@ -227,7 +212,7 @@ class GpuStepModel:
 
     def memory(self) -> dict[str, int]:
         """Bytes by device that closing gives back."""
-        held = [self._embedding, self._cache, *self._rooms, *self._head.parameters()]
+        held = [self._embedding, self._cache, self._heads.table, *self._joins, *self._rooms, *self._head.parameters()]
         held += [tensor for block in self._blocks for one in block.products for tensor in one.tensors]
         sizes = {tensor.data_ptr(): tensor.nbytes for tensor in held}
         return {str(self._device): sum(sizes.values()) + in_reserve(str(self._device))}
@@ -242,11 +227,11 @@ class GpuStepModel:
         free_workspaces(self._device)
         del self._cache, self._embedding, self._head
 
-    def _capture(self, rows: int, covered: int, piece: bool) -> "_Captured":
-        """Record a step of `rows` rows over up to `covered` cached tokens."""
-        captured = _Captured(self, rows, covered, piece, self._pool)
+    def _capture(self, rows: int, most: int, piece: bool) -> "_Captured":
+        """Record a step of `rows` rows over up to `most` cached tokens; of a `piece`, rows may be of one slot."""
+        captured = _Captured(self, rows, most, piece, self._pool)
         self._pool = self._pool or captured.graph.pool()
-        self._graphs[rows, covered, piece] = captured
+        self._graphs[rows, most, piece] = captured
         return captured
 
     def forward(self, inputs: Tensor, room: decode.Room, piece: bool) -> Tensor:
@@ -265,29 +250,20 @@ class GpuStepModel:
             block.down.few(inner, residual=hidden)
         return self._head(decode.normalize(hidden, self._norm, normed))  # type: ignore[no-any-return]
 
-    def _join_room(self) -> tuple[Tensor, Tensor]:
-        """What decode.room_for takes for any step: of two steps, one is over before the other begins."""
-        rows = row_sizes(max(self._short, self.slots))
-        longest = [min(size, self.window) for size in self._covered()]
-        size = max(decode.room_size(count, self._heads, most) for count in rows for most in longest)
-        counters = torch.zeros(max(rows) * self._heads.heads, dtype=torch.int32, device=self._device)
-        return torch.empty(size, device=self._device), counters
-
-    def room_for(self, rows: int, covered: int) -> decode.Room:
+    def room_for(self, rows: int, most: int) -> decode.Room:
         """See decode.room_for."""
-        return decode.room_for(rows, self._heads, min(covered, self.window), *self._joins)
+        return decode.room_for(rows, self._heads, min(most, self.window), *self._joins)
 
 
 class _Captured:
     """A step recorded for a number of rows. Rows that are not used have no slot."""
 
-    def __init__(self, model: GpuStepModel, rows: int, covered: int, piece: bool, pool: Any) -> None:
-        self._rows = rows
+    def __init__(self, model: GpuStepModel, rows: int, most: int, piece: bool, pool: Any) -> None:
         self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
         self._host = torch.zeros(3, rows, dtype=torch.int32).pin_memory()
         self._inputs = torch.zeros(3, rows, dtype=torch.int32, device=torch.cuda.current_device())
         self._inputs[1] = -1
-        self._room = model.room_for(rows, covered)
+        self._room = model.room_for(rows, most)
         # One stream for all: a product's workspace stays with the stream that it was first used on.
         stream = model.beside
         stream.wait_stream(torch.cuda.current_stream())
@@ -320,20 +296,6 @@ def _block(layer: Layer) -> _Block:
     )  # fmt: skip
 
 
-def attend_piece(queries: Tensor, keys: Tensor, values: Tensor, scaling: float) -> Tensor:
-    """Attention of the last tokens of a text, queries (1, heads, new, dim), over keys and values (1, kv_heads, all,
-    dim) up to each: (1, heads, new, dim)."""
-    new, every = queries.shape[2], keys.shape[2]
-    if queries.is_cuda and new < every:
-        # What torch chooses for this mask, without the tenth of a millisecond that it takes to choose.
-        flash = torch.ops.aten._scaled_dot_product_flash_attention
-        return flash(queries, keys, values, 0.0, True, False, scale=scaling)[0]  # type: ignore[no-any-return]
-    return scaled_dot_product_attention(
-        queries, keys, values, attn_mask=causal_lower_right(new, every) if new < every else None,
-        is_causal=new == every, scale=scaling, enable_gqa=queries.shape[1] != keys.shape[1],
-    )  # fmt: skip
-
-
 def _lasts(pieces: Sequence[Piece]) -> slice | list[int]:
     """The rows of the last tokens of pieces that lie one after the other."""
     ends = list(accumulate(len(piece.ids) for piece in pieces))
@@ -347,35 +309,3 @@ def free_workspaces(device: torch.device) -> None:
     clear = getattr(torch._C, "_cuda_clearCublasWorkspaces", None)  # torch has no public name for it
     if clear is not None:
         clear()
-
-
-def widened(products: Sequence[Product], rooms: Sequence[Tensor], beside: torch.cuda.Stream | None) -> Iterator[Tensor]:
-    """The weights of one product after the other as numbers, the next being made on the stream `beside` meanwhile."""
-    if beside is None or not rooms:
-        yield from (one.wide(rooms[0] if rooms else None) for one in products)
-        return
-    here, stream = torch.cuda.current_stream(), beside.cuda_stream
-    beside.wait_stream(here)
-    # Of each room: when its weights are there, and when nobody needs them any more. Waiting for an event that was not
-    # recorded yet does not wait.
-    ready, used = ([torch.cuda.Event() for _ in rooms] for _ in range(2))  # type: ignore[no-untyped-call]
-
-    def start(place: int) -> Tensor:
-        room = place % len(rooms)
-        if not products[place].widened:
-            return products[place].wide(None)
-        beside.wait_event(used[room])
-        wide = products[place].wide(rooms[room], stream)
-        ready[room].record(beside)
-        return wide
-
-    ahead = start(0)
-    for place, product_ in enumerate(products):
-        wide = ahead
-        if product_.widened:
-            here.wait_event(ready[place % len(rooms)])
-        if place + 1 < len(products):
-            ahead = start(place + 1)
-        yield wide
-        if product_.widened:
-            used[place % len(rooms)].record(here)

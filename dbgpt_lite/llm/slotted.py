@@ -26,6 +26,11 @@ class Piece(NamedTuple):
     start: int
     ids: Sequence[int]
 
+    @property
+    def end(self) -> int:
+        """How many tokens the slot holds then."""
+        return self.start + len(self.ids)
+
 
 class StepModel(Protocol):
     """A model with a static cache of `slots` rows of `window` tokens each; one `read` takes `chunk` tokens at most.

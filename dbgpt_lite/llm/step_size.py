@@ -1,25 +1,21 @@
 """What a model needs beside weights and cache when its steps are captured on one GPU (gpu_step.py). No torch."""
 
 from functools import lru_cache
-from math import ceil
 
 from dbgpt_lite.llm.families import architecture_name
 from dbgpt_lite.llm.outline import Outline
 from dbgpt_lite.llm.quantize import stored_quantization
 from dbgpt_lite.llm.shapes import Config
 from dbgpt_lite.llm.sizes import DTYPE_BYTES, Geometry, Numbers
+from dbgpt_lite.llm.step_shape import CHUNK, ROWS, join_size, piece_sizes, row_sizes
 from dbgpt_lite.llm.units import MIB
 
 # Names of the families table; what these are computed by is parts.py.
 _FAMILIES = frozenset({"llama", "mistral", "qwen2", "qwen3", "glm", "chatglm2"})
 _NUMBERS = ("none", "nf4", "nf4_single", "int4")
-_CHUNK = 1024  # gpu_step.CHUNK, _ROWS and _PIECES; a test compares them
-_ROWS = (1, 2, 4, 8, 16, 32, 64)
-_PIECES = 3
 _BLOCK, _TILE = 64, 16  # kernels/nf4.py: columns with one scale, rows of a tile
 _WIDEST = 32_768  # kernels/decode.py: the widest normalization
 _GATE_BIASES = ("gate_proj.bias", "up_proj.bias")
-_SPLIT, _SPLITS = 256, 512  # cached tokens a block of attention takes where there are so many blocks (decode.py)
 # Bytes that a block's scale takes more than in the layers as they are loaded: it is in float16.
 _SCALES = {"nf4": 1, "nf4_single": -2, "int4": 2}
 # Code of CUDA's libraries and of the kernels, loaded as they are first used in a process: 312 MiB on an H200 with torch
@@ -76,11 +72,11 @@ def step_bytes(outline: Outline, dtype: str, numbers: Numbers, context: int, use
     """Room for a piece of a prompt and for the steps, the scales that are kept wider than in the checkpoint, and what
     comes with them, but for the libraries."""
     sizes, each = outline.geometry, DTYPE_BYTES[dtype]
-    reading = min(_CHUNK, context) * (each * (6 * sizes.hidden + 3 * sizes.feed) + 8 * sizes.hidden)
-    joined = max(_ROWS[-1] * ceil(context / _SPLIT), _SPLITS) * 4 * sizes.heads * (sizes.head_dim + 2)
+    reading = min(CHUNK, context) * (each * (6 * sizes.hidden + 3 * sizes.feed) + 8 * sizes.hidden)
+    joined = join_size(sizes.heads, sizes.kv_heads, sizes.head_dim, context, users, ROWS[-1])
     # A captured step for one row, one for two, for four ... keeps its scores, and for a long window another.
-    rows = sum(size for size in _ROWS if size // 2 < users) + sum(_ROWS[-_PIECES:])
-    steps = joined + 2 * rows * each * sizes.vocabulary + 4 * context * sizes.head_dim
+    rows = sum(row_sizes(users)) + sum(piece_sizes(ROWS[-1]))
+    steps = 4 * joined + 2 * rows * each * sizes.vocabulary + 4 * context * sizes.head_dim
     beside = reading + steps + _WORKSPACES
     if numbers == "none":
         return beside

@@ -378,19 +378,18 @@ def test_what_is_of_use_is_made_while_nobody_asks(engine: Any, batch: Any, never
     assert (found, many._batch.failures) == ([wanted], 0)
 
 
-@pytest.mark.parametrize(
-    ("failure", "left", "failures"), [(MemoryError(), 1, 0), (RuntimeError("a kernel broke"), 1, 1)]
-)
-def test_answers_go_on_when_that_fails(
-    engine: Any, batch: Any, never: threading.Event, failure: Exception, left: int, failures: int
-) -> None:
+@pytest.mark.parametrize("failure", [MemoryError(), RuntimeError("a kernel broke")])
+def test_answers_go_on_when_that_fails(engine: Any, batch: Any, never: threading.Event, failure: Exception) -> None:
     def fail() -> None:
         raise failure
 
     many = batch(tasks=[fail, lambda: None])
     wanted = answer_of(engine.stream(ask("fox"), GREEDY, never))[0]
+    until(lambda: len(watched(many).tasks) == 1)
     assert answer_of(many.stream(ask("fox"), GREEDY, never))[0] == wanted
-    assert (len(watched(many).tasks), many._batch.failures) == (left, failures)
+    # Then the rest is tried.
+    until(lambda: not watched(many).tasks)
+    assert many._batch.failures == 0
 
 
 def test_close_ends_all_and_frees_the_model(batch: Any, never: threading.Event) -> None:

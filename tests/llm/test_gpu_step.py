@@ -11,7 +11,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dbgpt_lite.llm import gpu_step
+from dbgpt_lite.llm import gpu_step, step_shape
 from dbgpt_lite.llm.gpu_products import FourBitProduct, known, product
 from dbgpt_lite.llm.kernels import decode, nf4
 from dbgpt_lite.llm.parts import take_apart
@@ -92,26 +92,37 @@ def quantize(model: Any, numbers: str) -> Any:
 )
 @settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    lengths=st.lists(st.integers(1, WINDOW - 5), min_size=1, max_size=SLOTS), cut=st.integers(0, 9), kept=st.booleans()
+    lengths=st.lists(st.integers(1, WINDOW - 5), min_size=1, max_size=SLOTS),
+    cut=st.integers(0, 9),
+    kept=st.booleans(),
+    by_rows=st.sampled_from([0, 4000, 10**9]),
 )
 def test_it_answers_what_the_plain_one_does(
-    kind: str, changes: dict[str, Any], numbers: str, lengths: list[int], cut: int, kept: bool
+    kind: str, changes: dict[str, Any], numbers: str, lengths: list[int], cut: int, kept: bool, by_rows: int
 ) -> None:
     model = tiny(kind, **changes)
     parts = take_apart(quantize(model, numbers))
     assert parts is not None
     answers = [scene(PlainStepModel(parts, SLOTS, WINDOW), lengths, cut)]
+    with pytest.MonkeyPatch.context() as patch:
+        # As rows of a step: none, the shorter ones, all short ones.
+        patch.setattr(step_shape, "READ_BY_ROWS", by_rows)
+        answers.append(fast_answers(parts, lengths, cut, kept))
+    rtol, atol = (0.02, 0.02) if numbers == "nf4" else (1e-3, 1e-4)
+    for plain, other in zip(*answers, strict=True):
+        assert torch.allclose(plain, other, rtol=rtol, atol=atol)
+
+
+def fast_answers(parts: Any, lengths: list[int], cut: int, kept: bool) -> list[torch.Tensor]:
     fast = gpu_step.GpuStepModel(parts, SLOTS, WINDOW, wide=2**30 if kept else 0)
     while fast.prepare():
         pass
     assert {rows for rows, _, piece in fast._graphs if piece} == {2, 4, 8}
     held = fast.memory()["cpu"]
     assert held > fast._cache.nbytes
-    answers.append(scene(fast, lengths, cut))
+    found = scene(fast, lengths, cut)
     fast.close()
-    rtol, atol = (0.02, 0.02) if numbers == "nf4" else (1e-3, 1e-4)
-    for plain, other in zip(*answers, strict=True):
-        assert torch.allclose(plain, other, rtol=rtol, atol=atol)
+    return found
 
 
 def scene(steps: Any, lengths: list[int], cut: int) -> list[torch.Tensor]:

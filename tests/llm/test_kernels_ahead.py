@@ -12,6 +12,7 @@ import torch
 from dbgpt_lite.llm import stepping
 from dbgpt_lite.llm.kernels import ahead, decode, nf4
 from dbgpt_lite.llm.kernels.nvrtc import CudaError, once
+from dbgpt_lite.llm.step_shape import SPLITS
 from tests.llm.test_batch_room import planned
 
 
@@ -82,7 +83,7 @@ def test_what_is_compiled_ahead_is_what_is_asked_for(
     nf4._widen_kernel(True, device)
     for name, dim in (("rms_norm", 128), ("gate", 128), ("rotate_and_store", 128), ("store", 128)):
         decode._kernel(name, dim, True, device)
-    for split in decode._SPLITS:
+    for split in SPLITS:
         for stored in (False, True):
             decode._kernel("attend", 128, True, device, 4, split, stored)
     assert {(program.name, program.defines) for program in begun} == compiled

@@ -1,16 +1,18 @@
 """What the plan says of captured steps is what the step model has."""
 
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dbgpt_lite.llm import gpu_step, parts, step_size
+from dbgpt_lite.llm import parts, step_size
 from dbgpt_lite.llm.checkpoint import Checkpoint, TaskFacts
 from dbgpt_lite.llm.kernels import decode, nf4
 from dbgpt_lite.llm.placement import Device
 from dbgpt_lite.llm.plan import Plan, plan
 from dbgpt_lite.llm.speed import hypothetical
+from dbgpt_lite.llm.step_shape import covered, furthest, join_size, piece_sizes, room_shape, row_sizes, together
 from dbgpt_lite.llm.units import GIB
 from tests.llm.configs import CONFIGS
 
@@ -27,9 +29,6 @@ def planned_on(name: str, devices: tuple[Device, ...], strategy: str = "auto", *
 
 
 def test_the_same_numbers_twice() -> None:
-    assert (step_size._CHUNK, step_size._ROWS) == (gpu_step.CHUNK, gpu_step._ROWS)
-    assert step_size._PIECES == gpu_step._PIECES
-    assert decode._SPLITS[-1] == step_size._SPLIT
     assert set(step_size._ROPES) == {None} | parts._FIXED_ROPE
     assert (step_size._OLDEST, step_size._WIDEST) == (decode._OLDEST, decode._WIDEST_NORM)
     assert (step_size._BLOCK, step_size._TILE) == (nf4.BLOCK, nf4.ROWS)
@@ -117,7 +116,7 @@ def test_a_window_that_is_set_stays_and_the_fast_one_is_named() -> None:
     assert (long.verdict, long.stepped, long.need.context) == ("fits", False, 4096)
     fast = planned_on("llama-13b", (device,), context=long.fast_window, config=config)
     assert (fast.stepped, fast.fast_window, fast.notes) == (True, 0, ())
-    assert [f"LLM_CONTEXT={long.fast_window} " in note.render("en") for note in long.notes] == [True]
+    assert [f"LLM_CONTEXT={long.fast_window}." in note.render("en") for note in long.notes] == [True]
 
 
 def test_a_process_loads_libraries_once() -> None:
@@ -169,3 +168,21 @@ def test_one_of_two_cards_computes_it_all_where_it_has_room(
     if where:
         assert set(found.device_map.values()) == where
         assert found.speed == planned_on("llama-7b", (devices[int(max(where)[-1])], devices[-1])).speed
+
+
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "dim"), [(32, 2, 128), (52, 52, 128), (28, 4, 128), (32, 8, 64), (8, 1, 256)]
+)
+@pytest.mark.parametrize("window", [40, 1024, 2048, 32768, 131072])
+@pytest.mark.parametrize("slots", [1, 3, 64])
+def test_every_step_has_room_to_join_its_parts(heads: int, kv_heads: int, dim: int, window: int, slots: int) -> None:
+    room, groups = join_size(heads, kv_heads, dim, window, slots, 64), heads // together(heads // kv_heads, dim)
+    steps = [(rows, longest) for rows in row_sizes(slots) for longest in covered(window)]
+    for rows in piece_sizes(64):
+        far = min(window, furthest(rows, groups, dim))
+        # As gpu_step chooses it.
+        steps.append((rows, next(size for size in covered(window) if size >= far)))
+    for rows, longest in steps:
+        assert prod(room_shape(rows, heads, groups, dim, min(longest, window))[0]) <= room
+    # A long window does not make room for what is never read so.
+    assert slots > 1 or 4 * room <= 40 * 2**20 + 4 * prod(room_shape(1, heads, groups, dim, window)[0])

@@ -11,11 +11,9 @@ from torch import Tensor
 from dbgpt_lite.llm.kernels import reference
 from dbgpt_lite.llm.kernels.nvrtc import Kernel, Program, compiled, source
 from dbgpt_lite.llm.parts import Norm, Parts
+from dbgpt_lite.llm.step_shape import SPLITS, room_shape, together
 
-_SPLITS = (64, 256)  # cached tokens a block: few for few conversations, so that all multiprocessors have some
-_ENOUGH_BLOCKS = 512
 _WIDEST_NORM = 32_768
-_TOGETHER = 512  # dimensions of the heads that a block takes
 _OLDEST = (8, 0)  # compute capability, of Ampere: the first with matrix products in bfloat16
 
 
@@ -38,11 +36,7 @@ class Heads:
     @property
     def together(self) -> int:
         """Of these, how many a block takes: they read the same keys."""
-        return _together(self.share, self.dim)
-
-
-def _together(share: int, dim: int) -> int:
-    return next(count for count in (4, 2, 1) if share % count == 0 and count * dim <= _TOGETHER)
+        return together(self.share, self.dim)
 
 
 class Room(NamedTuple):
@@ -140,26 +134,15 @@ def store(
     )  # fmt: skip
 
 
-def room_size(rows: int, heads: Heads, longest: int) -> int:
-    """How many numbers of `parts` the room for `rows` conversations of up to `longest` tokens takes."""
-    return prod(_room_shape(rows, heads, longest)[0])
-
-
 def room_for(rows: int, heads: Heads, longest: int, parts: Tensor, counters: Tensor) -> Room:
     """Room in which `attend` joins its parts, for conversations of up to `longest` tokens, the new one counted.
 
-    It lies in `parts` (float32, `room_size` or more) and `counters` (int32 zeros, a number for each row and head or
-    more), in which other rooms may lie that are not used at the same time.
+    It lies in `parts` (float32, see step_shape.join_size) and `counters` (int32 zeros, a number for each row and head
+    or more), in which other rooms may lie that are not used at the same time.
     """
-    shape, split = _room_shape(rows, heads, longest)
     groups = heads.heads // heads.together
+    shape, split = room_shape(rows, heads.heads, groups, heads.dim, longest)
     return Room(parts[: prod(shape)].view(shape), counters[: rows * groups].view(rows, groups), split)
-
-
-def _room_shape(rows: int, heads: Heads, longest: int) -> tuple[tuple[int, int, int, int], int]:
-    few, many = _SPLITS
-    split = many if rows * (heads.heads // heads.together) * ceil(longest / many) >= _ENOUGH_BLOCKS else few
-    return (rows, heads.heads, ceil(longest / split), heads.dim + 2), split
 
 
 def rotate_and_store(
@@ -188,8 +171,8 @@ def _weights(norms: tuple[Norm | None, Norm | None]) -> tuple[Tensor | None, Ten
 
 def programs(dim: int, share: int, half: bool) -> list[Program]:
     """What there is to compile for a model with heads of `dim`, of which `share` read the same keys."""
-    heads = _together(share, dim)
-    attending = [("attend", _defines(dim, half, heads, split, stored)) for stored in (False, True) for split in _SPLITS]
+    heads = together(share, dim)
+    attending = [("attend", _defines(dim, half, heads, split, stored)) for stored in (False, True) for split in SPLITS]
     others = [("rotate_and_store", _defines(dim, half)), ("store", _defines(dim, half))]
     others += [(name, _defines(128, half)) for name in ("rms_norm", "gate")]
     return [Program(source("decode.cu"), name, tuple(defines.items())) for name, defines in (*others, *attending)]
