@@ -19,6 +19,7 @@ from dbgpt_lite.chat.quoting import CALIBRATION, Calibration, Quote, Selection, 
 from dbgpt_lite.knowledge.words import is_chinese
 from dbgpt_lite.llm.estimate import estimate_tokens
 from dbgpt_lite.messages import EngineInfo, Message, Passage, Prompt, ResultTable, Sampling, Usage
+from dbgpt_lite.sql.labels import column_label
 from dbgpt_lite.texts import Language, text
 
 __all__ = ["CALIBRATION", "Calibration", "Embed", "ExtractiveEngine", "Quote", "Selection", "select"]
@@ -146,7 +147,7 @@ def word_table(table: ResultTable, language: Language) -> str:
         return text("assistant.rows_list", language, count=count, values=_join(values, language))
     if len(first) == 2 and 1 < count <= LISTED_PAIRS and not table.truncated:
         pairs = [" ".join(_cell(value, language) for value in row) for row in table.rows]
-        columns = _join([escape(column) for column in table.columns], language)
+        columns = _join([escape(column_label(column, language)) for column in table.columns], language)
         return text(
             "assistant.rows_pairs",
             language,
@@ -155,7 +156,10 @@ def word_table(table: ResultTable, language: Language) -> str:
             values=text("assistant.between_rows", language).join(pairs),
         )
     shown = zip(table.columns[:SHOWN_CELLS], first, strict=False)
-    cells = [text("assistant.cell", language, column=escape(c), value=_cell(v, language)) for c, v in shown]
+    cells = [
+        text("assistant.cell", language, column=escape(column_label(name, language)), value=_cell(value, language))
+        for name, value in shown
+    ]
     more = ["…"] if len(first) > SHOWN_CELLS else []
     name = "rows_truncated" if table.truncated else "rows_row" if count == 1 else "rows_many"
     return text(f"assistant.{name}", language, count=f"{count:,}", cells=_join([*cells, *more], language))

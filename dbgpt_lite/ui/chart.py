@@ -14,6 +14,7 @@ from markupsafe import Markup
 from dbgpt_lite.messages import ChartSpec, ResultTable
 from dbgpt_lite.sql.charts import Plot, plot
 from dbgpt_lite.sql.columns import column_kinds, number
+from dbgpt_lite.sql.labels import column_label
 from dbgpt_lite.texts import Language
 from dbgpt_lite.ui.i18n import say
 from dbgpt_lite.ui.scale import cut, exact, short, text_width, ticks
@@ -69,8 +70,8 @@ def chart(spec: ChartSpec, table: ResultTable, language: Language) -> Markup:
 
 def chart_title(spec: ChartSpec, table: ResultTable, language: Language) -> str:
     """What is drawn against what, by the columns' names."""
-    values = ", ".join(table.columns[place] for place in spec.y)
-    return say("chart_title", language, y=values, x=table.columns[spec.x])
+    values = ", ".join(column_label(table.columns[place], language) for place in spec.y)
+    return say("chart_title", language, y=values, x=column_label(table.columns[spec.x], language))
 
 
 def summary(points: Plot, language: Language) -> str:
@@ -124,7 +125,7 @@ def _columns(points: Plot, width: int, language: Language) -> tuple[float, Marku
             if value is not None:
                 x = middle + (place - len(points.series) / 2) * thick
                 top, bottom = sorted((frame.up(value), frame.up(0.0)))
-                tip = _tip(label, series.name, series.values[at])
+                tip = _tip(label, column_label(series.name, language), series.values[at])
                 marks += _bar(x, top, max(thick - 1.5, 0.8), max(bottom - top, 0.5), place, tip)
     middles = [frame.left + slot * (at + 0.5) for at in range(len(points.labels))]
     return frame.top + frame.height + 26, marks + _names_below(points.labels, middles, frame, width)
@@ -149,7 +150,7 @@ def _bars(points: Plot, width: int, language: Language) -> tuple[float, Markup]:
                 continue
             start, end = sorted((frame.along(value), zero))
             y = top + _BAR * place
-            tip = _tip(label, series.name, series.values[at])
+            tip = _tip(label, column_label(series.name, language), series.values[at])
             marks += _bar(start, y, max(end - start, 0.5), _BAR - 2, place, tip)
             marks += shape("text", short(value, language), class_="value", x=end + 5, y=y + 10.5)
     return frame.top + frame.height + 4, marks
@@ -195,11 +196,11 @@ def _scatter(spec: ChartSpec, table: ResultTable, points: Plot, width: int, lang
     for mark in sides:
         x = across.along(mark)
         marks += shape("text", short(mark, language), class_="tick", x=x, y=foot + 17, text_anchor="middle")
-    name_x, series = table.columns[spec.x], points.series[0]
+    name_x, series = column_label(table.columns[spec.x], language), points.series[0]
     for label, place, value in zip(points.labels, points.places, series.values, strict=True):
         y = number(value)
         if y is not None:
-            tip = f"{name_x}: {label}\n{series.name}: {exact(value)}"
+            tip = f"{name_x}: {label}\n{column_label(series.name, language)}: {exact(value)}"
             marks += shape("circle", class_="c0 dot", cx=across.along(place), cy=frame.up(y), r=4, data_tip=tip)
     return foot + 26, marks
 

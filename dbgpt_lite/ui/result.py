@@ -10,6 +10,7 @@ from markupsafe import Markup
 from dbgpt_lite.errors import UserError
 from dbgpt_lite.messages import ChartKind, ChartSpec, ResultTable
 from dbgpt_lite.sql.charts import checked, choices, propose
+from dbgpt_lite.sql.labels import column_label
 from dbgpt_lite.texts import Language
 from dbgpt_lite.ui.chart import chart
 from dbgpt_lite.ui.i18n import say
@@ -98,18 +99,19 @@ def _controls(table: ResultTable, shown: ChartSpec, language: Language, of: str)
     kinds = [(kind, say(f"chart_{kind}", language)) for kind in ("none", *possible.kinds)]
     controls = _choice("kind", kinds, shown.kind, say("chart", language), of)
     if shown.kind != "none":
-        across = [(str(place), table.columns[place]) for place in possible.x[shown.kind]]
+        across = [(str(place), column_label(table.columns[place], language)) for place in possible.x[shown.kind]]
         controls += _choice("x", across, str(shown.x), say("chart_x", language), of)
-        controls += _choice("y", _value_choices(table, shown), _places(shown.y), say("chart_y", language), of)
+        controls += _choice("y", _value_choices(table, shown, language), _places(shown.y), say("chart_y", language), of)
     return Markup('<div class="chart-tools">{}</div>').format(controls)
 
 
-def _value_choices(table: ResultTable, shown: ChartSpec) -> list[tuple[str, str]]:
+def _value_choices(table: ResultTable, shown: ChartSpec, language: Language) -> list[tuple[str, str]]:
     """Each column of numbers by itself, and those that are or would be drawn together."""
     proposed = propose(table)
     together = {spec.y for spec in (shown, proposed) if spec and len(spec.y) > 1 and shown.kind in ("bar", "line")}
     single = [(place,) for place in choices(table).y if place != shown.x]
-    return [(_places(y), ", ".join(table.columns[place] for place in y)) for y in [*single, *sorted(together)]]
+    names = [column_label(name, language) for name in table.columns]
+    return [(_places(y), ", ".join(names[place] for place in y)) for y in [*single, *sorted(together)]]
 
 
 def _places(columns: Sequence[int]) -> str:

@@ -6,6 +6,7 @@ from markupsafe import Markup
 
 from dbgpt_lite.messages import ResultTable
 from dbgpt_lite.sql.columns import number
+from dbgpt_lite.sql.labels import column_label
 from dbgpt_lite.texts import Language
 from dbgpt_lite.ui.figures import duration
 from dbgpt_lite.ui.i18n import say
@@ -28,7 +29,7 @@ def result_table(table: ResultTable, language: Language, of: str = "", page: int
     rows = table.rows[first : first + size]
     numbers = [_is_number_column([row[place] for row in table.rows]) for place in range(len(table.columns))]
     head = Markup("").join(
-        Markup('<th scope="col" class="{}">{}</th>').format("number" if numeric else "text", name)
+        _head(name, "number" if numeric else "text", language)
         for name, numeric in zip(table.columns, numbers, strict=True)
     )
     body = Markup("").join(_row(row, first + at, numbers) for at, row in enumerate(rows, 1))
@@ -42,6 +43,13 @@ def result_table(table: ResultTable, language: Language, of: str = "", page: int
         body,
         table_foot(table, language, of, page, size),
     )
+
+
+def _head(name: str, kind: str, language: Language) -> Markup:
+    """The name of a column; of one that the query computes in words, with what it computes at hand."""
+    label = column_label(name, language)
+    title = Markup(' title="{}"').format(name) if label != name else ""
+    return Markup('<th scope="col" class="{}"{}>{}</th>').format(kind, title, label)
 
 
 def table_note(table: ResultTable, language: Language) -> str:

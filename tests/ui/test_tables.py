@@ -64,6 +64,8 @@ def test_a_page_knows_its_place() -> None:
     assert html.count(" disabled>") == 1
     assert table_note(table, "en") == "25 rows · cut at the row limit · 0.42 s"
     assert '<th scope="col" class="number">n</th><th scope="col" class="text">t</th>' in html
+    counted = result_table(ResultTable(("COUNT(*)",), ((3,),)), "zh")
+    assert '<th scope="col" class="number" title="COUNT(*)">数量</th>' in counted
     assert "page-next" not in result_table(ResultTable(("n",), ((1,),)), "en", "answer:7")
     assert table_note(ResultTable(("n",), ((1,),)), "en") == "1 row"
 

@@ -1,0 +1,35 @@
+"""Columns that a query computes and does not name, in words: "SUM(total)" -> "sum of total". Pure; for reading only."""
+
+import re
+
+from dbgpt_lite.texts import Language, text
+
+_COLUMN = r"(?:[\w]+\.)?[\"`]?(\w+)[\"`]?"
+_MEASURE = re.compile(rf"(sum|avg|min|max|count)\(\s*(distinct\s+)?{_COLUMN}\s*\)", re.IGNORECASE)
+_ROUNDED = re.compile(r"round\((.+?)(?:,\s*\d+)?\)", re.IGNORECASE)
+_PART = re.compile(rf"(year|month|day)\({_COLUMN}\)", re.IGNORECASE)
+_FORMATTED = re.compile(
+    rf"(?:strftime\(\s*'([^']+)'\s*,\s*{_COLUMN}\s*\)|date_format\(\s*{_COLUMN}\s*,\s*'([^']+)'\s*\))", re.IGNORECASE
+)
+_FORMATS = {"%Y": "year", "%Y-%m": "month", "%m": "month", "%Y-%m-%d": "day", "%d": "day"}
+
+
+def column_label(name: str, language: Language) -> str:
+    """What a reader is shown for a column of a result; a name that says it itself stays."""
+    if "(" not in name:
+        return name
+    if name.replace(" ", "").lower() == "count(*)":
+        return text("sql.column_rows", language)
+    if found := _MEASURE.fullmatch(name):
+        kind, distinct, column = found.groups()
+        key = "distinct" if distinct and kind.lower() == "count" else kind.lower()
+        return text(f"sql.column_{key}", language, column=column)
+    if found := _ROUNDED.fullmatch(name):
+        inner = column_label(found[1], language)
+        return name if inner == found[1] and "(" in inner else inner
+    if found := _PART.fullmatch(name):
+        return text(f"sql.column_{found[1].lower()}", language)
+    if found := _FORMATTED.fullmatch(name):
+        part = _FORMATS.get(found[1] or found[4])
+        return text(f"sql.column_{part}", language) if part else name
+    return name
