@@ -4,6 +4,7 @@ import re
 
 from dbgpt_lite.texts import Language, text
 
+_LONGEST = 120
 _COLUMN = r"(?:[\w]+\.)?[\"`]?(\w+)[\"`]?"
 _MEASURE = re.compile(rf"(sum|avg|min|max|count)\(\s*(distinct\s+)?{_COLUMN}\s*\)", re.IGNORECASE)
 _ROUNDED = re.compile(r"round\((.+?)(?:,\s*\d+)?\)", re.IGNORECASE)
@@ -16,7 +17,8 @@ _FORMATS = {"%Y": "year", "%Y-%m": "month", "%m": "month", "%Y-%m-%d": "day", "%
 
 def column_label(name: str, language: Language) -> str:
     """What a reader is shown for a column of a result; a name that says it itself stays."""
-    if "(" not in name:
+    # A query may name its columns as it likes: a long name is not taken apart.
+    if "(" not in name or len(name) > _LONGEST:
         return name
     if name.replace(" ", "").lower() == "count(*)":
         return text("sql.column_rows", language)

@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dbgpt_lite.messages import ResultTable
 from dbgpt_lite.sql.labels import column_label
+from dbgpt_lite.ui.tables import result_table
 
 
 @pytest.mark.parametrize(
@@ -34,6 +36,26 @@ def test_in_words(name: str, english: str, chinese: str) -> None:
 )  # fmt: skip
 def test_what_is_not_known_stays(name: str) -> None:
     assert column_label(name, "en") == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "round(" * 20_000 + "1" + ")" * 20_000,
+        "sum(" + "a" * 1_000_000,
+        "ROUND(" + ",1" * 500_000 + ")",
+        "max(" + "x." * 99_999,
+    ],
+)
+def test_a_query_cannot_name_a_column_that_stops_the_page(name: str) -> None:
+    assert column_label(name, "en") == name
+    html = result_table(ResultTable((name,), ((1,),)), "en")
+    assert html.count("<th ") == 3
+
+
+def test_a_name_is_text() -> None:
+    hostile = 'COUNT(*)"><script>alert(1)</script>'
+    assert "<script>" not in result_table(ResultTable((hostile, "SUM(total)"), ((1, 2),)), "en")
 
 
 @given(st.text())

@@ -1,4 +1,5 @@
-// Products with weights in NF4 (QLoRA: Dettmers et al., https://arxiv.org/abs/2305.14314), for few rows of input.
+// Products with weights of 4 bits, for few rows of input: NF4 (QLoRA: Dettmers et al., https://arxiv.org/abs/2305.14314)
+// or whole numbers packed by rows.
 //
 // A weight is an index into 16 values, two in a byte, and every 64 of a row share a scale. Decoding by arithmetic
 // would take more integer instructions a weight than there is time for while the memory delivers the next one (an
