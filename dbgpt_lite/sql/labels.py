@@ -12,6 +12,14 @@ _PART = re.compile(rf"(year|month|day)\({_COLUMN}\)", re.IGNORECASE)
 _FORMATTED = re.compile(
     rf"(?:strftime\(\s*'([^']+)'\s*,\s*{_COLUMN}\s*\)|date_format\(\s*{_COLUMN}\s*,\s*'([^']+)'\s*\))", re.IGNORECASE
 )
+_MEASURES = {
+    "sum": "sql.column_sum",
+    "avg": "sql.column_avg",
+    "min": "sql.column_min",
+    "max": "sql.column_max",
+    "count": "sql.column_count",
+}
+_PARTS = {"year": "sql.column_year", "month": "sql.column_month", "day": "sql.column_day"}
 _FORMATS = {"%Y": "year", "%Y-%m": "month", "%m": "month", "%Y-%m-%d": "day", "%d": "day"}
 
 
@@ -24,14 +32,14 @@ def column_label(name: str, language: Language) -> str:
         return text("sql.column_rows", language)
     if found := _MEASURE.fullmatch(name):
         kind, distinct, column = found.groups()
-        key = "distinct" if distinct and kind.lower() == "count" else kind.lower()
-        return text(f"sql.column_{key}", language, column=column)
+        different = distinct and kind.lower() == "count"
+        return text("sql.column_distinct" if different else _MEASURES[kind.lower()], language, column=column)
     if found := _ROUNDED.fullmatch(name):
         inner = column_label(found[1], language)
         return name if inner == found[1] and "(" in inner else inner
     if found := _PART.fullmatch(name):
-        return text(f"sql.column_{found[1].lower()}", language)
+        return text(_PARTS[found[1].lower()], language)
     if found := _FORMATTED.fullmatch(name):
         part = _FORMATS.get(found[1] or found[4])
-        return text(f"sql.column_{part}", language) if part else name
+        return text(_PARTS[part], language) if part else name
     return name
