@@ -150,16 +150,19 @@ def test_a_reader_that_leaves_is_no_error(folder: Path) -> None:
 def test_experts_stay_as_they_are_and_the_plan_says_so(
     language: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Mixtral 8x7B: 32 layers of 8 experts with 3 matrices of 4,096 x 14,336 in 16 bits."""
+    """A Granite as large as Mixtral 8x7B: 32 layers of 8 experts with 3 matrices of 4,096 x 14,336 in 16 bits."""
     monkeypatch.setenv("LANGUAGE", language)
-    file = tmp_path / "mixtral.json"
-    file.write_text(json.dumps(CONFIGS["mixtral-8x7b"]))
+    file = tmp_path / "some.json"
+    file.write_text(json.dumps(CONFIGS["mixtral-8x7b"] | {"model_type": "granitemoe"}))
     asked = ["plan", str(file), "--gpu", "200GiB", "--context", "2048"]
     assert main([*asked, "--quantization", "nf4"], lambda: 99) == 0
     assert words in capsys.readouterr().out
     assert main([*asked, "--quantization", "nf4", "--json"], lambda: 99) == 0
     assert json.loads(capsys.readouterr().out)["unquantized_experts"] == 32 * 8 * 3 * 4096 * 14336 * 2
     assert main(asked, lambda: 99) == 0
+    assert words not in capsys.readouterr().out
+    file.write_text(json.dumps(CONFIGS["mixtral-8x7b"]))
+    assert main([*asked, "--quantization", "nf4"], lambda: 99) == 0
     assert words not in capsys.readouterr().out
 
 

@@ -110,6 +110,23 @@ MODELS = (
         _llama(48, 5120, 40, 13824, 32768, model_type="qwen2", vocab_size=152064, num_key_value_heads=8),
     ),
     Model(
+        "Qwen3-30B-A3B-Instruct-2507",
+        _llama(
+            48,
+            2048,
+            32,
+            6144,
+            262144,
+            model_type="qwen3_moe",
+            vocab_size=151936,
+            num_key_value_heads=4,
+            head_dim=128,
+            num_experts=128,
+            num_experts_per_tok=8,
+            moe_intermediate_size=768,
+        ),
+    ),
+    Model(
         "Mistral-7B-Instruct-v0.3",
         _llama(
             32,

@@ -39,8 +39,9 @@ def transformers_config(checkpoint: Checkpoint) -> Any:
 
     if build := _CONFIGS.get(_name(checkpoint)):
         return build(checkpoint)
-    if checkpoint.format == "gguf":
-        # Made from the header: transformers' own reading of it leaves out how positions are stretched.
+    # Made from a GGUF file's header (transformers' own reading of it leaves out how positions are stretched), or a file
+    # of another name given to `plan`.
+    if checkpoint.format == "gguf" or not (checkpoint.folder / "config.json").is_file():
         return AutoConfig.for_model(**checkpoint.config)
     return AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False, local_files_only=True)
 

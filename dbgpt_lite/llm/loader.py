@@ -6,7 +6,7 @@ transformers nor this app knows is refused. ``.bin`` files are read with weights
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,7 +32,7 @@ from dbgpt_lite.llm.offload_store import check_room
 from dbgpt_lite.llm.plan import Plan, plan
 from dbgpt_lite.llm.quantize import Quantization, prepare_bitsandbytes, stored_quantization
 from dbgpt_lite.llm.renaming import architecture as own_architecture
-from dbgpt_lite.llm.shards import stored_tensors
+from dbgpt_lite.llm.shards import StoredTensor, stored_tensors
 from dbgpt_lite.llm.stepping import compile_ahead, settled, step_model
 from dbgpt_lite.messages import EngineInfo
 from dbgpt_lite.model_loading import ONE_AT_A_TIME
@@ -97,7 +97,7 @@ def prepare(
         dtype, place = _plan(checkpoint, options, freed or {})
         template = _template(_tokenizer(folder, checkpoint), checkpoint)
         generation = _generation_config(checkpoint)
-        model, fit = fitted(checkpoint, dtype, stored, adapter)
+        model, fit = fitted(checkpoint, dtype, options.quantization, stored, adapter)
         if fit is None and options.quantization == "int4" and not stored:
             raise ModelError("llm.cannot_quantize", name=base.name, quantization="int4")
         ready = Prepared(
@@ -244,13 +244,20 @@ def _tokenizer(folder: Path, checkpoint: Checkpoint) -> Tokenizer:
     return architecture.tokenizer(replace(checkpoint, folder=folder) if own else checkpoint)
 
 
-def fitted(checkpoint: Checkpoint, dtype: str, stored: str, adapter: Adapter | None) -> tuple[Any, Match | None]:
+def fitted(
+    checkpoint: Checkpoint, dtype: str, quantization: Quantization, stored: str, adapter: Adapter | None
+) -> tuple[Any, Match | None]:
     """The empty model and how the files fill it; None when transformers has to rebuild them."""
     import torch
 
+    from dbgpt_lite.llm.experts import take_apart
+
     model = architecture.empty_model(architecture.transformers_config(checkpoint), getattr(torch, dtype))
     model.name_or_path = checkpoint.folder.name
-    fit = match(checkpoint.config, stored_tensors(checkpoint), wanted_of(model), bool(stored))
+    places: Sequence[StoredTensor] = stored_tensors(checkpoint)
+    if checkpoint.format != "gguf" and (stored or quantization != "none"):
+        places = take_apart(model, places)
+    fit = match(checkpoint.config, places, wanted_of(model), bool(stored))
     if checkpoint.format == "gguf":
         fit.check(checkpoint.folder.name)
     rebuilt = checkpoint.format == "gguf" or (bool(fit.missing and fit.unknown) and pretrained.rebuilds(model))

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from dbgpt_lite.llm.families import shape
 from dbgpt_lite.llm.layouts import layout, settled
 from dbgpt_lite.llm.model_json import check_config, damaged, read_json
 from dbgpt_lite.llm.placement import Block
-from dbgpt_lite.llm.shapes import Config, Parameter, parameters
+from dbgpt_lite.llm.shapes import Config, Kind, Parameter, parameters
 from dbgpt_lite.llm.sizes import (
     DTYPE_BYTES,
     Geometry,
@@ -73,14 +74,21 @@ class Outline:
             Piece(names, tuple(group), layers.get(names[0])) for names, group in _groups(self.parameters).items()
         )
 
-    def experts(self, dtype: str) -> int:
-        """Bytes of the experts' matrices, which stand in one tensor of three sizes and are never quantized."""
-        return sum(tensor_bytes(one, dtype, "none") for one in self.parameters if one.kind == "experts")
+    def joined_experts(self, dtype: str) -> int:
+        """Bytes of experts whose matrices are one tensor of three sizes in the files too: those are never quantized."""
+        return sum(tensor_bytes(one, dtype, "none") for one in self.parameters if one.kind == "joined")
+
+    @cached_property
+    def picked(self) -> int:
+        """Experts that compute a token in a layer, one after the other when they are quantized; 0 without such."""
+        counts = [one.shape[0] for one in self.parameters if one.kind == "experts"]
+        return _picked(self.config, max(counts)) if counts else 0
 
     def largest_matrix(self, dtype: str) -> int:
         """Bytes of the largest matrix before it is quantized."""
-        linear = (one.count for one in self.parameters if one.kind == "linear")
-        return max(linear, default=0) * DTYPE_BYTES[dtype]
+        linear = [one.count for one in self.parameters if one.kind == "linear"]
+        experts = [prod(one.matrices[1]) for one in self.parameters if one.kind == "experts"]
+        return max((*linear, *experts), default=0) * DTYPE_BYTES[dtype]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +128,7 @@ def _read(config: Config, one: Parameter, dtype: str, numbers: Numbers) -> int:
     count = max(1, one.shape[0]) if one.shape else 1
     if one.kind == "embedding":
         return whole // count
-    return whole * _picked(config, count) // count if one.kind == "experts" else whole
+    return whole * _picked(config, count) // count if one.kind in ("experts", "joined") else whole
 
 
 def _picked(config: Config, experts: int) -> int:
@@ -165,14 +173,24 @@ def outline(checkpoint: Checkpoint) -> Outline:
     config = checkpoint.config
     name, stored, row = checkpoint.folder.name, stored_numbers(config, checkpoint.folder.name), layout(config)
     if row is None:
-        return Outline(name, config, *_by_transformers(checkpoint), stored)
+        found, sizes = _by_transformers(checkpoint)
+        return Outline(name, config, _as_stored(checkpoint, found), sizes, stored)
     full = settled(config)
     sizes = geometry(config)
     if not (sizes.layers and sizes.hidden and sizes.heads and sizes.vocabulary):
         raise ModelError("llm.config_without_sizes", name=name)
     beside = (row.rotary,) if row.rotary else ()
     unpacked = checkpoint.format == "gguf"
-    return Outline(name, config, parameters(row, full), _as_cached(sizes, config), stored, beside, unpacked)
+    return Outline(
+        name, config, _as_stored(checkpoint, parameters(row, full)), _as_cached(sizes, config), stored, beside, unpacked
+    )
+
+
+def _as_stored(checkpoint: Checkpoint, found: tuple[Parameter, ...]) -> tuple[Parameter, ...]:
+    """Experts that these files hold joined stay so."""
+    if not any(place.name.endswith("experts.gate_up_proj") for place in checkpoint.tensors):
+        return found
+    return tuple(replace(one, kind="joined") if one.kind == "experts" else one for one in found)
 
 
 def _as_cached(sizes: Geometry, config: Config) -> Geometry:
@@ -213,7 +231,9 @@ def _by_transformers(checkpoint: Checkpoint) -> tuple[tuple[Parameter, ...], Geo
 def _parameters_of(model: Any) -> tuple[Parameter, ...]:
     import torch
 
-    kinds: dict[str, Any] = {}
+    from dbgpt_lite.llm.experts import standing_apart
+
+    kinds: dict[str, Kind] = {}
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Linear):
             kinds[f"{name}.weight"] = "linear"
@@ -222,12 +242,18 @@ def _parameters_of(model: Any) -> tuple[Parameter, ...]:
         elif not type(module).__module__.startswith("torch."):
             # What is no layer of torch's own and has a third size holds one matrix for each expert.
             own = module.named_parameters(prefix=name, recurse=False)
-            kinds |= {parameter: "experts" for parameter, value in own if value.dim() == 3}
+            kinds |= {parameter: "joined" for parameter, value in own if value.dim() == 3}
+    kinds |= {f"{name}.{own}": "experts" for name in standing_apart(model) for own in ("gate_up_proj", "down_proj")}
     output = model.get_output_embeddings()
     head = next((f"{name}.weight" for name, module in model.named_modules() if module is output), "")
     tied: Mapping[str, str] = getattr(model, "all_tied_weights_keys", None) or {}
     found = [
-        Parameter(name, tuple(value.shape), "head" if name == head else kinds.get(name, "plain"))
+        Parameter(
+            name,
+            tuple(value.shape),
+            "head" if name == head else kinds.get(name, "plain"),
+            stacked=2 if kinds.get(name) == "experts" and name.endswith("gate_up_proj") else 1,
+        )
         for name, value in model.named_parameters()
     ]
     shapes = {one.name: one.shape for one in found}

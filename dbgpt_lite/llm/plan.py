@@ -240,7 +240,7 @@ def _plan(case: Case) -> Plan:
         case.device_map if verdict != "too_large" else {},
         remedies(case) if verdict != "fits" else (),
         speed(case),
-        case.outline.experts(case.dtype) if case.numbers != "none" else 0,
+        case.outline.joined_experts(case.dtype) if case.numbers != "none" else 0,
         case.stepped,
         _fast_window(case) if verdict == "fits" else 0,
     )

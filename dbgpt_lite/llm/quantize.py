@@ -84,5 +84,7 @@ def prepare_bitsandbytes(quantization: str) -> None:
     """Call before the library is used. Raises ModelError that says how to install it."""
     if importlib.util.find_spec("bitsandbytes") is None:
         raise ModelError("llm.no_bitsandbytes", quantization=quantization)
-    # It prints a line for every matrix product on a CPU.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    # It prints a line for every matrix product on a CPU. Setting a level takes long, and mixtures have 20,000 layers.
+    library = logging.getLogger("bitsandbytes")
+    if library.level != logging.ERROR:
+        library.setLevel(logging.ERROR)

@@ -122,7 +122,7 @@ def _check(source: Path, quantization: Quantization) -> _Source:
         raise ModelError("llm.already_quantized", name=name, quantization=stored)
     bitsandbytes_config(quantization)
     adapter, dtype = read_adapter(source), _dtype(checkpoint.config)
-    model, fit = fitted(checkpoint, dtype, "", adapter)
+    model, fit = fitted(checkpoint, dtype, quantization, "", adapter)
     if fit is None:
         raise _not_copied(checkpoint, quantization)
     linear = {name: module for name, module in model.named_modules() if linear_shape(module)}
@@ -143,7 +143,7 @@ def _check(source: Path, quantization: Quantization) -> _Source:
 def _not_copied(checkpoint: Checkpoint, quantization: Quantization) -> ModelError:
     """Why there is no copy of a model that transformers builds from pieces, and what loading does instead."""
     name = checkpoint.folder.name
-    if outline(checkpoint).experts("bfloat16"):
+    if outline(checkpoint).joined_experts("bfloat16"):
         return ModelError("llm.copy_experts", name=name)
     return ModelError("llm.copy_rebuilt", name=name, quantization="nf4" if quantization == "int4" else quantization)
 

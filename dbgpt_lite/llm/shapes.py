@@ -5,15 +5,16 @@ compares every row with that class. A family without a row is counted from its h
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, Literal
 
 from dbgpt_lite.llm.renaming import parts
 
 # What reads a parameter: "linear" matrices may be quantized; one row of an "embedding" is read for a token; of
-# "experts" (first size: how many) those that the router picks; everything else is read whole.
-Kind = Literal["linear", "embedding", "experts", "head", "plain"]
+# "experts" (first size: how many) those that the router picks, quantized one by one, and the same of "joined" ones,
+# which no quantization reads; everything else is read whole.
+Kind = Literal["linear", "embedding", "experts", "joined", "head", "plain"]
 Config = Mapping[str, Any]
 
 _KEYS: Mapping[str, tuple[str, ...]] = {
@@ -34,24 +35,33 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One parameter. `tied`: the parameter whose memory this one shares, "" for none."""
+    """One parameter. `tied`: the parameter whose memory this one shares, "" for none. `stacked`: matrices that lie one
+    below the other in each expert."""
 
     name: str
     shape: tuple[int, ...]
     kind: Kind = "plain"
     tied: str = ""
+    stacked: int = 1
 
     @property
     def count(self) -> int:
         """Number of values that take memory of their own."""
         return 0 if self.tied else prod(self.shape)
 
+    @property
+    def matrices(self) -> tuple[int, tuple[int, ...]]:
+        """How many matrices experts are, and the shape of each."""
+        count, rows, columns = self.shape
+        return count * self.stacked, (rows // self.stacked, columns)
+
 
 @dataclass(frozen=True, slots=True)
 class Module:
     """A weight of `sizes` (names of sizes, see `dimensions`) and perhaps a bias as long as the first.
 
-    `bias` and `when` are "yes", "no", or the key of config.json that says so; "not key" turns it round.
+    `bias` and `when` are "yes", "no", or the key of config.json that says so; "not key" turns it round. `stacked` as
+    in Parameter.
     """
 
     name: str
@@ -60,6 +70,7 @@ class Module:
     bias: str = "no"
     when: str = "yes"
     weight: str = ".weight"
+    stacked: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +133,7 @@ def experts() -> tuple[Module, ...]:
     """A router and the experts' matrices, each kind in one tensor."""
     return (
         Module("mlp.gate", ("e", "h")),
-        Module("mlp.experts.gate_up_proj", ("e", "2m", "h"), "experts", weight=""),
+        Module("mlp.experts.gate_up_proj", ("e", "2m", "h"), "experts", weight="", stacked=2),
         Module("mlp.experts.down_proj", ("e", "h", "m"), "experts", weight=""),
     )
 
@@ -207,7 +218,7 @@ def _written(modules: tuple[Module, ...], prefix: str, config: Config, sizes: Ma
         if not _says(module.when, config):
             continue
         shape = tuple(sizes[size] for size in module.sizes)
-        yield Parameter(f"{prefix}{module.name}{module.weight}", shape, module.kind)
+        yield Parameter(f"{prefix}{module.name}{module.weight}", shape, module.kind, stacked=module.stacked)
         if _says(module.bias, config):
             yield Parameter(f"{prefix}{module.name}.bias", shape[:1])
 
@@ -228,11 +239,9 @@ def _is_sparse(config: Config, index: int) -> bool:
 def _renamed(config: Config, one: Parameter) -> Parameter:
     """Under the name of the class that loads it, where the row is written in the checkpoint's own names."""
     made = parts(config, one.name, one.shape)
-    return Parameter(made[0].name, one.shape, one.kind) if len(made) == 1 else one
+    return replace(one, name=made[0].name) if len(made) == 1 else one
 
 
 def _tied(found: tuple[Parameter, ...]) -> tuple[Parameter, ...]:
     source = next((one.name for one in found if one.kind == "embedding"), "")
-    return tuple(
-        Parameter(one.name, one.shape, one.kind, source) if one.kind == "head" and source else one for one in found
-    )
+    return tuple(replace(one, tied=source) if one.kind == "head" and source else one for one in found)

@@ -36,6 +36,9 @@ def tensor_bytes(one: Parameter, dtype: str, numbers: Numbers) -> int:
     """Bytes of a parameter in memory; 0 for one that shares another's."""
     if one.kind == "linear" and numbers != "none" and not one.tied:
         return quantized_bytes(one.shape, numbers)
+    if one.kind == "experts" and numbers != "none":
+        count, matrix = one.matrices
+        return count * quantized_bytes(matrix, numbers) if count else 0
     return one.count * DTYPE_BYTES[dtype]
 
 

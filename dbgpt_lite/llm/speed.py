@@ -21,10 +21,15 @@ USUAL_CPU = 25e9
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """`share` of the bandwidth that the matrix products reach, and seconds a layer takes beside reading."""
+    """`share` of the bandwidth that the matrix products reach, and seconds a layer takes beside reading: a layer with
+    the seven products of a Llama's."""
 
     share: float
     layer_s: float
+
+    def layer_seconds(self, experts: int) -> float:
+        """The same for a layer whose `experts` start three products each."""
+        return self.layer_s * (1 + 3 * experts / 7)
 
 
 # GPU: measured on an H100 (benchmarks/results/model-loading.md): ChatGLM2-6B, Llama 13B and 33B answer 49 and 42
@@ -154,8 +159,9 @@ def _reading(case: Case, row: Row, computes: bool) -> float:
     first = case.compute[0]
     kind = "cpu" if first.kind != "gpu" else "step" if case.stepped else "gpu"
     pace = PACES[kind, _ALIKE.get(case.numbers, case.numbers)]
+    starting = row.layers * pace.layer_seconds(case.outline.picked if case.numbers != "none" else 0)
     if not computes:
         # What is kept elsewhere crosses whole, an embedding's unread rows too.
         link = FROM_DISK if row.device.kind == "disk" else TO_GPU
-        return row.weights / link + row.layers * pace.layer_s
-    return row.read / (bandwidth(row.device) * pace.share) + row.layers * pace.layer_s
+        return row.weights / link + starting
+    return row.read / (bandwidth(row.device) * pace.share) + starting

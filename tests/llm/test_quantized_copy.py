@@ -22,8 +22,8 @@ from dbgpt_lite.llm.loader import LoadOptions, load
 from dbgpt_lite.llm.manager import ModelManager
 from dbgpt_lite.llm.quantize import stored_quantization
 from dbgpt_lite.llm.quantized_copy import quantize_copy
+from tests.llm.test_experts import make_joined
 from tests.llm.test_filler import logits
-from tests.llm.test_loader import make_experts
 from tests.llm.test_manager import Canned
 
 ROOT = Path(__file__).parent.parent.parent
@@ -282,19 +282,9 @@ def test_names_that_no_folder_may_have(tiny: Path, tmp_path: Path, name: str) ->
 
 @pytest.mark.parametrize("quantization", ["nf4", "int4"])
 def test_a_mixture_of_experts_is_told_what_loading_quantizes(tmp_path: Path, quantization: Any) -> None:
-    folder = tmp_path / "mixture"
-    make_experts(folder)
+    folder = tmp_path / "granite"
+    make_joined(folder)
     with pytest.raises(ModelError, match="quantizes its other layers only; the experts stay") as caught:
         quantize_copy(folder, tmp_path / "copy", quantization)
     assert "混合专家" in caught.value.render("zh")
     assert not (tmp_path / "copy").exists()
-
-
-def test_loading_quantizes_the_other_layers_of_a_mixture_only(tmp_path: Path) -> None:
-    folder = tmp_path / "mixture"
-    make_experts(folder)
-    whole, quantized = (dict(model_of(folder, options(how)).named_parameters()) for how in ("none", "int8"))
-    experts = {name for name, value in whole.items() if value.dim() == 3}
-    assert experts
-    assert all(quantized[name].nbytes == whole[name].nbytes for name in experts)
-    assert any(quantized[name].nbytes < whole[name].nbytes for name in set(quantized) - experts)

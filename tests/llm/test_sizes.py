@@ -9,7 +9,16 @@ from dbgpt_lite.errors import ConfigError
 from dbgpt_lite.llm.checkpoint import read_checkpoint
 from dbgpt_lite.llm.outline import outline, read_outline
 from dbgpt_lite.llm.quantize import bitsandbytes_config
-from dbgpt_lite.llm.sizes import CPU_CHUNK, GPU_CHUNK, Numbers, cache_bytes, geometry, quantized_bytes, stored_numbers
+from dbgpt_lite.llm.sizes import (
+    CPU_CHUNK,
+    GPU_CHUNK,
+    Numbers,
+    cache_bytes,
+    geometry,
+    quantized_bytes,
+    stored_numbers,
+    tensor_bytes,
+)
 from dbgpt_lite.llm.units import GIB, gib, parse_size
 from tests.llm.configs import CONFIGS
 from tests.llm.tiny_models import make_model, make_tokenizer
@@ -120,8 +129,10 @@ def test_experts_are_seen_in_an_empty_model_too(tmp_path: Path) -> None:
     sizes = {"hidden_size": 32, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4}
     OlmoeConfig(vocab_size=64, num_experts=4, pad_token_id=0, eos_token_id=1, **sizes).save_pretrained(tmp_path)
     drawn = outline(read_outline(tmp_path))
-    assert drawn.experts("float16") == 2 * 4 * 3 * 32 * 16 * 2
-    assert sum(one.kind == "experts" for one in drawn.parameters) == 2 * 2
+    assert drawn.joined_experts("float16") == 0
+    found = [one for one in drawn.parameters if one.kind == "experts"]
+    assert [one.matrices for one in found] == 2 * [(2 * 4, (16, 32)), (4, (32, 16))]
+    assert tensor_bytes(found[0], "float16", "int4") == 2 * 4 * (16 * 32 // 2 + 2 * 16)
 
 
 def test_an_architecture_without_a_row_is_asked_of_transformers(tmp_path: Path) -> None:

@@ -62,6 +62,17 @@ def test_a_token_reads_the_experts_that_are_picked() -> None:
     assert layer.weights - layer.read == experts * 6 // 8
 
 
+def test_quantized_experts_start_their_products_one_by_one() -> None:
+    """Mixtral: two experts of three products in each of 32 layers; in 16 bits all are one product."""
+    for numbers, started in (("nf4", 1 + 2 * 3 / 7), ("none", 1)):
+        pace = PACES["gpu", numbers]
+        found = case("mixtral-8x7b", Device("cuda:0", 200 * GIB, "H200"), numbers=numbers)
+        result = speed(found)
+        assert result is not None
+        read = sum(row.read for row in found.rows) / (4800e9 * pace.share)
+        assert 1 / result.first == pytest.approx(read + 32 * pace.layer_s * started)
+
+
 def test_what_is_kept_elsewhere_crosses_a_slower_link() -> None:
     pace = PACES["gpu", "none"]
     found = case("llama-13b", Device("cuda:0", 12 * GIB, "RTX 3060"), Device("cpu", 9 * GIB), Device("disk", DISK_FREE))

@@ -1,5 +1,6 @@
 """What a plan looks like on the Models page."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from tests.llm.configs import CONFIGS
 
 
 @pytest.mark.parametrize(("language", "words"), [("en", "84 GiB of it are experts"), ("zh", "84 GiB 是专家层")])
-def test_each_panel_says_what_stays_unquantized(language: Any, words: str) -> None:
-    checkpoint = Checkpoint(Path("mixtral"), CONFIGS["mixtral-8x7b"], TaskFacts(), "bin", (), (), 0)
+def test_each_panel_says_what_stays_unquantized(language: Any, words: str, tmp_path: Path) -> None:
+    config = CONFIGS["mixtral-8x7b"] | {"model_type": "granitemoe"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    checkpoint = Checkpoint(tmp_path, config, TaskFacts(), "bin", (), (), 0)
     panels = fit_panels(
         {
             wanted: plan(
