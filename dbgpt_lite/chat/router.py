@@ -14,6 +14,7 @@ from dbgpt_lite.chat.extractive import ExtractiveEngine
 from dbgpt_lite.chat.help_pages import HELP_RULE
 from dbgpt_lite.knowledge.base import KnowledgeBase
 from dbgpt_lite.knowledge.words import is_chinese
+from dbgpt_lite.knowledge.words import words as segmented
 from dbgpt_lite.messages import ChatRequest, Mode
 from dbgpt_lite.sql.database import Databases
 from dbgpt_lite.sql.thesaurus import chinese_words, synonyms
@@ -28,14 +29,16 @@ _CUES = frozenset(
 # What a business is measured by, in questions that often name nothing of the schema: "revenue per month".
 _MEASURES = frozenset(
     """revenue turnover sale profit income earn earned earning spend spent sold bought selling bestselling best worst
-    biggest largest smallest per daily weekly monthly yearly""".split()
+    biggest largest smallest per daily weekly monthly yearly
+    销售额 营业额 收款额 收入 利润 销量 卖 售出 赚""".split()
 )
-# Set with the questions of tests/chat/test_router.py and those of the text-to-SQL exam: 85 % of its English questions
-# and 82 % of its Chinese ones find the database (40 and 68 % when only the schema's own names counted).
+# Set with the questions of tests/chat/test_router.py and of both exams: 85 % of the English and 83 % of the Chinese
+# questions of the text-to-SQL exam find the database, and with the documents of the retrieval exam at hand 1 of 168
+# English and 7 of 168 Chinese questions about them go there wrongly.
 ALIKE = 0.8  # weight of a word that means what something in the schema is called
 NO_CUE = 0.75  # weight of schema words in a question that asks for no figure and no list
-CUE_ALONE = 0.35  # a question for figures that names nothing, or a Chinese one over a schema with English names
-CHINESE_WORD = 0.2  # what each Chinese word for something in such a schema adds
+CUE_ALONE = 0.35  # a question for a business figure that names nothing
+CHINESE_CUE = 0.15  # what asking for a figure adds to a Chinese question over a schema with English names
 NEEDED = 0.3  # evidence below which the database is taken not to know
 NEEDED_AGAINST_DOCUMENTS = 0.5  # the same when documents would just answer too, and what is added when they do so twice
 NEEDED_MORE = 0.3
@@ -66,8 +69,7 @@ def schema_evidence(question: str, schema_words: frozenset[str]) -> float:
     words = {*split(question)}
     cued = any(cue in question for cue in _CUES if not cue.isascii()) or bool((_CUES | _MEASURES) & words)
     if is_chinese(question) and not any(is_chinese(word) for word in schema_words):
-        meant = sum(bool(synonyms()[word] & schema_words) for word in {*chinese_words(question)})
-        return min(1.0, CUE_ALONE * cued + CHINESE_WORD * meant) if schema_words else 0.0
+        return _chinese_evidence(question, cued, schema_words) if schema_words else 0.0
     content = {word for word in content_words(question) if not word.isdecimal()} - _CUES
     named = {word: share for word in content if (share := _named(word, schema_words)) or word not in ASKING}
     if not named:
@@ -75,6 +77,16 @@ def schema_evidence(question: str, schema_words: frozenset[str]) -> float:
         return CUE_ALONE if schema_words and content & _MEASURES else 0.0
     share = sum(named.values()) / len(named)
     return share if cued else share * NO_CUE
+
+
+def _chinese_evidence(question: str, cued: bool, schema_words: frozenset[str]) -> float:
+    """The share of a Chinese question that has a meaning in a schema with English names, by characters."""
+    meant = {word for word in chinese_words(question) if synonyms()[word] & schema_words}
+    content = [word for word in segmented(question) if is_chinese(word) and word not in _CUES]
+    found = [word for word in content if any(term in word or word in term for term in meant)]
+    share = sum(map(len, found)) / (sum(map(len, content)) or 1)
+    alone = CUE_ALONE if cued and any(measure in question for measure in _MEASURES if not measure.isascii()) else 0.0
+    return min(1.0, max(share + CHINESE_CUE * cued, alone))
 
 
 def _named(word: str, schema_words: frozenset[str]) -> float:
