@@ -6,24 +6,25 @@ Experts (arXiv 2401.04088); transformers' integrations/moe.py and conversion_map
 """
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.initialization import no_init_weights
 
 from dbgpt_lite.llm.shards import StoredTensor
 
 Rename = Callable[[str], str]
 # What a stored tensor of one expert is called after `_renamer`.
-_ONE_EXPERT = re.compile(r"\.experts\.\d+\.gate_proj\.")
+_ONE_EXPERT = re.compile(r"\.experts\.(\d+)\.gate_proj\.")
+_LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
 
 
 class Expert(nn.Module):
     """A feed-forward with a gate; `activation` has no weights and is shared by all experts."""
 
-    def __init__(self, hidden: int, inner: int, activation: nn.Module) -> None:
+    def __init__(self, hidden: int, inner: int, activation: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.gate_proj = nn.Linear(hidden, inner, bias=False)
         self.up_proj = nn.Linear(hidden, inner, bias=False)
@@ -69,7 +70,7 @@ def _can_stand_apart(module: Any) -> bool:
         and getattr(module, "is_concatenated", False)
         and not any(getattr(module, name, True) for name in ("has_bias", "is_transposed", "has_post_expert_norm"))
         and getattr(type(module), "_apply_gate", None) is _default_apply_gate
-        and isinstance(getattr(module, "act_fn", None), nn.Module)
+        and callable(getattr(module, "act_fn", None))
     )
 
 
@@ -79,22 +80,43 @@ def standing_apart(model: Any) -> dict[str, Any]:
     return joined if joined and _renamer(model) else {}
 
 
-def take_apart(model: Any, places: Sequence[StoredTensor]) -> tuple[StoredTensor, ...]:
-    """Put separate experts into a model on the meta device, if its files hold them one by one, and name the stored
-    tensors as the model then does. Otherwise model and names stay as they are."""
+def take_apart(model: Any, places: tuple[StoredTensor, ...]) -> tuple[Rename | None, tuple[StoredTensor, ...]]:
+    """Put separate experts into a model on the meta device, if its files hold them one by one.
+
+    Returns how stored names become those of the model then, and the stored tensors without layers beyond the model's
+    last, which predict further tokens in training (DeepSeek-V3's). Otherwise the model stays, and all tensors.
+    """
     joined = standing_apart(model)
     rename = _renamer(model) if joined else None
-    if rename is None:
-        return tuple(places)
-    renamed = tuple(replace(place, name=rename(place.name)) for place in places)
-    if not any(_ONE_EXPERT.search(place.name) for place in renamed):
-        return tuple(places)
+    found = [at for place in places if rename and (at := _ONE_EXPERT.search(rename(place.name)))]
+    if rename is None or not found:
+        return None, places
+    # No more than there are in the files: what a config.json says of their number is only compared with it.
+    most = 1 + max(int(at[1]) for at in found)
     for name, module in joined.items():
         count, hidden, inner = module.down_proj.shape
-        with torch.device("meta"):
-            experts = SeparateExperts(Expert(hidden, inner, module.act_fn) for _ in range(count))
+        with torch.device("meta"), no_init_weights():
+            experts = SeparateExperts(Expert(hidden, inner, module.act_fn) for _ in range(min(count, most + 1)))
         model.set_submodule(name, experts.to(module.down_proj.dtype).eval())
-    return renamed
+    have = set(model.state_dict())
+    layers = int(getattr(model.config.get_text_config(), "num_hidden_layers", 0))
+
+    def renamed(name: str) -> str:
+        return name if _is_held(name, have) else rename(name)
+
+    return renamed, tuple(place for place in places if not _is_beyond(renamed(place.name), layers, have))
+
+
+def _is_held(name: str, have: Collection[str]) -> bool:
+    """Whether a stored name is the model's already, or belongs to a quantized weight of it: in copies."""
+    words = name.split(".")
+    owners = (".".join(words[:end]) for end in range(len(words), 0, -1))
+    return any(owner in have or f"{owner}.weight" in have for owner in owners)
+
+
+def _is_beyond(name: str, layers: int, have: Collection[str]) -> bool:
+    found = _LAYER.search(name)
+    return found is not None and int(found[1]) >= layers and not _is_held(name, have)
 
 
 def _renamer(model: Any) -> Rename | None:

@@ -5,6 +5,7 @@ and quantized there; the tensors of a layer that the checkpoint holds quantized 
 the plain layer.
 """
 
+import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,8 @@ class Filler:
         stored: str = "",
         keep: Collection[str] = (),
     ) -> None:
+        from transformers.initialization import no_init_weights
+
         from dbgpt_lite.llm.quantized_layers import is_transposed, linear_shape, replace, replaceable
 
         self._model = model
@@ -40,13 +43,15 @@ class Filler:
         self._waiting: dict[str, dict[str, torch.Tensor]] = {}
         self._quantize: dict[str, tuple[int, int]] = {}
         self._transposed: set[str] = set()
-        for name in replaceable(model, self._kind, keep) if self._kind else ():
-            module = model.get_submodule(name)
-            self._quantize[f"{name}.weight"] = linear_shape(module) or (0, 0)
-            if is_transposed(module):
-                self._transposed.add(f"{name}.weight")
-            replace(model, name, self._kind)
+        with no_init_weights():  # what is made on the meta device needs no values
+            for name in replaceable(model, self._kind, keep) if self._kind else ():
+                module = model.get_submodule(name)
+                self._quantize[f"{name}.weight"] = linear_shape(module) or (0, 0)
+                if is_transposed(module):
+                    self._transposed.add(f"{name}.weight")
+                replace(model, name, self._kind)
         self._open = {name for name in model.state_dict() if not self._is_scale(name)}
+        self._wide = kept_wide(model, dtype)
         _tell_libraries(model, stored or self._kind)
 
     def put(self, name: str, tensor: "torch.Tensor", device: str) -> None:
@@ -162,12 +167,15 @@ class Filler:
         self._open.discard(weight)
 
     def _fill_plain(self, name: str, tensor: "torch.Tensor", device: str) -> None:
+        import torch
+
         module_name, _, own = name.rpartition(".")
         wanted = getattr(self._model.get_submodule(module_name), own)
         if wanted.shape != tensor.shape or wanted.is_floating_point() != tensor.is_floating_point():
             raise self._refusal("llm.wrong_shapes", name)
         value = tensor.to(device=device, copy=True)
-        self._assign(name, value.to(self._dtype) if value.is_floating_point() else value)
+        dtype = torch.float32 if name in self._wide else self._dtype
+        self._assign(name, value.to(dtype) if value.is_floating_point() else value)
 
     def _assign(self, name: str, value: "torch.Tensor") -> None:
         import torch
@@ -191,8 +199,30 @@ class Filler:
         return ModelError(key, names=shown, count=len(names), name=Path(self._model.name_or_path).name)
 
 
+def kept_wide(model: Any, dtype: "torch.dtype") -> frozenset[str]:
+    """Names of what a model keeps in float32 whatever it computes in, such as the biases by which experts are picked.
+
+    The patterns are transformers', which looks for them anywhere in a name; buffers keep the type they are made in.
+    """
+    import torch
+
+    patterns: set[str] = set()
+    if dtype in (torch.float16, torch.bfloat16):
+        patterns |= set(getattr(model, "_keep_in_fp32_modules_strict", None) or ())
+    if dtype == torch.float16:
+        patterns |= set(getattr(model, "_keep_in_fp32_modules", None) or ())
+    found = [re.compile(pattern.replace("*", ".*")) for pattern in patterns]
+    buffers = {name for name, buffer in model.named_buffers() if buffer.dtype == torch.float32 != dtype}
+    return frozenset(
+        name for name in model.state_dict() if name in buffers or any(pattern.search(name) for pattern in found)
+    )
+
+
 def _tell_libraries(model: Any, kind: str) -> None:
-    """peft asks the model by these names which layers it holds."""
+    """transformers and peft ask by these names whether layers are quantized, and how."""
+    for module in model.modules() if kind else ():
+        if (config := getattr(module, "config", None)) is not None:
+            config._is_quantized = True
     if kind in ("nf4", "fp4"):
         model.is_loaded_in_4bit = True
     if kind == "int8":

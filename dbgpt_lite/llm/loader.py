@@ -6,7 +6,7 @@ transformers nor this app knows is refused. ``.bin`` files are read with weights
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,7 +32,7 @@ from dbgpt_lite.llm.offload_store import check_room
 from dbgpt_lite.llm.plan import Plan, plan
 from dbgpt_lite.llm.quantize import Quantization, prepare_bitsandbytes, stored_quantization
 from dbgpt_lite.llm.renaming import architecture as own_architecture
-from dbgpt_lite.llm.shards import StoredTensor, stored_tensors
+from dbgpt_lite.llm.shards import stored_tensors
 from dbgpt_lite.llm.stepping import compile_ahead, settled, step_model
 from dbgpt_lite.messages import EngineInfo
 from dbgpt_lite.model_loading import ONE_AT_A_TIME
@@ -254,10 +254,12 @@ def fitted(
 
     model = architecture.empty_model(architecture.transformers_config(checkpoint), getattr(torch, dtype))
     model.name_or_path = checkpoint.folder.name
-    places: Sequence[StoredTensor] = stored_tensors(checkpoint)
-    if checkpoint.format != "gguf" and (stored or quantization != "none"):
-        places = take_apart(model, places)
-    fit = match(checkpoint.config, places, wanted_of(model), bool(stored))
+    places = stored_tensors(checkpoint)
+    rename = None
+    # Adapters are merged into what files hold, which of a mixture is one expert at a time.
+    if checkpoint.format != "gguf" and (stored or adapter or quantization != "none"):
+        rename, places = take_apart(model, places)
+    fit = match(checkpoint.config, places, wanted_of(model), bool(stored), rename)
     if checkpoint.format == "gguf":
         fit.check(checkpoint.folder.name)
     rebuilt = checkpoint.format == "gguf" or (bool(fit.missing and fit.unknown) and pretrained.rebuilds(model))

@@ -1,7 +1,7 @@
 """Stored tensors against the parameters of the model, by names and shapes, before a byte of data is read. Pure."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -63,12 +63,19 @@ def wanted_of(model: Any) -> Wanted:
     )
 
 
-def match(config: Mapping[str, Any], places: Sequence[StoredTensor], wanted: Wanted, quantized: bool = False) -> Match:
+def match(
+    config: Mapping[str, Any],
+    places: Sequence[StoredTensor],
+    wanted: Wanted,
+    quantized: bool = False,
+    rename: Callable[[str], str] | None = None,
+) -> Match:
     """Which parameters each stored tensor becomes. `quantized`: the files hold packed matrices and their constants,
-    whose shapes only the one who fills the model can judge."""
+    whose shapes only the one who fills the model can judge. `rename`: from a stored name to the model's."""
     routes, unknown, misshaped = [], [], []
     for place in places:
-        found = tuple(_known(part, wanted) for part in parts(config, place.name, place.shape))
+        made = parts(config, rename(place.name) if rename else place.name, place.shape)
+        found = tuple(_known(part, wanted) for part in made)
         strange = [part for part in found if part.name not in wanted.shapes]
         if strange and not (quantized and all(_is_constant(part.name, wanted) for part in strange)):
             if not _dropped(place.name, strange, wanted):

@@ -12,7 +12,10 @@ from typing import Any
 from dbgpt_lite.errors import ModelError
 
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
-_EXPERTS = ("num_experts", "num_local_experts", "num_experts_per_tok")
+_EXPERTS = (
+    "num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "num_experts_per_tok",
+    "num_experts_per_token", "moe_k", "moe_topk",
+)  # fmt: skip
 _WINDOWS = (
     "max_position_embeddings", "n_positions", "n_ctx", "seq_length", "max_seq_len", "max_sequence_length",
     "original_max_position_embeddings", "sliding_window", "max_window_layers",

@@ -21,7 +21,8 @@ from dbgpt_lite.llm.families import shape
 from dbgpt_lite.llm.layouts import layout, settled
 from dbgpt_lite.llm.model_json import check_config, damaged, read_json
 from dbgpt_lite.llm.placement import Block
-from dbgpt_lite.llm.shapes import Config, Kind, Parameter, parameters
+from dbgpt_lite.llm.shapes import Config, Kind, Parameter, parameters, whole_number
+from dbgpt_lite.llm.shards import stored_tensors
 from dbgpt_lite.llm.sizes import (
     DTYPE_BYTES,
     Geometry,
@@ -33,6 +34,11 @@ from dbgpt_lite.llm.sizes import (
     tensor_bytes,
 )
 
+# Matrices of single experts in files, and types of numbers in which nothing is packed.
+_EXPERT = re.compile(r"\.experts\.\d+\.\w+\.weight$")
+_WHOLE = ("F64", "F32", "F16", "BF16")
+# What families call the number of experts that a token passes.
+_PICKED = ("num_experts_per_tok", "num_experts_per_token", "moe_k", "moe_topk")
 # The path of a decoder layer ends with the first number in a parameter's name.
 _LAYER = re.compile(r"(.+?)\.(\d+)(?:\.|$)")
 
@@ -75,7 +81,7 @@ class Outline:
         )
 
     def joined_experts(self, dtype: str) -> int:
-        """Bytes of experts whose matrices are one tensor of three sizes in the files too: those are never quantized."""
+        """Bytes of experts that are never quantized: the files hold them as one tensor of three sizes, or whole."""
         return sum(tensor_bytes(one, dtype, "none") for one in self.parameters if one.kind == "joined")
 
     @cached_property
@@ -132,8 +138,7 @@ def _read(config: Config, one: Parameter, dtype: str, numbers: Numbers) -> int:
 
 
 def _picked(config: Config, experts: int) -> int:
-    given = config.get("num_experts_per_tok")
-    return min(given, experts) if isinstance(given, int) and given > 0 else min(2, experts)
+    return min(whole_number(config, *_PICKED) or 2, experts)
 
 
 def _groups(found: Sequence[Parameter]) -> dict[tuple[str, ...], list[Parameter]]:
@@ -174,7 +179,7 @@ def outline(checkpoint: Checkpoint) -> Outline:
     name, stored, row = checkpoint.folder.name, stored_numbers(config, checkpoint.folder.name), layout(config)
     if row is None:
         found, sizes = _by_transformers(checkpoint)
-        return Outline(name, config, _as_stored(checkpoint, found), sizes, stored)
+        return Outline(name, config, _as_stored(checkpoint, stored, found), sizes, stored)
     full = settled(config)
     sizes = geometry(config)
     if not (sizes.layers and sizes.hidden and sizes.heads and sizes.vocabulary):
@@ -182,13 +187,27 @@ def outline(checkpoint: Checkpoint) -> Outline:
     beside = (row.rotary,) if row.rotary else ()
     unpacked = checkpoint.format == "gguf"
     return Outline(
-        name, config, _as_stored(checkpoint, parameters(row, full)), _as_cached(sizes, config), stored, beside, unpacked
+        name,
+        config,
+        _as_stored(checkpoint, stored, parameters(row, full)),
+        _as_cached(sizes, config),
+        stored,
+        beside,
+        unpacked,
     )
 
 
-def _as_stored(checkpoint: Checkpoint, found: tuple[Parameter, ...]) -> tuple[Parameter, ...]:
-    """Experts that these files hold joined stay so."""
-    if not any(place.name.endswith("experts.gate_up_proj") for place in checkpoint.tensors):
+def _as_stored(checkpoint: Checkpoint, stored: Numbers, found: tuple[Parameter, ...]) -> tuple[Parameter, ...]:
+    """Experts that these files hold joined stay so, and whole ones stay whole where other layers are stored
+    quantized."""
+    if checkpoint.format == "gguf" or not checkpoint.files or all(one.kind != "experts" for one in found):
+        return found
+    places = stored_tensors(checkpoint)
+    joined = any(place.name.endswith("experts.gate_up_proj") for place in places)
+    # A column of any type is packed.
+    matrices = [place for place in places if _EXPERT.search(place.name) and place.shape[1:] != (1,)]
+    whole = any(place.dtype in _WHOLE for place in matrices)
+    if not joined and (stored == "none" or not whole):
         return found
     return tuple(replace(one, kind="joined") if one.kind == "experts" else one for one in found)
 
@@ -273,7 +292,9 @@ def read_outline(folder: Path) -> Checkpoint:
         return read_gguf_checkpoint(folder)
     if folder.is_file():
         config = _config_file(folder)
-        return Checkpoint(folder.parent / folder.stem, config, TaskFacts(), "safetensors", (), (), 0)
+        # A file's name for a folder: what is in a folder beside it is another model's.
+        place = folder.parent if folder.name == "config.json" else folder
+        return Checkpoint(place, config, TaskFacts(), "safetensors", (), (), 0)
     config = read_config(folder)
     if gguf_file(folder):
         return read_checkpoint(folder)

@@ -2,8 +2,9 @@
 
 Tensor by tensor: one shard of the copy and the tensors read ahead are in memory, never the whole model. Weights are
 written as they were quantized, before anything computes with them: bitsandbytes repacks them for a CPU, and a copy
-saved after that differs. The layout of nf4 and int8 copies is bitsandbytes' own, so transformers reads them too; int4
-copies are packed like the ChatGLM checkpoints. The copy appears under its name when it is complete, never before.
+saved after that differs. The layout of nf4 and int8 copies is bitsandbytes' own, so transformers reads them too, but
+for mixtures, whose experts it joins; int4 copies are packed like the ChatGLM checkpoints. The copy appears under its
+name when it is complete, never before.
 """
 
 import json
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from dbgpt_lite.errors import Busy, ModelError
 from dbgpt_lite.llm.adapter import Adapter, base_folder, read_adapter
 from dbgpt_lite.llm.checkpoint import Checkpoint, read_checkpoint
+from dbgpt_lite.llm.filler import kept_wide
 from dbgpt_lite.llm.loader import fitted, readable_failures, refuse_foreign
 from dbgpt_lite.llm.loading import LoadState, Meter, Progress, ignore
 from dbgpt_lite.llm.matching import Route, part_shape
@@ -69,7 +71,8 @@ class Note:
 @dataclass(frozen=True, slots=True)
 class _Source:
     """A folder that passed the checks. `layers`: {weight: (rows, columns)} of what is quantized, `turned` those that
-    the model keeps as (columns, rows), `whole` the linear layers that are not quantized."""
+    the model keeps as (columns, rows), `whole` the linear layers that are not quantized, `wide` what stays in
+    float32."""
 
     folder: Path
     checkpoint: Checkpoint
@@ -79,6 +82,7 @@ class _Source:
     layers: Mapping[str, tuple[int, int]]
     turned: frozenset[str]
     whole: tuple[str, ...]
+    wide: frozenset[str]
     tied: Mapping[str, str]
 
 
@@ -111,6 +115,8 @@ def quantize_copy(
 
 
 def _check(source: Path, quantization: Quantization) -> _Source:
+    import torch
+
     from dbgpt_lite.llm.quantized_layers import is_transposed, linear_shape, replaceable
 
     checkpoint = read_checkpoint(base_folder(source))
@@ -136,6 +142,7 @@ def _check(source: Path, quantization: Quantization) -> _Source:
         layers={f"{name}.weight": linear_shape(linear[name]) or (0, 0) for name in chosen},
         turned=frozenset(f"{name}.weight" for name in chosen if is_transposed(linear[name])),
         whole=tuple(sorted(linear.keys() - set(chosen))),
+        wide=kept_wide(model, getattr(torch, dtype)),
         tied=dict(getattr(model, "all_tied_weights_keys", None) or {}),
     )
 
@@ -158,7 +165,7 @@ def _refuse_full_disk(source: _Source, folder: Path, quantization: Numbers) -> N
     needed = sum(
         quantized_bytes(source.layers[part.name], quantization)
         if part.name in source.layers
-        else 2 * prod(part_shape(part, route.place.shape) or ())
+        else (4 if part.name in source.wide else 2) * prod(part_shape(part, route.place.shape) or ())
         for route in source.routes
         for part in route.parts
     )
@@ -266,10 +273,9 @@ def _tensors(
                 if source.adapter and part.name != place.name:
                     value = source.adapter.apply(part.name, value)
                 if part.name not in source.layers:
-                    yield (
-                        part.name,
-                        value.to(dtype if value.is_floating_point() else value.dtype, copy=True).contiguous(),
-                    )
+                    whole = torch.float32 if part.name in source.wide else dtype
+                    whole = whole if value.is_floating_point() else value.dtype
+                    yield part.name, value.to(whole, copy=True).contiguous()
                     continue
                 value = value.to(device).to(dtype)
                 layer = part.name.removesuffix("weight")

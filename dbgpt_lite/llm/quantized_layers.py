@@ -5,6 +5,7 @@ layer's name: ``weight``, ``weight.absmax``, ``SCB`` ... Quantizing makes them, 
 """
 
 from collections.abc import Collection, Mapping
+from functools import cache
 from math import ceil
 from typing import Any
 
@@ -52,7 +53,9 @@ def replaceable(model: Any, kind: str, keep: Collection[str]) -> list[str]:
     A name in `keep` stands for a module, all below it, and every module whose name ends in it.
     """
     head = model.get_output_embeddings()
-    kept = {*keep, *(getattr(model, "_keep_in_fp32_modules", None) or ())}
+    kept = {*keep}
+    for name in ("_keep_in_fp32_modules", "_keep_in_fp32_modules_strict"):
+        kept |= {entry.removesuffix(".weight") for entry in getattr(model, name, None) or ()}
     tied = getattr(model, "all_tied_weights_keys", None) or {}
     kept |= {name.removesuffix(".weight") for pair in tied.items() for name in pair}
     return [
@@ -89,14 +92,28 @@ def _empty(kind: str, shape: tuple[int, int], bias: bool) -> nn.Module:
     if kind in COMPANIONS and kind not in (*FOUR_BIT, "int8"):
         return PackedLinear(columns, rows, bias, 4 if kind == "int4" else 8)
     prepare_bitsandbytes(kind)
-    from bitsandbytes.nn import Linear4bit, Linear8bitLt
+    from bitsandbytes.nn import Linear4bit
 
     layer: nn.Module
     if kind == "int8":
-        layer = Linear8bitLt(columns, rows, bias, has_fp16_weights=False, threshold=_THRESHOLD)
+        layer = _int8_layer()(columns, rows, bias, has_fp16_weights=False, threshold=_THRESHOLD)
     else:
         layer = Linear4bit(columns, rows, bias, compute_dtype=torch.bfloat16, quant_type=kind)
     return layer
+
+
+@cache
+def _int8_layer() -> type[nn.Module]:
+    from bitsandbytes.nn import Linear8bitLt
+
+    class Int8Linear(Linear8bitLt):  # type: ignore[misc]
+        """bitsandbytes 0.50 takes inputs of two or three sizes; of four (DeepSeek's latents) it makes a wrong shape."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = super().forward(x.reshape(-1, x.shape[-1]))
+            return out.reshape(*x.shape[:-1], out.shape[-1])
+
+    return Int8Linear
 
 
 def quantized(kind: str, weight: Tensor) -> dict[str, Tensor]:

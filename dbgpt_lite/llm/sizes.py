@@ -34,12 +34,18 @@ def stored_numbers(config: Config, name: str = "") -> Numbers:
 
 def tensor_bytes(one: Parameter, dtype: str, numbers: Numbers) -> int:
     """Bytes of a parameter in memory; 0 for one that shares another's."""
-    if one.kind == "linear" and numbers != "none" and not one.tied:
+    if one.kind == "linear" and not one.tied and _is_quantized(one.shape, numbers):
         return quantized_bytes(one.shape, numbers)
-    if one.kind == "experts" and numbers != "none":
+    if one.kind == "experts" and one.count and _is_quantized(one.matrices[1], numbers):
         count, matrix = one.matrices
-        return count * quantized_bytes(matrix, numbers) if count else 0
+        return count * quantized_bytes(matrix, numbers)
     return one.count * DTYPE_BYTES[dtype]
+
+
+def _is_quantized(shape: tuple[int, ...], numbers: Numbers) -> bool:
+    """Whether a matrix is: rows that are no whole blocks stay as they are (quantized_layers.replaceable)."""
+    block = {"nf4": 64, "nf4_single": 64, "int4": 2}.get(numbers, 1)
+    return numbers != "none" and shape[1] % block == 0
 
 
 def quantized_bytes(shape: tuple[int, ...], numbers: Numbers) -> int:

@@ -1,10 +1,12 @@
 """Experts that stay apart: the same numbers as joined ones, every quantization, copies, and files of other programs."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,6 +35,7 @@ _SIZES = {
 _OWN = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64}
 _ROUTED = {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64, "first_k_dense_replace": 1}
 _LATENT = {"q_lora_rank": 16, "kv_lora_rank": 16, "qk_nope_head_dim": 16, "qk_rope_head_dim": 16, "v_head_dim": 16}
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 MIXTURES: dict[str, dict[str, Any]] = {
     "mixtral": {"num_local_experts": 4},
     "qwen2_moe": {**_OWN, "shared_expert_intermediate_size": 64},
@@ -43,6 +46,8 @@ MIXTURES: dict[str, dict[str, Any]] = {
         "head_dim": 16,
         "layer_types": ["linear_attention", "full_attention"],
     },
+    "laguna": {**_OWN, "head_dim": 16},
+    "solar_open": {**_ROUTED, "n_group": 1, "topk_group": 1, "head_dim": 16},
     "olmoe": {"num_experts": 4, "num_experts_per_tok": 2},
     "phimoe": {"num_local_experts": 4},
     "minimax_m2": {"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 16},
@@ -57,6 +62,8 @@ MIXTURES: dict[str, dict[str, Any]] = {
         "num_key_value_heads": 4,
     },
     "ernie4_5_moe": {"moe_num_experts": 4, "moe_k": 2, "moe_intermediate_size": 64, "moe_layer_start_index": 0},
+    "lfm2_moe": {**_OWN, "layer_types": ["conv", "full_attention"], "num_dense_layers": 0, "use_expert_bias": True},
+    "deepseek_v3": {**_ROUTED, **_LATENT, "n_group": 1, "topk_group": 1, "head_dim": 16, "num_key_value_heads": 4},
     "jamba": {
         "num_experts": 4,
         "expert_layer_period": 1,
@@ -69,7 +76,6 @@ MIXTURES: dict[str, dict[str, Any]] = {
 
 def make_mixture(folder: Path, model_type: str, **changes: Any) -> None:
     """A checkpoint with random weights whose experts lie one by one on disk."""
-    import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(7)
@@ -102,8 +108,6 @@ def apart_but_whole(folder: Path) -> Any:
     """The model with separate experts in float32, nothing quantized."""
     import threading
 
-    import torch
-
     model, fit = fitted(read_checkpoint(folder), "float32", "int8", "", None)
     assert fit is not None
     return assemble(model, fit.routes, Assembly(torch.float32), ignore, threading.Event())
@@ -111,7 +115,6 @@ def apart_but_whole(folder: Path) -> Any:
 
 @pytest.mark.parametrize("model_type", MIXTURES)
 def test_separate_experts_compute_what_joined_ones_do(model_type: str, tmp_path: Path) -> None:
-    import torch
     from transformers import AutoModelForCausalLM
 
     folder = tmp_path / model_type
@@ -153,8 +156,6 @@ def _bytes(value: Any) -> int:
 
 @pytest.mark.parametrize("quantization", ["nf4", "int8", "int4"])
 def test_quantized_experts_stay_near_whole_ones(quantization: Any, tmp_path: Path) -> None:
-    import torch
-
     folder = tmp_path / "qwen"
     make_mixture(folder, "qwen3_moe")
     states, picked = torch.randn(5, 64), torch.tensor([[0, 1], [3, 2], [1, 3], [0, 2], [2, 1]])
@@ -172,8 +173,6 @@ def test_quantized_experts_stay_near_whole_ones(quantization: Any, tmp_path: Pat
 def test_a_copy_of_a_mixture_equals_quantizing_while_loading(
     model_type: str, quantization: Any, tmp_path: Path
 ) -> None:
-    import torch
-
     folder, copy = tmp_path / "mixture", tmp_path / "copy"
     make_mixture(folder, model_type)
     note = quantize_copy(folder, copy, quantization)
@@ -186,7 +185,6 @@ def test_a_copy_of_a_mixture_equals_quantizing_while_loading(
 
 def test_files_whose_router_is_quantized_too(tmp_path: Path) -> None:
     """As transformers 4 saved them with bitsandbytes: it was a linear layer there."""
-    import torch
     from safetensors.torch import load_file, save_file
 
     from dbgpt_lite.llm.quantized_layers import expanded, quantized
@@ -204,6 +202,127 @@ def test_files_whose_router_is_quantized_too(tmp_path: Path) -> None:
     save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
     model = loaded(copy, "none")
     assert torch.equal(model.model.layers[1].mlp.gate.weight, whole)
+
+
+@pytest.mark.parametrize("model_type", MIXTURES)
+def test_every_mixture_runs_quantized_and_keeps_wide_what_transformers_does(model_type: str, tmp_path: Path) -> None:
+    """The biases by which experts are picked are no more the same in 16 bits."""
+    from transformers import AutoModelForCausalLM
+
+    folder, copy = tmp_path / "mixture", tmp_path / "copy"
+    make_mixture(folder, model_type)
+    others = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+    types = {name: value.dtype for name, value in others.state_dict().items()}
+    for quantization in ("int8", "nf4", "int4"):
+        model = loaded(folder, quantization)
+        found = {name: value.dtype for name, value in model.state_dict().items() if value.dtype in _FLOATS}
+        shared = set(found) & set(types)
+        assert {name: found[name] for name in shared} == {name: types[name] for name in shared}
+        assert logits(model).isfinite().all()
+    quantize_copy(folder, copy, "int4")
+    again = loaded(copy, "none")
+    assert {name: value.dtype for name, value in again.state_dict().items()} == {
+        name: value.dtype for name, value in model.state_dict().items()
+    }
+    assert torch.equal(logits(again), logits(model))
+
+
+def test_biases_of_a_router_are_copied_to_the_last_bit(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder, copy = tmp_path / "mixture", tmp_path / "copy"
+    make_mixture(folder, "glm4_moe")
+    tensors = load_file(folder / "model.safetensors")
+    name = next(name for name in tensors if name.endswith("e_score_correction_bias"))
+    tensors[name] = 8 + torch.arange(4) / 1000
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    quantize_copy(folder, copy, "nf4")
+    for model in (loaded(folder, "nf4"), loaded(copy, "none")):
+        assert torch.equal(model.state_dict()[name], tensors[name])
+
+
+def test_names_stay_when_they_are_the_models_already(tmp_path: Path) -> None:
+    """Otherwise a copy's names would be changed once more."""
+    from safetensors import safe_open
+
+    for model_type in MIXTURES:
+        folder = tmp_path / model_type
+        make_mixture(folder, model_type)
+        _, fit = fitted(read_checkpoint(folder), "bfloat16", "int4", "", None)
+        assert fit is not None
+        quantize_copy(folder, tmp_path / f"{model_type}-copy", "int4")
+        with safe_open(tmp_path / f"{model_type}-copy" / "model.safetensors", "pt") as file:
+            stored = {name.removesuffix("_scale") for name in file.keys()}  # noqa: SIM118
+        assert stored == {part.name for route in fit.routes for part in route.parts}
+
+
+def test_whole_experts_beside_quantized_layers(tmp_path: Path) -> None:
+    """As transformers 5 saves a mixture with bitsandbytes: the attention packed, the experts not."""
+    from safetensors.torch import load_file, save_file
+
+    folder, copy = tmp_path / "mixture", tmp_path / "copy"
+    make_mixture(folder, "qwen3_moe")
+    quantize_copy(folder, copy, "nf4")
+    whole = {name: value for name, value in load_file(folder / "model.safetensors").items() if ".experts." in name}
+    tensors = {name: value for name, value in load_file(copy / "model.safetensors").items() if ".experts." not in name}
+    save_file(tensors | {n: v.bfloat16() for n, v in whole.items()}, copy / "model.safetensors", {"format": "pt"})
+    ready = prepare(copy, options("none"))
+    assert ready.place.unquantized == 2 * 4 * 3 * 64 * 64 * 2
+    held = sum(_bytes(value) for value in ready.load()._runner._model.parameters())
+    assert ready.place.need.weights == pytest.approx(held, rel=0.01)
+
+
+def test_layers_for_further_tokens_are_left_out(tmp_path: Path) -> None:
+    """GLM-4.5 and DeepSeek-V3 bring a layer after the last, which only training uses."""
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "mixture"
+    make_mixture(folder, "glm4_moe")
+    tensors = load_file(folder / "model.safetensors")
+    more = {n.replace("layers.1.", "layers.2."): v.clone() for n, v in tensors.items() if ".layers.1." in n}
+    save_file(tensors | more, folder / "model.safetensors", metadata={"format": "pt"})
+    assert logits(loaded(folder, "nf4")).isfinite().all()
+    save_file(tensors | {"model.layers.1.strange": more.popitem()[1]}, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match=r"hold 1 tensors .*: model\.layers\.1\.strange"):
+        prepare(folder, options("nf4"))
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 90_000])
+def test_a_number_of_experts_that_the_files_do_not_have(count: int, tmp_path: Path) -> None:
+    folder = tmp_path / "mixture"
+    make_mixture(folder, "glm4_moe")
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"n_routed_experts": count}))
+    with pytest.raises(ModelError, match=r"another shape|lack 3 tensors|describe"):
+        prepare(folder, options("nf4"))
+    with pytest.raises(ModelError, match=r"another shape|lack 3 tensors|describe"):
+        quantize_copy(folder, tmp_path / "copy", "nf4")
+
+
+@pytest.mark.parametrize("quantization", ["none", "int8"])
+@pytest.mark.parametrize("stored", ["model.layers.1.block_sparse_moe.experts.2.w2", "model.layers.1.self_attn.q_proj"])
+def test_adapters_of_mixtures(stored: str, quantization: Any, tmp_path: Path) -> None:
+    """In the names of the files."""
+    from safetensors.torch import save_file
+
+    from dbgpt_lite.llm.adapter import read_adapter
+
+    folder, adapter = tmp_path / "mixture", tmp_path / "adapter"
+    make_mixture(folder, "mixtral")
+    adapter.mkdir()
+    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "base_model_name_or_path": "mixture", "bias": "none"}
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    columns = 128 if "w2" in stored else 64
+    pair = {"A": torch.randn(4, columns), "B": torch.randn(64, 4)}
+    tensors = {f"base_model.model.{stored}.lora_{key}.weight": value for key, value in pair.items()}
+    save_file(tensors, adapter / "adapter_model.safetensors")
+    assert read_adapter(adapter) is not None
+    model = loaded(adapter, quantization)
+    if quantization == "none":
+        name = stored.replace("block_sparse_moe", "mlp").replace("w2", "down_proj")
+        before = apart_but_whole(folder).get_submodule(name).weight
+        wanted = (before + 2 * pair["B"] @ pair["A"]).bfloat16()
+        assert torch.equal(model.get_submodule(name).weight, wanted)
 
 
 def test_an_expert_that_is_missing_is_named(tmp_path: Path) -> None:
@@ -234,14 +353,19 @@ def test_experts_that_files_hold_joined_stay_as_they_are(tmp_path: Path) -> None
         prepare(folder, options("int4"))
 
 
-def test_plain_experts_that_a_file_holds_joined_stay_so_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["safetensors", "bin"])
+def test_plain_experts_that_a_file_holds_joined_stay_so_too(kind: str, tmp_path: Path) -> None:
     from safetensors.torch import save_file
     from transformers import AutoModelForCausalLM
 
     folder = tmp_path / "mixture"
     make_mixture(folder, "qwen3_moe")
     model = AutoModelForCausalLM.from_pretrained(folder)
-    save_file(dict(model.state_dict()), folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").unlink()
+    if kind == "bin":
+        torch.save(dict(model.state_dict()), folder / "pytorch_model.bin")
+    else:
+        save_file(dict(model.state_dict()), folder / "model.safetensors", metadata={"format": "pt"})
     ready = prepare(folder, options("nf4"))
     assert ready.place.unquantized == 2 * 4 * 3 * 64 * 64 * 2
     model = ready.load()._runner._model
@@ -270,8 +394,6 @@ def test_a_mixture_answers(tmp_path: Path) -> None:
 @given(data=st.data())
 def test_every_token_gets_the_weighted_sum_of_its_experts(data: Any) -> None:
     """Against the sum written out token by token; a number beyond the last expert adds nothing."""
-    import torch
-
     from dbgpt_lite.llm.experts import Expert, SeparateExperts
 
     tokens, k, count = data.draw(st.integers(0, 6)), data.draw(st.integers(1, 3)), data.draw(st.integers(1, 5))

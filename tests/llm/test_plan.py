@@ -322,6 +322,13 @@ def test_config_alone_is_enough(tmp_path: Path) -> None:
     # The index also counts 32 rotary frequencies, which are no parameters.
     assert outline(read).count * 2 == pytest.approx(read.file_bytes, rel=1e-6)
     assert outline(read_outline(tmp_path / "config.json")).count == 6_243_584_000
+    # A file beside a folder of the same name is not that folder's model.
+    (tmp_path / "olmo").mkdir()
+    (tmp_path / "olmo" / "config.json").write_text('{"model_type": "olmo", "hidden_size": 64}')
+    (tmp_path / "olmo.json").write_text(
+        '{"model_type": "olmo2", "vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 1}'
+    )
+    assert outline(read_outline(tmp_path / "olmo.json")).geometry.hidden == 32
 
 
 def test_a_config_without_sizes_is_named(tmp_path: Path) -> None:

@@ -96,6 +96,23 @@ def test_a_packed_layer_multiplies_in_pieces(bits: Any, dtype: str, monkeypatch:
     assert layer(x).dtype == kind
 
 
+@pytest.mark.parametrize("shape", [(64,), (3, 64), (2, 6, 64), (1, 1, 1, 64), (2, 1, 6, 64), (1, 2, 1, 64)])
+@pytest.mark.parametrize("kind", ["nf4", "int8", "int4"])
+def test_inputs_of_any_number_of_sizes(kind: str, shape: tuple[int, ...]) -> None:
+    import torch
+
+    from dbgpt_lite.llm.quantized_layers import fill, quantized, replace
+
+    model = torch.nn.Sequential(torch.nn.Linear(64, 128, bias=False)).bfloat16().eval()
+    weight = model[0].weight.detach()
+    fill(replace(model, "0", kind), kind, (128, 64), quantized(kind, weight))
+    x = torch.randn(*shape, generator=torch.Generator().manual_seed(1)).bfloat16()
+    with torch.inference_mode():
+        found, wanted = model(x).float(), (x.float() @ weight.float().T)
+    assert found.shape == wanted.shape
+    assert float((found - wanted).norm() / wanted.norm()) < 0.2
+
+
 @pytest.mark.parametrize("kind", ["nf4", "int8", "int4"])
 @pytest.mark.parametrize("shape", [(64, 128), (33, 192), (700, 64)])
 def test_bytes_of_a_matrix_are_counted_as_they_are(kind: Any, shape: tuple[int, int]) -> None:
