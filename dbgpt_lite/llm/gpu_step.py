@@ -85,9 +85,11 @@ class GpuStepModel:
         self._device = parts.device
         # Pieces of a prompt as short as a step's rows need no widened weights.
         self._short = most_slots(parts) if parts.device.type == "cuda" else MOST_ROWS
-        # Steps for pieces of prompts: those that are still to be recorded, and all that ever were to be.
-        self._to_record = [(rows, SHORTEST, True) for rows in piece_sizes(self._short)]
-        self._wished = set(self._to_record)
+        # Steps that are still to be recorded, for several answers at once and for pieces of prompts; and all such
+        # pieces that ever were to be.
+        pieces = [(rows, SHORTEST, True) for rows in piece_sizes(self._short)]
+        self._to_record = [*((rows, SHORTEST, False) for rows in row_sizes(slots)[1:]), *pieces]
+        self._wished = set(pieces)
         with torch.cuda.device(parts.device):
             self._make(parts, wide)
 
@@ -119,21 +121,22 @@ class GpuStepModel:
                 one.keep_wide(self._embedding.dtype)
 
     def _warm_up(self) -> None:
-        """Compile every kernel and record the usual steps now, not in the middle of somebody's answer."""
+        """What the first answer takes: a piece of a prompt, and the step of one row. Others are recorded while nobody
+        asks, or when they are first needed."""
         # A whole piece: what is too little memory for a prompt is found now.
         self.read(0, 0, [0] * self.chunk)
-        for rows in row_sizes(self.slots):
-            used = range(min(rows, self.slots))
-            self.step(used, [0] * len(used), [0] * len(used))
+        self.step([0], [0], [0])
         # What was rearranged and compiled with is of no more use, and others count it as taken.
         torch.cuda.empty_cache()
 
     @torch.inference_mode()
     def prepare(self) -> bool:
-        """Record one of the steps that short pieces of prompts take. See StepModel."""
+        """Record one of the steps that will be needed. See StepModel."""
         if self._to_record:
+            key = self._to_record.pop(0)
             with torch.cuda.device(self._device):
-                self._capture(*self._to_record.pop(0))
+                if key not in self._graphs:
+                    self._capture(*key)
         return bool(self._to_record)
 
     @torch.inference_mode()
