@@ -58,7 +58,11 @@ def runs_here(parts: Parts) -> bool:
     if parts.device.type != "cuda" or not decode.fits(parts) or not most_slots(parts):
         return False
     for layer in parts.layers:
-        if not all(map(known, (layer.qkv, (layer.out,), (layer.down,)))) or not known(layer.gate_up, gated=True):
+        if (
+            layer.down is None
+            or not all(map(known, (layer.qkv, (layer.out,), (layer.down,))))
+            or not known(layer.gate_up, gated=True)
+        ):
             return False
     try:
         decode.prepare(parts)
@@ -293,6 +297,7 @@ class _Captured:
 
 
 def _block(layer: Layer) -> _Block:
+    assert layer.down is not None
     return _Block(
         layer.norm_in, product(layer.qkv), (layer.q_norm, layer.k_norm), product((layer.out,)), layer.norm_mid,
         product(layer.gate_up, gated=True), product((layer.down,)),

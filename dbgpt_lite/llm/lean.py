@@ -26,13 +26,12 @@ _FIRST_POSITIONS = 1024
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A layer with its products joined."""
+    """A layer with its products joined; `feed`: gate and up, and down, or nothing where there is a mixture."""
 
-    norms: Layer
+    layer: Layer
     qkv: Product
     out: Product
-    gate_up: Product
-    down: Product
+    feed: tuple[Product, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +85,8 @@ class LeanDecoder:
         return [*copies, self._room.held, *self._turns.tensors(), *self._wide.tensors()]
 
     def _block(self, layer: Layer, copy: bool) -> Block:
-        return Block(layer, *(joined(group, self._parts.dtype, self._room, copy) for group in _groups(layer)))
+        qkv, out, *feed = (joined(group, self._parts.dtype, self._room, copy) for group in _groups(layer))
+        return Block(layer, qkv, out, tuple(feed))
 
     def _place(self, rows: int, count: int, start: int) -> _Place:
         mask = _mask(start, count, self._parts.dtype) if start and count > 1 else None
@@ -94,7 +94,7 @@ class LeanDecoder:
 
     def _attend(self, block: Block, x: Tensor, cached: GrowingLayer, place: _Place) -> None:
         """Add a block's attention to the stream x (rows * tokens, hidden)."""
-        parts, norms = self._parts, block.norms
+        parts, norms = self._parts, block.layer
         self._check()
         states = block.qkv(_normed(x, norms.norm_in)).view(place.rows, place.count, -1, parts.head_dim)
         queries, keys, values = torch.split_with_sizes(states, self._sizes, dim=2)
@@ -112,10 +112,15 @@ class LeanDecoder:
     def _feed(self, block: Block, x: Tensor) -> None:
         """Add a block's feed-forward to the stream x (rows * tokens, hidden)."""
         self._check()
-        gate, up = block.gate_up(_normed(x, block.norms.norm_mid)).chunk(2, dim=-1)
+        normed = _normed(x, block.layer.norm_mid)
+        if block.layer.mixture is not None:
+            x.add_(block.layer.mixture(normed[None])[0])
+            return
+        gate_up, down = block.feed
+        gate, up = gate_up(normed).chunk(2, dim=-1)
         wide = functional.silu(gate).mul_(up)
         self._check()
-        x.add_(block.down(wide))
+        x.add_(down(wide))
 
     def _one(self, queries: Tensor, keys: Tensor, values: Tensor, place: _Place) -> Tensor:
         """Attention of one token a row: queries (rows, 1, heads, dim) -> (rows, heads * dim).
@@ -198,11 +203,12 @@ class _Wide:
 
 def _groups(layer: Layer) -> tuple[tuple[nn.Module, ...], ...]:
     """The linear layers that read the same input."""
-    return layer.qkv, (layer.out,), layer.gate_up, (layer.down,)
+    attention = layer.qkv, (layer.out,)
+    return attention if layer.down is None else (*attention, layer.gate_up, (layer.down,))
 
 
 def _copies(block: Block) -> list[Tensor]:
-    products: tuple[Any, ...] = (block.qkv, block.out, block.gate_up, block.down)
+    products: tuple[Any, ...] = (block.qkv, block.out, *block.feed)
     return [tensor for product in products for tensor in product.copies()]
 
 

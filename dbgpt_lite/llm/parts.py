@@ -1,7 +1,8 @@
 """A loaded Llama-like model taken apart: what a decoder of our own needs to run it without transformers' modules.
 
 Llama (Vicuna, Guanaco), Mistral, Qwen2 and 3, GLM (ChatGLM2 and 3) are one computation, pre-normalized blocks of
-grouped-query attention with rotary positions and a gated feed-forward, and differ in a few facts: these.
+grouped-query attention with rotary positions and a gated feed-forward or a mixture of such, and differ in a few facts:
+these.
 Rotary positions: Su et al., https://arxiv.org/abs/2104.09864. Gated feed-forward: Shazeer, https://arxiv.org/abs/2002.05202.
 """
 
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_ARCHITECTURES = frozenset({"llama", "mistral", "qwen2", "qwen3", "glm"})
+_ARCHITECTURES = frozenset({"llama", "mistral", "mixtral", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "glm"})
 # Positions whose frequencies depend on how long the text is cannot be tabulated beforehand.
 _FIXED_ROPE = frozenset({"default", "linear", "llama3", "yarn"})
 
@@ -40,7 +41,11 @@ class Rotary:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One block. `qkv`: linear layers whose outputs side by side are queries, keys, values; `gate_up` likewise."""
+    """One block. `qkv`: linear layers whose outputs side by side are queries, keys, values; `gate_up` likewise.
+
+    `mixture`: a router with its experts in the place of `gate_up` and `down`, from states (rows, tokens, hidden) to the
+    same.
+    """
 
     norm_in: Norm
     qkv: tuple[nn.Module, ...]
@@ -49,7 +54,8 @@ class Layer:
     out: nn.Module
     norm_mid: Norm
     gate_up: tuple[nn.Module, ...]
-    down: nn.Module
+    down: nn.Module | None
+    mixture: nn.Module | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,17 +125,18 @@ def take_apart(model: Any) -> Parts | None:
 def _layer(block: Any) -> Layer:
     attention, feed = block.self_attn, block.mlp
     q_norm, k_norm = (getattr(attention, name, None) for name in ("q_norm", "k_norm"))
-    gate_up = (feed.gate_up_proj,) if hasattr(feed, "gate_up_proj") else (feed.gate_proj, feed.up_proj)
-    return Layer(
+    shared = (
         _norm(block.input_layernorm),
         (attention.q_proj, attention.k_proj, attention.v_proj),
         q_norm and _norm(q_norm),
         k_norm and _norm(k_norm),
         attention.o_proj,
         _norm(block.post_attention_layernorm),
-        gate_up,
-        feed.down_proj,
     )
+    if hasattr(feed, "experts"):
+        return Layer(*shared, (), None, feed)
+    gate_up = (feed.gate_up_proj,) if hasattr(feed, "gate_up_proj") else (feed.gate_proj, feed.up_proj)
+    return Layer(*shared, gate_up, feed.down_proj)
 
 
 def _norm(module: Any) -> Norm:

@@ -150,8 +150,7 @@ class PlainStepModel:
                 held.append(cache[slots, :, :longest])
             found = self._attend(queries, held[0], held[1], seen)
             hidden = hidden + layer.out(found)
-            gate, up = side_by_side(layer.gate_up, normed(hidden, layer.norm_mid)).chunk(2, dim=-1)
-            hidden = hidden + layer.down(silu(gate) * up)
+            hidden = hidden + fed(layer, normed(hidden, layer.norm_mid))
         logits: Tensor = parts.head(normed(hidden[:, -1], parts.norm))
         return logits
 
@@ -187,6 +186,14 @@ def side_by_side(modules: tuple[nn.Module, ...], hidden: Tensor) -> Tensor:
     return torch.cat([module(hidden) for module in modules], dim=-1)
 
 
+def fed(layer: Layer, hidden: Tensor) -> Tensor:
+    """The feed-forward of a layer, or its mixture of such: (rows, n, width) -> the same."""
+    if layer.down is None:
+        return layer.mixture(hidden)  # type: ignore[misc, no-any-return]
+    gate, up = side_by_side(layer.gate_up, hidden).chunk(2, dim=-1)
+    return layer.down(silu(gate) * up)  # type: ignore[no-any-return]
+
+
 def normed(hidden: Tensor, norm: Norm) -> Tensor:
     """Root mean square normalization over the last dimension, in float32."""
     wide = hidden.float()
@@ -218,5 +225,5 @@ def tensors(parts: Parts) -> Iterator[Tensor]:
     yield from (*parts.head.parameters(), *parts.head.buffers())
     for layer in parts.layers:
         yield from (norm.weight for norm in (layer.norm_in, layer.q_norm, layer.k_norm, layer.norm_mid) if norm)
-        for module in (*layer.qkv, layer.out, *layer.gate_up, layer.down):
-            yield from (*module.parameters(), *module.buffers())
+        for module in (*layer.qkv, layer.out, *layer.gate_up, layer.down, layer.mixture):
+            yield from (*module.parameters(), *module.buffers()) if module else ()

@@ -28,10 +28,18 @@ ROPES: list[dict[str, Any]] = [
 ]
 
 
+_EXPERTS = {"num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
+MIXTURES: dict[str, dict[str, Any]] = {
+    "mixtral": {"num_local_experts": 4},
+    "qwen2_moe": {**_EXPERTS, "shared_expert_intermediate_size": 40},
+    "qwen3_moe": {**_EXPERTS, "mlp_only_layers": [0]},
+}
+
+
 @st.composite
 def models(draw: Any) -> Any:
     """A model of random weights and shape, in float32."""
-    kind = draw(st.sampled_from(("llama", "mistral", "qwen2", "qwen3", "glm")))
+    kind = draw(st.sampled_from(("llama", "mistral", "qwen2", "qwen3", "glm", *MIXTURES)))
     kv_heads, groups = draw(st.sampled_from((1, 2, 3))), draw(st.sampled_from((1, 2, 4)))
     sizes = {
         "vocab_size": 97,
@@ -47,6 +55,7 @@ def models(draw: Any) -> Any:
         "sliding_window": None,
         "initializer_range": 0.2,
         "pad_token_id": 0,
+        **MIXTURES.get(kind, {}),
     }
     rope = {"rope_theta": 1000.0, **(draw(st.sampled_from(ROPES)) if kind != "glm" else ROPES[0])}
     if kind == "glm":
@@ -58,6 +67,8 @@ def models(draw: Any) -> Any:
         for name, weight in model.named_parameters():
             if "norm" in name or name.endswith("bias"):
                 weight.uniform_(0.5, 1.5)
+            elif weight.dim() == 3:
+                weight.normal_(0, 0.2)
     return model
 
 

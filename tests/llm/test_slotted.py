@@ -20,6 +20,9 @@ KINDS: dict[str, dict[str, Any]] = {
     "qwen2": {"use_sliding_window": False},
     "qwen3": {},
     "glm": {},
+    "mixtral": {},
+    "qwen2_moe": {"use_sliding_window": False},
+    "qwen3_moe": {"mlp_only_layers": [1]},
     "llama with biases": {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True},
     "llama with yarn": {
         "rope_parameters": {
@@ -43,6 +46,8 @@ def model_of(kind: str) -> Any:
         for name, parameter in model.named_parameters():
             if name.endswith("bias") or "norm" in name:
                 parameter.add_(torch.randn_like(parameter) * 0.3)
+            elif parameter.dim() == 3:
+                parameter.normal_(0, 0.3)
     return model
 
 
