@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_ARCHITECTURES = frozenset({"llama", "mistral", "mixtral", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "glm"})
+_ARCHITECTURES = frozenset({"llama", "mistral", "qwen2", "qwen3", "glm"})
+_MIXTURES = frozenset({"mixtral", "qwen2_moe", "qwen3_moe"})
 # Positions whose frequencies depend on how long the text is cannot be tabulated beforehand.
 _FIXED_ROPE = frozenset({"default", "linear", "llama3", "yarn"})
 
@@ -99,7 +100,7 @@ def take_apart(model: Any) -> Parts | None:
     The parts are the model's own modules and tensors, nothing is copied.
     """
     config = model.config
-    if config.model_type not in _ARCHITECTURES or not _lies_together(model) or _slides(config):
+    if config.model_type not in _ARCHITECTURES | _MIXTURES or not _lies_together(model) or _slides(config):
         return None
     body = model.model
     if body.rotary_emb.rope_type not in _FIXED_ROPE or config.hidden_act not in ("silu", "swish"):
