@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Assembly:
     """How to fill a model: `device_map` says where (a device for every prefix), `stored` how the files are quantized,
-    `cache` where weights go that must lie on disk and do not lie there as they are needed."""
+    `cache` where weights go that must lie on disk and do not lie there as they are needed, `beside` the names of
+    buffers."""
 
     dtype: "torch.dtype"
     device_map: Mapping[str, str] = field(default_factory=lambda: {"": "cpu"})
@@ -31,6 +32,12 @@ class Assembly:
     stored: str = ""
     adapter: Adapter | None = None
     cache: Path | None = None
+    beside: frozenset[str] = frozenset()
+
+    def device_of(self, name: str) -> str:
+        """Where a tensor goes; buffers never stay on the disk."""
+        device = device_of(name, self.device_map)
+        return _computes(name, self.device_map) if device == "disk" and name in self.beside else device
 
 
 def assemble(model: Any, routes: Sequence[Route], how: Assembly, progress: Progress, cancel: threading.Event) -> Any:
@@ -41,7 +48,9 @@ def assemble(model: Any, routes: Sequence[Route], how: Assembly, progress: Progr
     if (how.stored or how.quantization != "none") and "disk" in how.device_map.values():
         raise ModelError("llm.quantized_on_disk", name=model.name_or_path)
     filler = Filler(model, how.dtype, how.quantization, how.stored)
-    store = OffloadStore(how.cache, how.dtype)
+    # accelerate carries parameters from the disk, and no buffers.
+    how = replace(how, beside=frozenset(name for name, _ in model.named_buffers()))
+    store = OffloadStore(how.cache, how.dtype, filler.wide)
     try:
         _fill(
             filler, [route for route in routes if not _stays(route, how, store, filler)], how, store, progress, cancel
@@ -85,11 +94,12 @@ def _stays(route: Route, how: Assembly, store: OffloadStore, filler: Filler) -> 
     """Whether a tensor needs no reading now: it belongs on disk and lies there as it is needed."""
     import torch
 
-    if any(device_of(part.name, how.device_map) != "disk" for part in route.parts):
+    if any(how.device_of(part.name) != "disk" for part in route.parts):
         return False
     if _adapted(route, how) or not store.take_in_place(route):
         return False
-    filler.put(route.parts[0].name, torch.empty(route.place.shape, dtype=how.dtype, device="meta"), "meta")
+    name = route.parts[0].name
+    filler.put(name, torch.empty(route.place.shape, dtype=store.dtype_of(name), device="meta"), "meta")
     return True
 
 
@@ -111,7 +121,7 @@ def _fill(
                 value = part.take(merged)
                 if how.adapter and part.name != place.name:
                     value = how.adapter.apply(part.name, value)
-                device = device_of(part.name, how.device_map)
+                device = how.device_of(part.name)
                 if device == "disk":
                     store.write(part.name, value)
                     value, device = value.to("meta"), "meta"

@@ -83,8 +83,8 @@ def standing_apart(model: Any) -> dict[str, Any]:
 def take_apart(model: Any, places: tuple[StoredTensor, ...]) -> tuple[Rename | None, tuple[StoredTensor, ...]]:
     """Put separate experts into a model on the meta device, if its files hold them one by one.
 
-    Returns how stored names become those of the model then, and the stored tensors without layers beyond the model's
-    last, which predict further tokens in training (DeepSeek-V3's). Otherwise the model stays, and all tensors.
+    Returns how stored names become those of the model then, and the stored tensors without those layers beyond the last
+    that config.json says are for predicting further tokens (DeepSeek-V3's). Otherwise the model stays, and all tensors.
     """
     joined = standing_apart(model)
     rename = _renamer(model) if joined else None
@@ -99,12 +99,14 @@ def take_apart(model: Any, places: tuple[StoredTensor, ...]) -> tuple[Rename | N
             experts = SeparateExperts(Expert(hidden, inner, module.act_fn) for _ in range(min(count, most + 1)))
         model.set_submodule(name, experts.to(module.down_proj.dtype).eval())
     have = set(model.state_dict())
-    layers = int(getattr(model.config.get_text_config(), "num_hidden_layers", 0))
+    sizes = model.config.get_text_config()
+    layers = int(getattr(sizes, "num_hidden_layers", 0))
+    beyond = range(layers, layers + int(getattr(sizes, "num_nextn_predict_layers", 0) or 0))
 
     def renamed(name: str) -> str:
         return name if _is_held(name, have) else rename(name)
 
-    return renamed, tuple(place for place in places if not _is_beyond(renamed(place.name), layers, have))
+    return renamed, tuple(place for place in places if not _is_in(renamed(place.name), beyond, have))
 
 
 def _is_held(name: str, have: Collection[str]) -> bool:
@@ -114,9 +116,9 @@ def _is_held(name: str, have: Collection[str]) -> bool:
     return any(owner in have or f"{owner}.weight" in have for owner in owners)
 
 
-def _is_beyond(name: str, layers: int, have: Collection[str]) -> bool:
+def _is_in(name: str, layers: range, have: Collection[str]) -> bool:
     found = _LAYER.search(name)
-    return found is not None and int(found[1]) >= layers and not _is_held(name, have)
+    return found is not None and int(found[1]) in layers and not _is_held(name, have)
 
 
 def _renamer(model: Any) -> Rename | None:

@@ -43,6 +43,7 @@ class Filler:
         self._waiting: dict[str, dict[str, torch.Tensor]] = {}
         self._quantize: dict[str, tuple[int, int]] = {}
         self._transposed: set[str] = set()
+        self.wide = kept_wide(model, dtype)
         with no_init_weights():  # what is made on the meta device needs no values
             for name in replaceable(model, self._kind, keep) if self._kind else ():
                 module = model.get_submodule(name)
@@ -51,7 +52,6 @@ class Filler:
                     self._transposed.add(f"{name}.weight")
                 replace(model, name, self._kind)
         self._open = {name for name in model.state_dict() if not self._is_scale(name)}
-        self._wide = kept_wide(model, dtype)
         _tell_libraries(model, stored or self._kind)
 
     def put(self, name: str, tensor: "torch.Tensor", device: str) -> None:
@@ -174,7 +174,7 @@ class Filler:
         if wanted.shape != tensor.shape or wanted.is_floating_point() != tensor.is_floating_point():
             raise self._refusal("llm.wrong_shapes", name)
         value = tensor.to(device=device, copy=True)
-        dtype = torch.float32 if name in self._wide else self._dtype
+        dtype = torch.float32 if name in self.wide else self._dtype
         self._assign(name, value.to(dtype) if value.is_floating_point() else value)
 
     def _assign(self, name: str, value: "torch.Tensor") -> None:
@@ -202,7 +202,8 @@ class Filler:
 def kept_wide(model: Any, dtype: "torch.dtype") -> frozenset[str]:
     """Names of what a model keeps in float32 whatever it computes in, such as the biases by which experts are picked.
 
-    The patterns are transformers', which looks for them anywhere in a name; buffers keep the type they are made in.
+    The patterns are transformers', which looks for them anywhere in a name; what is made in float32 on purpose stays
+    so. Of a model on the meta device, before layers are replaced.
     """
     import torch
 
@@ -212,9 +213,10 @@ def kept_wide(model: Any, dtype: "torch.dtype") -> frozenset[str]:
     if dtype == torch.float16:
         patterns |= set(getattr(model, "_keep_in_fp32_modules", None) or ())
     found = [re.compile(pattern.replace("*", ".*")) for pattern in patterns]
-    buffers = {name for name, buffer in model.named_buffers() if buffer.dtype == torch.float32 != dtype}
     return frozenset(
-        name for name in model.state_dict() if name in buffers or any(pattern.search(name) for pattern in found)
+        name
+        for name, value in model.state_dict().items()
+        if value.dtype == torch.float32 != dtype or any(pattern.search(name) for pattern in found)
     )
 
 

@@ -137,10 +137,11 @@ class GpuStepModel:
     def prepare(self) -> bool:
         """Record one of the steps that will be needed. See StepModel."""
         if self._to_record:
-            key = self._to_record.pop(0)
+            key = self._to_record[0]
             with torch.cuda.device(self._device):
                 if key not in self._graphs:
                     self._capture(*key)
+            del self._to_record[0]
         return bool(self._to_record)
 
     @torch.inference_mode()

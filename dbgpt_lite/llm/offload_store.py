@@ -6,7 +6,7 @@ import secrets
 import shutil
 import tempfile
 import weakref
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +23,13 @@ OFFLOADED = "dbgpt_offloaded_bytes"
 
 
 class OffloadStore:
-    """The index of what is on disk, as accelerate reads it. `cache`: where to write; None: the system's own place."""
+    """The index of what is on disk, as accelerate reads it. `cache`: where to write; None: the system's own place.
+    `wide`: names of what stays in float32 whatever is computed in."""
 
-    def __init__(self, cache: Path | None, dtype: "torch.dtype") -> None:
+    def __init__(self, cache: Path | None, dtype: "torch.dtype", wide: Collection[str] = ()) -> None:
         self._cache = cache
         self._dtype = dtype
+        self._wide = wide
         self._folder: Path | None = None
         self.index: dict[str, dict[str, Any]] = {}
 
@@ -40,12 +42,18 @@ class OffloadStore:
         """Whether a stored tensor can be read from the checkpoint itself; it is in the index then."""
         if not lies_ready(route):
             return False
-        place = route.place
+        place, name = route.place, route.parts[0].name
         entry = {"safetensors_file": str(place.file), "weight_name": place.name}
         if place.dtype in ("F64", "F32", "F16", "BF16"):
-            entry["dtype"] = str(self._dtype).removeprefix("torch.")
-        self.index[route.parts[0].name] = entry
+            entry["dtype"] = str(self.dtype_of(name)).removeprefix("torch.")
+        self.index[name] = entry
         return True
+
+    def dtype_of(self, name: str) -> "torch.dtype":
+        """The type in which a tensor is computed with."""
+        import torch
+
+        return torch.float32 if name in self._wide else self._dtype
 
     def write(self, name: str, tensor: "torch.Tensor") -> None:
         """Keep a tensor in the folder, in the type to compute in."""
@@ -53,7 +61,7 @@ class OffloadStore:
 
         if self._folder is None:
             self._folder = new_folder(self._cache)
-        value = tensor.to(self._dtype) if tensor.is_floating_point() else tensor
+        value = tensor.to(self.dtype_of(name)) if tensor.is_floating_point() else tensor
         offload_weight(value.contiguous(), name, str(self._folder), self.index)
 
     def share(self, tied: Mapping[str, str]) -> None:

@@ -278,12 +278,19 @@ def test_layers_for_further_tokens_are_left_out(tmp_path: Path) -> None:
 
     folder = tmp_path / "mixture"
     make_mixture(folder, "glm4_moe")
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"num_nextn_predict_layers": 1}))
     tensors = load_file(folder / "model.safetensors")
     more = {n.replace("layers.1.", "layers.2."): v.clone() for n, v in tensors.items() if ".layers.1." in n}
     save_file(tensors | more, folder / "model.safetensors", metadata={"format": "pt"})
     assert logits(loaded(folder, "nf4")).isfinite().all()
     save_file(tensors | {"model.layers.1.strange": more.popitem()[1]}, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(ModelError, match=r"hold 1 tensors .*: model\.layers\.1\.strange"):
+        prepare(folder, options("nf4"))
+    # A layer that nothing is known of may be one that config.json lost.
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"num_nextn_predict_layers": 0}))
+    save_file(tensors | more, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"does not describe.*layers\.2\.|layers\.2\.|hold \d+ tensors"):
         prepare(folder, options("nf4"))
 
 
@@ -299,23 +306,45 @@ def test_a_number_of_experts_that_the_files_do_not_have(count: int, tmp_path: Pa
         quantize_copy(folder, tmp_path / "copy", "nf4")
 
 
+def make_adapter(base: Path, module: str, columns: int) -> tuple[Path, dict[str, Any]]:
+    """An adapter of one module with 64 rows, and its matrices."""
+    from safetensors.torch import save_file
+
+    folder = base.with_name("adapter")
+    folder.mkdir()
+    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "base_model_name_or_path": base.name, "bias": "none"}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    pair = {"A": torch.randn(4, columns), "B": torch.randn(64, 4)}
+    tensors = {f"base_model.model.{module}.lora_{key}.weight": value for key, value in pair.items()}
+    save_file(tensors, folder / "adapter_model.safetensors")
+    return folder, pair
+
+
+@pytest.mark.parametrize("model_type", ["glm4_moe", "ernie4_5_moe", "deepseek_v3"])
+def test_what_is_wide_is_so_on_the_disk_too(model_type: str, tmp_path: Path) -> None:
+    """With an adapter, so that the experts stand apart without being quantized."""
+    folder = tmp_path / "mixture"
+    make_mixture(folder, model_type)
+    own = "o_proj" if model_type == "deepseek_v3" else "q_proj"
+    adapter, _ = make_adapter(folder, f"model.layers.0.self_attn.{own}", 64)
+    maps = ("cpu", '{"": "cpu", "model.layers.0": "disk", "model.layers.1": "disk"}')
+    answers = [
+        logits(load(adapter, replace(options("none"), device_map=one, cache_dir=tmp_path))._runner._model)
+        for one in maps
+    ]
+    assert torch.equal(*answers)
+
+
 @pytest.mark.parametrize("quantization", ["none", "int8"])
 @pytest.mark.parametrize("stored", ["model.layers.1.block_sparse_moe.experts.2.w2", "model.layers.1.self_attn.q_proj"])
 def test_adapters_of_mixtures(stored: str, quantization: Any, tmp_path: Path) -> None:
     """In the names of the files."""
-    from safetensors.torch import save_file
 
     from dbgpt_lite.llm.adapter import read_adapter
 
-    folder, adapter = tmp_path / "mixture", tmp_path / "adapter"
+    folder = tmp_path / "mixture"
     make_mixture(folder, "mixtral")
-    adapter.mkdir()
-    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "base_model_name_or_path": "mixture", "bias": "none"}
-    (adapter / "adapter_config.json").write_text(json.dumps(config))
-    columns = 128 if "w2" in stored else 64
-    pair = {"A": torch.randn(4, columns), "B": torch.randn(64, 4)}
-    tensors = {f"base_model.model.{stored}.lora_{key}.weight": value for key, value in pair.items()}
-    save_file(tensors, adapter / "adapter_model.safetensors")
+    adapter, pair = make_adapter(folder, stored, 128 if "w2" in stored else 64)
     assert read_adapter(adapter) is not None
     model = loaded(adapter, quantization)
     if quantization == "none":
