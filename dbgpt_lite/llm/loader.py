@@ -22,7 +22,7 @@ from dbgpt_lite.llm.chat_template import ChatTemplate, Tokenizer, can_constrain
 from dbgpt_lite.llm.checkpoint import FACTS_FILE, TOKENIZER_FILES, Checkpoint, read_checkpoint, read_facts
 from dbgpt_lite.llm.devices import device_words, free_ram, usable_devices
 from dbgpt_lite.llm.engine import LocalEngine
-from dbgpt_lite.llm.families import family
+from dbgpt_lite.llm.families import FAMILIES, architecture_name, family
 from dbgpt_lite.llm.forecast import number_type
 from dbgpt_lite.llm.loaded import LoadedEngine
 from dbgpt_lite.llm.loading import LoadState, Progress, ignore
@@ -135,9 +135,29 @@ class Prepared:
             progress(LoadState("loading"))
             compile_ahead(place, self.checkpoint.config, self.options.users)
             model = self._read(place, progress, cancel or threading.Event())
+            self._try(model)
             engine = self._engine(model, place)
         progress(LoadState("ready", 1.0))
         return engine
+
+    def _try(self, model: Any) -> None:
+        """Compute one token with quantized layers of a family that is not in the table: some take a layer's weight and
+        compute with it themselves. Raises ModelError when that fails."""
+        import torch
+
+        quantization = self.stored or self.options.quantization
+        if quantization == "none" or architecture_name(self.checkpoint.config) in FAMILIES:
+            return
+        place = model.get_input_embeddings().weight.device
+        ids = torch.zeros(1, 1, dtype=torch.long, device="cpu" if place.type == "meta" else place)
+        try:
+            with torch.inference_mode():
+                model(input_ids=ids, use_cache=False)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            log.warning("%s does not compute with %s", self.folder.name, quantization, exc_info=error)
+            raise ModelError("llm.quantized_fails", name=self.folder.name, quantization=quantization) from error
 
     def check_disk(self, place: Plan, freed: int = 0) -> None:
         """Raise ModelError when the weights that a plan copies to the disk do not fit there. `freed`: bytes that will

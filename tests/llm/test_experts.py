@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from dbgpt_lite.errors import ModelError
 from dbgpt_lite.llm.assemble import Assembly, assemble
 from dbgpt_lite.llm.checkpoint import read_checkpoint
-from dbgpt_lite.llm.loader import LoadOptions, fitted, load, prepare
+from dbgpt_lite.llm.loader import LoadOptions, Prepared, fitted, load, prepare
 from dbgpt_lite.llm.loading import ignore
 from dbgpt_lite.llm.outline import outline
 from dbgpt_lite.llm.quantized_copy import quantize_copy
@@ -132,7 +132,11 @@ def test_separate_experts_compute_what_joined_ones_do(model_type: str, tmp_path:
 
 @pytest.mark.parametrize("quantization", ["nf4", "int8", "int4"])
 @pytest.mark.parametrize("model_type", ["mixtral", "qwen2_moe", "qwen3_moe", "olmoe"])
-def test_experts_are_quantized_and_the_plan_knows(model_type: str, quantization: Any, tmp_path: Path) -> None:
+def test_experts_are_quantized_and_the_plan_knows(
+    model_type: str, quantization: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # With the first token bitsandbytes rearranges, on a CPU, what it holds.
+    monkeypatch.setattr(Prepared, "_try", lambda *_: None)
     folder = tmp_path / model_type
     make_mixture(folder, model_type)
     ready = prepare(folder, options(quantization))

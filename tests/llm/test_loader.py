@@ -128,6 +128,19 @@ def make_experts(folder: Path) -> None:
     make_tokenizer(folder)
 
 
+def test_layers_that_do_not_compute_quantized_are_found_while_loading(tmp_path: Path) -> None:
+    """Mamba's mixers multiply with a layer's weight themselves."""
+    from transformers import MambaConfig, MambaForCausalLM
+
+    folder = tmp_path / "mamba"
+    MambaForCausalLM(MambaConfig(vocab_size=512, hidden_size=64, num_hidden_layers=2)).save_pretrained(folder)
+    make_tokenizer(folder)
+    load(folder, CPU).close()
+    with pytest.raises(ModelError, match="does not compute with int4") as caught:
+        load(folder, LoadOptions(quantization="int4", device_map="cpu"))
+    assert "LLM_QUANTIZATION=none" in caught.value.render("zh")
+
+
 def test_experts_are_joined_by_transformers(tmp_path: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM
