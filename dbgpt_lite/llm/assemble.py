@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Assembly:
     """How to fill a model: `device_map` says where (a device for every prefix), `stored` how the files are quantized,
-    `cache` where weights go that must lie on disk and do not lie there as they are needed, `beside` the names of
-    buffers."""
+    `cache` where weights go that must lie on disk and do not lie there as they are needed, `buffers` the names
+    of the model's buffers."""
 
     dtype: "torch.dtype"
     device_map: Mapping[str, str] = field(default_factory=lambda: {"": "cpu"})
@@ -32,12 +32,12 @@ class Assembly:
     stored: str = ""
     adapter: Adapter | None = None
     cache: Path | None = None
-    beside: frozenset[str] = frozenset()
+    buffers: frozenset[str] = frozenset()
 
     def device_of(self, name: str) -> str:
         """Where a tensor goes; buffers never stay on the disk."""
         device = device_of(name, self.device_map)
-        return _computes(name, self.device_map) if device == "disk" and name in self.beside else device
+        return _computes(name, self.device_map) if device == "disk" and name in self.buffers else device
 
 
 def assemble(model: Any, routes: Sequence[Route], how: Assembly, progress: Progress, cancel: threading.Event) -> Any:
@@ -49,7 +49,7 @@ def assemble(model: Any, routes: Sequence[Route], how: Assembly, progress: Progr
         raise ModelError("llm.quantized_on_disk", name=model.name_or_path)
     filler = Filler(model, how.dtype, how.quantization, how.stored)
     # accelerate carries parameters from the disk, and no buffers.
-    how = replace(how, beside=frozenset(name for name, _ in model.named_buffers()))
+    how = replace(how, buffers=frozenset(name for name, _ in model.named_buffers()))
     store = OffloadStore(how.cache, how.dtype, filler.wide)
     try:
         _fill(

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers.initialization import no_init_weights
 
+from dbgpt_lite.llm.shapes import whole_number
 from dbgpt_lite.llm.shards import StoredTensor
 
 Rename = Callable[[str], str]
@@ -59,7 +60,7 @@ class SeparateExperts(nn.ModuleList):
         return out
 
 
-def _can_stand_apart(module: Any) -> bool:
+def _is_plain(module: Any) -> bool:
     """Whether a module is joined experts of the plain kind: gate and up one below the other, no bias, no norm."""
     from transformers.integrations.moe import _default_apply_gate
 
@@ -74,20 +75,25 @@ def _can_stand_apart(module: Any) -> bool:
     )
 
 
-def standing_apart(model: Any) -> dict[str, Any]:
+def separable(model: Any) -> dict[str, Any]:
     """The joined experts of a model whose files hold them one by one, by name."""
-    joined = {name: module for name, module in model.named_modules() if _can_stand_apart(module)}
-    return joined if joined and _renamer(model) else {}
+    return _separable(model)[0]
 
 
-def take_apart(model: Any, places: tuple[StoredTensor, ...]) -> tuple[Rename | None, tuple[StoredTensor, ...]]:
+def _separable(model: Any) -> tuple[dict[str, Any], Rename | None]:
+    """With how stored names become those of the model with separate experts; ({}, None) for other models."""
+    joined = {name: module for name, module in model.named_modules() if _is_plain(module)}
+    rename = _renamer(model) if joined else None
+    return (joined, rename) if rename else ({}, None)
+
+
+def separate(model: Any, places: tuple[StoredTensor, ...]) -> tuple[Rename | None, tuple[StoredTensor, ...]]:
     """Put separate experts into a model on the meta device, if its files hold them one by one.
 
     Returns how stored names become those of the model then, and the stored tensors without those layers beyond the last
     that config.json says are for predicting further tokens (DeepSeek-V3's). Otherwise the model stays, and all tensors.
     """
-    joined = standing_apart(model)
-    rename = _renamer(model) if joined else None
+    joined, rename = _separable(model)
     found = [at for place in places if rename and (at := _ONE_EXPERT.search(rename(place.name)))]
     if rename is None or not found:
         return None, places
@@ -99,9 +105,9 @@ def take_apart(model: Any, places: tuple[StoredTensor, ...]) -> tuple[Rename | N
             experts = SeparateExperts(Expert(hidden, inner, module.act_fn) for _ in range(min(count, most + 1)))
         model.set_submodule(name, experts.to(module.down_proj.dtype).eval())
     have = set(model.state_dict())
-    sizes = model.config.get_text_config()
-    layers = int(getattr(sizes, "num_hidden_layers", 0))
-    beyond = range(layers, layers + int(getattr(sizes, "num_nextn_predict_layers", 0) or 0))
+    sizes = model.config.get_text_config().to_dict()
+    layers = whole_number(sizes, "num_hidden_layers")
+    beyond = range(layers, layers + whole_number(sizes, "num_nextn_predict_layers"))
 
     def renamed(name: str) -> str:
         return name if _is_held(name, have) else rename(name)

@@ -270,7 +270,7 @@ def fitted(
     """The empty model and how the files fill it; None when transformers has to rebuild them."""
     import torch
 
-    from dbgpt_lite.llm.experts import take_apart
+    from dbgpt_lite.llm.experts import separate
 
     model = architecture.empty_model(architecture.transformers_config(checkpoint), getattr(torch, dtype))
     model.name_or_path = checkpoint.folder.name
@@ -278,7 +278,7 @@ def fitted(
     rename = None
     # Adapters are merged into what files hold, which of a mixture is one expert at a time.
     if checkpoint.format != "gguf" and (stored or adapter or quantization != "none"):
-        rename, places = take_apart(model, places)
+        rename, places = separate(model, places)
     fit = match(checkpoint.config, places, wanted_of(model), bool(stored), rename)
     if checkpoint.format == "gguf":
         fit.check(checkpoint.folder.name)

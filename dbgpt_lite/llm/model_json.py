@@ -11,7 +11,7 @@ from typing import Any
 
 from dbgpt_lite.errors import ModelError
 
-_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_nextn_predict_layers")
 _EXPERTS = (
     "num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "num_experts_per_tok",
     "num_experts_per_token", "moe_k", "moe_topk",

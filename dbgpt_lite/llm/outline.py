@@ -250,7 +250,7 @@ def _by_transformers(checkpoint: Checkpoint) -> tuple[tuple[Parameter, ...], Geo
 def _parameters_of(model: Any) -> tuple[Parameter, ...]:
     import torch
 
-    from dbgpt_lite.llm.experts import standing_apart
+    from dbgpt_lite.llm.experts import separable
 
     kinds: dict[str, Kind] = {}
     for name, module in model.named_modules():
@@ -262,7 +262,7 @@ def _parameters_of(model: Any) -> tuple[Parameter, ...]:
             # What is no layer of torch's own and has a third size holds one matrix for each expert.
             own = module.named_parameters(prefix=name, recurse=False)
             kinds |= {parameter: "joined" for parameter, value in own if value.dim() == 3}
-    kinds |= {f"{name}.{own}": "experts" for name in standing_apart(model) for own in ("gate_up_proj", "down_proj")}
+    kinds |= {f"{name}.{own}": "experts" for name in separable(model) for own in ("gate_up_proj", "down_proj")}
     output = model.get_output_embeddings()
     head = next((f"{name}.weight" for name, module in model.named_modules() if module is output), "")
     tied: Mapping[str, str] = getattr(model, "all_tied_weights_keys", None) or {}

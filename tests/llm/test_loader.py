@@ -14,6 +14,7 @@ from dbgpt_lite.errors import Cancelled, ModelError, OutOfMemory
 from dbgpt_lite.llm.chat_formats import CHAT_FORMATS
 from dbgpt_lite.llm.loader import LoadOptions, load, prepare
 from dbgpt_lite.messages import Sampling
+from tests.llm.mixtures import make_mixture
 from tests.llm.tiny_models import answer_of, ask, make_model, make_tokenizer, pack_int4
 
 CPU = LoadOptions(dtype="float32", device_map="cpu")
@@ -118,16 +119,6 @@ def test_damaged_tokenizer(copy_of: Copy) -> None:
     refused(folder, "could not be loaded")
 
 
-def make_experts(folder: Path) -> None:
-    """A mixture whose experts lie one by one on disk and are computed together."""
-    from transformers import MixtralConfig, MixtralForCausalLM
-
-    sizes = {"vocab_size": 512, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
-    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512}
-    MixtralForCausalLM(MixtralConfig(**sizes, **heads, num_local_experts=4)).save_pretrained(folder)
-    make_tokenizer(folder)
-
-
 def test_layers_that_do_not_compute_quantized_are_found_while_loading(tmp_path: Path) -> None:
     """Mamba's mixers multiply with a layer's weight themselves."""
     from transformers import MambaConfig, MambaForCausalLM
@@ -146,7 +137,7 @@ def test_experts_are_joined_by_transformers(tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     folder = tmp_path / "mixture"
-    make_experts(folder)
+    make_mixture(folder, "mixtral")
     seen: list[str] = []
     model = load(folder, CPU, lambda state: seen.append(state.stage))._runner._model
     assert set(seen) == {"checking", "loading", "ready"}
@@ -241,7 +232,7 @@ def test_weights_that_the_disk_cannot_hold_are_refused_before_the_copy(
     # What can be read where it lies needs no copy.
     load(tiny, options).close()
     mixture = tmp_path / "mixture"
-    make_experts(mixture)
+    make_mixture(mixture, "mixtral")
     free = 1000
     with pytest.raises(ModelError, match="keeps weights on disk"):
         prepare(mixture, replace(options, device_map='{"": "cpu", "model.layers.1": "disk"}'))

@@ -22,7 +22,7 @@ from dbgpt_lite.llm.loader import LoadOptions, load
 from dbgpt_lite.llm.manager import ModelManager
 from dbgpt_lite.llm.quantize import stored_quantization
 from dbgpt_lite.llm.quantized_copy import quantize_copy
-from tests.llm.test_experts import make_joined
+from tests.llm.mixtures import make_joined
 from tests.llm.test_filler import logits
 from tests.llm.test_manager import Canned
 
