@@ -150,7 +150,13 @@ class GpuStepModel:
         with torch.cuda.device(self._device):
             rows = next(size for size in ROWS if size >= len(slots))
             key = rows, self._covered(max(lengths) + 1), False
-            captured = self._graphs.get(key) or self._capture(*key)
+            try:
+                captured = self._graphs.get(key) or self._capture(*key)
+            except torch.OutOfMemoryError:
+                log.warning("no memory is left to record a step of %d rows; it is computed as it is", rows)
+                torch.cuda.empty_cache()
+                inputs = torch.tensor((tokens, slots, lengths), dtype=torch.int32, device=self._device)
+                return self.forward(inputs, self.room_for(len(slots), key[1]), False)
             return captured.replay(slots, lengths, tokens)[: len(slots)]
 
     def _covered(self, length: int) -> int:
