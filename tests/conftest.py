@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -13,6 +14,9 @@ from dbgpt_lite.config import prepare_process
 from tools.private_mariadb import MariaDB, ServerMissing, private_mariadb
 
 prepare_process()
+# A shell that starts the tests in the background lets them ignore Ctrl-C, and so the programs that they start; tests
+# that press it want it heard.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples in every run, so that a change is judged by what it changed;
 # HYPOTHESIS_PROFILE=explore looks for new ones.

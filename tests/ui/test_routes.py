@@ -42,6 +42,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with a canary, and another canary beside it."""
     top = tmp_path_factory.mktemp("routes")
     (top / "data").mkdir()
+    (top / "above" / "uploads").mkdir(parents=True)
     for file in (top / "canary.txt", top / "data" / "canary.txt"):
         file.write_text(CANARY)
     return top
@@ -50,7 +51,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def app(place: Path) -> Iterator[FastAPI]:
     services = make_services(place / "data")
-    yield create_app(services.settings, services)
+    with pytest.MonkeyPatch.context() as patch:
+        # In the system's own place others write at any time.
+        patch.setenv("GRADIO_TEMP_DIR", str(place / "above" / "uploads"))
+        yield create_app(services.settings, services)
     services.store.close()
     services.databases.close()
 
