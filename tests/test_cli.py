@@ -1,5 +1,10 @@
-"""The command line as a program: output, errors on one line, exit codes."""
+"""The command line: output, errors on one line, exit codes.
 
+Most commands are called as the program calls them, in this process: starting one for each took longer than all that is
+tested. What only a program shows (its own imports, signals, standard streams) is asked of programs.
+"""
+
+import io
 import json
 import os
 import signal
@@ -13,7 +18,10 @@ from pathlib import Path
 import pytest
 
 from dbgpt_lite.auth import check_password
+from dbgpt_lite.cli import main
 from dbgpt_lite.config import ROOT
+
+KEPT = ("PATH", "HOME")
 
 
 @pytest.fixture(scope="module")
@@ -21,12 +29,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cli") / "data"
 
 
-def run(data: Path, *arguments: str, stdin: str = "", **settings: str) -> "subprocess.CompletedProcess[str]":
-    kept = {name: os.environ[name] for name in ("PATH", "HOME")}
+def program(data: Path, *arguments: str, stdin: str = "", **settings: str) -> "subprocess.CompletedProcess[str]":
+    """What a program of its own says."""
     return subprocess.run(
         [sys.executable, "-m", "dbgpt_lite", *arguments],
         cwd=ROOT,
-        env={**kept, "DATA_DIR": str(data), "LOG_LEVEL": "warning", **settings},
+        env=environment(data, settings),
         input=stdin,
         capture_output=True,
         text=True,
@@ -34,8 +42,32 @@ def run(data: Path, *arguments: str, stdin: str = "", **settings: str) -> "subpr
     )
 
 
+def run(data: Path, *arguments: str, stdin: str = "", **settings: str) -> "subprocess.CompletedProcess[str]":
+    """The same, but for starting it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in set(os.environ) - set(KEPT):
+            patch.delenv(name)
+        for name, value in environment(data, settings).items():
+            patch.setenv(name, value)
+        out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8"))
+        patch.setattr(sys, "stdout", out)
+        patch.setattr(sys, "stderr", err)
+        try:
+            code = main(arguments, lambda: pytest.fail("the app was started"))
+        except SystemExit as wrong_usage:
+            code = int(wrong_usage.code or 0)
+    said = [stream.buffer.getvalue().decode() for stream in (out, err)]  # type: ignore[attr-defined]
+    return subprocess.CompletedProcess(arguments, code, *said)
+
+
+def environment(data: Path, settings: dict[str, str]) -> dict[str, str]:
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
+    return {**kept, "DATA_DIR": str(data), "LOG_LEVEL": "warning", **settings}
+
+
 def test_ask_prints_answer_and_source(data: Path) -> None:
-    done = run(data, "ask", "How many days do customers have to return an article?", "--mode", "documents")
+    done = program(data, "ask", "How many days do customers have to return an article?", "--mode", "documents")
     assert done.returncode == 0, done.stderr
     assert "45 days" in done.stdout
     assert "[1] returns-and-warranty.md" in done.stdout
@@ -44,7 +76,7 @@ def test_ask_prints_answer_and_source(data: Path) -> None:
 
 def test_sql_prints_query_and_rows_and_writes_csv(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "rows.csv"
-    done = run(data, "sql", "How many customers are there?", "--database", "shop", "--csv", str(out))
+    done = program(data, "sql", "How many customers are there?", "--database", "shop", "--csv", str(out))
     assert done.returncode == 0, done.stderr
     assert "SELECT" in done.stdout
     header, row = out.read_text(encoding="utf-8-sig").splitlines()
@@ -138,19 +170,18 @@ def test_ctrl_c_keeps_what_is_done_and_resume_finishes_the_rest(data: Path, tmp_
     for number in range(30):
         lines = (f"Entry {n} of log {number} counts {n * number} geese." for n in range(250))
         (tmp_path / f"log-{number:02}.txt").write_text("\n".join(lines))
-    kept = {name: os.environ[name] for name in ("PATH", "HOME")}
-    program = subprocess.Popen(
+    ingesting = subprocess.Popen(
         [sys.executable, "-m", "dbgpt_lite", "ingest", str(tmp_path), "--space", "Geese"],
-        cwd=ROOT, env={**kept, "DATA_DIR": str(data)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=ROOT, env=environment(data, {}), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     catalog = data / "knowledge" / "catalog.sqlite3"
     for _ in range(600):
         if ready_documents(catalog, "Geese"):
             break
         time.sleep(0.1)
-    program.send_signal(signal.SIGINT)
-    _, said = program.communicate(timeout=60)
-    assert program.returncode == 130, said
+    ingesting.send_signal(signal.SIGINT)
+    _, said = ingesting.communicate(timeout=60)
+    assert ingesting.returncode == 130, said
     assert "ingest --resume" in said
     assert "Traceback" not in said
     assert 0 < ready_documents(catalog, "Geese") < 30
@@ -262,7 +293,8 @@ def test_the_audit_tells_what_the_command_line_asked(data: Path) -> None:
 def test_errors_are_one_line_with_an_exit_code(
     data: Path, arguments: tuple[str, ...], settings: dict[str, str], code: int, words: str
 ) -> None:
-    done = run(data, *arguments, **settings)
+    # A setting that is refused may be found by what comes before the command, and by the app.
+    done = (program if settings else run)(data, *arguments, **settings)
     assert done.returncode == code, done.stderr
     assert words in done.stderr
     assert "Traceback" not in done.stderr
@@ -272,12 +304,12 @@ def test_errors_are_one_line_with_an_exit_code(
 
 
 def test_missing_model_is_said_by_commands_that_need_it(data: Path) -> None:
-    done = run(data, "ask", "hi", LLM_MODEL="models/not-there")
+    done = program(data, "ask", "hi", LLM_MODEL="models/not-there")
     assert done.returncode == 1
     assert "not-there" in done.stderr
 
 
 def test_hash_password_reads_stdin(data: Path) -> None:
-    done = run(data, "hash-password", stdin="hunter2\n")
+    done = program(data, "hash-password", stdin="hunter2\n")
     assert check_password({"ana": done.stdout.strip()}, "ana", "hunter2")
     assert run(data, "hash-password", stdin="\n").returncode == 2

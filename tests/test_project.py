@@ -198,6 +198,15 @@ def test_no_dangerous_calls() -> None:
         assert not {"pickle", "dill", "joblib", "shelve", "subprocess"} & {n.split(".")[0] for n in imports_of(file)}
 
 
+def test_no_dictionary_is_read_at_import() -> None:
+    """It would be most of what a small command takes."""
+    code = (
+        "import sys, dbgpt_lite.bootstrap, dbgpt_lite.knowledge.words as words; "
+        "sys.exit(words._segmenter.cache_info().currsize)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
 def test_help_is_quick_to_load() -> None:
     code = "import sys; sys.argv=['x','--help']\n"
     code += "try:\n import dbgpt_lite.__main__ as m; m.run()\nexcept SystemExit: pass\n"

@@ -8,7 +8,7 @@ without any of these passes. Measured on tests/chat/citation_pairs.json.
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from dbgpt_lite.chat.numerals import Figure, figures, is_figure
 from dbgpt_lite.chat.quoting import terms
@@ -57,13 +57,6 @@ _CLAIM = re.compile(
 )
 _GOES_ON = re.compile(
     r"^\s*(?:[-*+•|]|\d+[.)]|(?:it|they|this|these|that|he|she)\b|它|这|该|其|前者|后者)", re.IGNORECASE
-)
-_UNITS = frozenset(
-    term
-    for word in """day days week weeks month months year years hour hours minute minutes percent euro euros dollar
-    dollars yuan pound pounds kilogram kilograms gram metre metres meter meters times people working business
-    calendar maximum minimum 天 日 年 月 个月 周 小时 分钟 元 块 人 次 个 工作日 内 以内 左右""".split()
-    for term in terms(word)
 )
 
 
@@ -159,7 +152,7 @@ def facts_hold(said: str, known: Evidence) -> bool:
     """Whether every figure and name of `said` is in the passage, each figure beside a word that `said` has too."""
     if not _names_of(said) <= known.names:
         return False
-    about = frozenset(term for term in terms(said) - _UNITS if not is_figure(term))
+    about = frozenset(term for term in terms(said) - _units() if not is_figure(term))
     foreign = is_chinese(said) != is_chinese(known.text)
     for figure in figures(said):
         places = [unit for unit in known.units if any(_same(figure, one) for one in unit.figures)]
@@ -168,6 +161,16 @@ def facts_hold(said: str, known: Evidence) -> bool:
         if places and about and not foreign and not any(about & unit.terms for unit in places):
             return False
     return True
+
+
+@cache
+def _units() -> frozenset[str]:
+    """Terms of units and counted things, which say little about what a figure is of. Not at import: it reads jieba's
+    dictionary, which takes longer than all else that a small command does."""
+    names = """day days week weeks month months year years hour hours minute minutes percent euro euros dollar
+        dollars yuan pound pounds kilogram kilograms gram metre metres meter meters times people working business
+        calendar maximum minimum 天 日 年 月 个月 周 小时 分钟 元 块 人 次 个 工作日 内 以内 左右"""
+    return frozenset(term for word in names.split() for term in terms(word))
 
 
 def _same(claimed: Figure, found: Figure) -> bool:

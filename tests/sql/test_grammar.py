@@ -5,7 +5,6 @@ Sentences are drawn by walking the grammar with the starter model's tokens, each
 
 import random
 import sqlite3
-from collections import defaultdict
 from collections.abc import Callable
 from contextlib import closing
 from functools import cache
@@ -98,8 +97,13 @@ def library_tokenizer() -> Any:
 
 
 @cache
-def pieces() -> tuple[str, ...]:
-    return tuple(tokenizer().decode([number]) for number in range(len(tokenizer())))
+def beginnings() -> Any:
+    """For each token, a number of its first two letters, in the order of the letters; -1 for the end."""
+    pieces = [tokenizer().decode([number])[:2] for number in range(len(tokenizer()))]
+    numbers = {letters: number for number, letters in enumerate(sorted(set(pieces)))}
+    found = np.array([numbers[letters] for letters in pieces])
+    found[tokenizer().eos_token_id] = -1
+    return found
 
 
 def matcher(grammar: str) -> Any:
@@ -137,14 +141,12 @@ def sentence(start: Any, draw: random.Random) -> str:
         if bits[tokenizer().eos_token_id] and draw.random() < (0.25 if step < LONGEST // 2 else 0.9):
             return str(tokenizer().decode(ids))
         # By their first letters, so that the many letters of a text in quotes do not drown the rest.
-        groups: dict[str, list[int]] = defaultdict(list)
-        for number in np.flatnonzero(bits[: len(pieces())]):
-            if int(number) != tokenizer().eos_token_id:
-                groups[pieces()[number][:2]].append(int(number))
+        allowed = np.where(bits[: len(beginnings())], beginnings(), -1)
+        groups = np.unique(allowed[allowed >= 0]).tolist()
         if not groups:
             assert may_end(walk), f"dead end: {tokenizer().decode(ids)}"
             return str(tokenizer().decode(ids))
-        ids.append(draw.choice(groups[draw.choice(sorted(groups))]))
+        ids.append(draw.choice(np.flatnonzero(allowed == draw.choice(groups)).tolist()))
         walk.consume_token(ids[-1])
     return ""
 
