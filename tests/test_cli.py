@@ -6,6 +6,7 @@ tested. What only a program shows (its own imports, signals, standard streams) i
 
 import io
 import json
+import logging
 import os
 import signal
 import sqlite3
@@ -19,8 +20,13 @@ import pytest
 
 from dbgpt_lite.auth import check_password
 from dbgpt_lite.cli import main
-from dbgpt_lite.config import ROOT
+from dbgpt_lite.config import ROOT, Settings
 
+# A thread that dies says so on stderr, which a program's reader would see.
+pytestmark = [
+    pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning"),
+    pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning"),
+]
 KEPT = ("PATH", "HOME")
 
 
@@ -45,10 +51,14 @@ def program(data: Path, *arguments: str, stdin: str = "", **settings: str) -> "s
 def run(data: Path, *arguments: str, stdin: str = "", **settings: str) -> "subprocess.CompletedProcess[str]":
     """The same, but for starting it."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in set(os.environ) - set(KEPT):
+        # Only the app's own: libraries that are imported meanwhile keep what they find in the environment.
+        for name in [name for name in os.environ if name.lower() in Settings.model_fields]:
             patch.delenv(name)
         for name, value in environment(data, settings).items():
             patch.setenv(name, value)
+        patch.chdir(ROOT)
+        # What is logged goes to stderr when nobody set anything up; pytest has.
+        patch.setattr(logging.getLogger(), "handlers", [])
         out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
         patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8"))
         patch.setattr(sys, "stdout", out)
@@ -87,11 +97,11 @@ def test_sql_prints_query_and_rows_and_writes_csv(data: Path, tmp_path: Path) ->
 def test_ingest_then_ask(data: Path, tmp_path: Path) -> None:
     (tmp_path / "藏书.txt").write_text("图书馆的藏书共有八千册。开放时间为每天九点到十八点。", encoding="gb18030")
     (tmp_path / "broken.pdf").write_bytes(b"%PDF-1.7 nothing")
-    done = run(data, "ingest", str(tmp_path), "--space", "Library")
+    done = program(data, "ingest", str(tmp_path), "--space", "Library")
     assert done.returncode == 1
     assert "broken.pdf:" in done.stderr
     assert "1 of 2 files" in done.stdout
-    answer = run(data, "ask", "图书馆有多少藏书？", "--mode", "documents", "--source", "Library")
+    answer = program(data, "ask", "图书馆有多少藏书？", "--mode", "documents", "--source", "Library")
     assert "八千册" in answer.stdout
     again = run(data, "ingest", str(tmp_path / "藏书.txt"), "--space", "Library")
     assert "1 already there" in again.stdout
@@ -163,7 +173,7 @@ def test_spaces_are_made_renamed_emptied_and_deleted(data: Path, tmp_path: Path)
     assert "1 documents" in kept.stdout
     assert "1 documents were removed" in run(data, "space", "empty", "Shore", stdin="y\n").stdout
     assert "was deleted" in run(data, "space", "delete", "Shore", "--yes").stdout
-    assert "Shore" not in run(data, "space").stdout
+    assert "Shore" not in program(data, "space").stdout
 
 
 def test_ctrl_c_keeps_what_is_done_and_resume_finishes_the_rest(data: Path, tmp_path: Path) -> None:
@@ -213,7 +223,7 @@ def test_examples_are_taught_listed_exported_and_forgotten(data: Path, tmp_path:
     assert refused.returncode == 1
     assert "Line 3: Only SELECT" in refused.stderr
     assert run(data, "memory").stdout == ""
-    done = run(data, "memory", "import", str(good), "--database", "shop")
+    done = program(data, "memory", "import", str(good), "--database", "shop")
     assert "2 entries of good.jsonl" in done.stdout, done.stderr
     assert run(data, "memory", "add", "Which level?", "SELECT level FROM customers").returncode == 0
     listed = [json.loads(line) for line in run(data, "memory", "list", "--json").stdout.splitlines()]
@@ -235,7 +245,7 @@ def test_terms_are_explained_and_forgotten(data: Path, tmp_path: Path) -> None:
     file = tmp_path / "terms.jsonl"
     file.write_text('{"term": "毛利", "meaning": "收入减去成本", "connection": "shop"}', encoding="utf-8")
     assert run(data, "glossary", "import", str(file)).returncode == 0
-    lines = run(data, "glossary").stdout.splitlines()
+    lines = program(data, "glossary").stdout.splitlines()
     assert [line.partition("  ")[2] for line in lines] == [
         "*  revenue: sum of order totals  [SUM(total)]",
         "shop  毛利: 收入减去成本",
@@ -253,14 +263,14 @@ def test_the_audit_tells_what_the_command_line_asked(data: Path) -> None:
     assert (ran["origin"], ran["connection"], ran["outcome"], ran["rows"]) == ("cli", "shop", "ok", 1)
     assert planned["statement"].startswith("EXPLAIN")
     assert ran["asked"] in done.stdout
-    assert "1 rows" in run(data, "audit", "--limit", "1").stdout
+    assert "1 rows" in program(data, "audit", "--limit", "1").stdout
     assert "  schema  " not in run(data, "audit").stdout
     for options in (("--all",), ("--origin", "schema"), ("--owner", "app")):
         assert "  app  shop  schema  ok" in run(data, "audit", *options).stdout
     assert "  cli  shop" not in run(data, "audit", "--origin", "schema").stdout
     assert run(data, "audit", "--owner", "nobody").stdout == ""
     assert run(data, "audit", "--since", "2099-01-01").stdout == ""
-    assert run(data, "queries").returncode == 0
+    assert program(data, "queries").returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,13 @@
   // Gradio closes the stream of replies when it believes that nothing is on its way; a request sent in that moment
   // is carried out, and its reply lies on the server until another request opens the stream again.
   let nudges = 0;
-  const act = (name, facts = {}) => { nudges = 3; trigger ? trigger(name, facts) : waiting.push([name, facts]); };
+  // Whether to ask was the last thing that was done here.
+  let hasAsked = false;
+  const act = (name, facts = {}) => {
+    nudges = 3;
+    hasAsked = name === "ask";
+    trigger ? trigger(name, facts) : waiting.push([name, facts]);
+  };
 
   const running = () => $("#live .running")?.dataset.conversation ?? null;
   const current = () => $("#thread [data-conversation]")?.dataset.conversation ?? "";
@@ -139,7 +145,11 @@
     lastTurn = turn;
     wasRunning = live !== null;
     if (id === sought) sought = null;
-    if (id !== lastConversation && $("#thread [data-conversation]")) {
+    if (hasAsked && live !== null && id !== live && $("#thread [data-conversation]")) {
+      // What was left for the question is shown over it: its reply came late. Back to the question.
+      history.replaceState(null, "", `#/c/${live}`);
+      seek();
+    } else if (id !== lastConversation && $("#thread [data-conversation]")) {
       const first = lastConversation === null;
       lastConversation = id;
       if (page() === "chat" && opened() !== id && abandoned.delete(id)) seek();

@@ -188,6 +188,31 @@ def test_an_answer_goes_on_while_another_conversation_is_open(visit: Visit) -> N
     expect(page.locator("#thread .stopped")).to_be_visible()
 
 
+def test_a_new_chat_that_opens_late_does_not_cover_the_question_asked_in_it(visit: Visit) -> None:
+    page, held = visit.page, []
+    visit.ask("short one")
+
+    def hold_the_first(route: Route) -> None:
+        if held:
+            return route.continue_()
+        return held.append(route)
+
+    page.route("**/queue/join*", hold_the_first)
+    page.click("#new-chat")
+    page.fill("#ask textarea", "slow one")
+    page.press("#ask textarea", "Enter")
+    page.wait_for_selector("#live .prose")
+    with page.expect_response("**/queue/join*"):
+        held[0].continue_()
+    # The reply shows the empty page, and the question comes back after it.
+    page.wait_for_timeout(1500)
+    expect(page.locator("#live .prose")).to_be_visible()
+    page.click("#stop")
+    expect(page.locator("#thread .bubble")).to_have_text(["slow one"])
+    expect(page.locator("#thread .stopped")).to_be_visible()
+    assert not visit.errors
+
+
 def test_a_second_window_is_told_that_an_answer_is_being_written(visitors: Visitors) -> None:
     first = visitors.open()
     first.ask("hello")
