@@ -141,6 +141,32 @@ def test_questions_of_the_exam_go_to_the_database(services: Services, language: 
     assert len(there) >= least * len(questions), sorted({*questions} - {*there})
 
 
+# Asked politely, or of what is one's own; documents would nearly answer them too.
+POLITE = {
+    "en": (
+        "How many customers do I have?", "What are my best-selling products?", "Who are my best customers?",
+        "Can you tell me the total revenue per month?", "Can I see all customers in London?",
+        "Summarize sales by month", "How are orders distributed by city?", "Which products need to be restocked?",
+        "Could you please list the customers in Berlin?", "Please show me my ten largest orders",
+        "I want to know how many employees there are",
+    ),
+    "zh": (
+        "请你列出所有客户", "能否统计每月订单数？", "你能列出销售额最高的五个产品吗？", "我想知道每个类别的商品数量",
+        "帮我查一下订单总数", "哪些产品需要补货？", "请问一共有多少客户？", "给我看看最近的十个订单",
+        "可以帮我统计每个城市的客户数量吗？", "我的订单总额是多少？",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("language", POLITE)
+def test_a_polite_question_for_rows_is_one(services: Services, language: str) -> None:
+    schema = services.databases.get("shop").known_schema()
+    assert schema is not None
+    weighed = {question: schema_evidence(question, schema.words) for question in POLITE[language]}
+    missed = {one: found for one, found in weighed.items() if choose(Evidence(0.95, found, 0.3)) != "database"}
+    assert not missed
+
+
 # Nothing in a database answers these, though they name what is in it.
 TALK = {
     "en": (
