@@ -7,18 +7,21 @@ Experts (arXiv 2401.04088); transformers' integrations/moe.py and conversion_map
 
 import re
 from collections.abc import Callable, Collection
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers.initialization import no_init_weights
 
+from dbgpt_lite.errors import ModelError
 from dbgpt_lite.llm.shapes import whole_number
 from dbgpt_lite.llm.shards import StoredTensor
 
 Rename = Callable[[str], str]
 # What a stored tensor of one expert is called after `_renamer`.
 _ONE_EXPERT = re.compile(r"\.experts\.(\d+)\.gate_proj\.")
+_MORE = 4  # times the experts in the files that are made at most: some may be missing, which is then said by name
 _LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
 
 
@@ -92,17 +95,24 @@ def separate(model: Any, places: tuple[StoredTensor, ...]) -> tuple[Rename | Non
 
     Returns how stored names become those of the model then, and the stored tensors without those layers beyond the last
     that config.json says are for predicting further tokens (DeepSeek-V3's). Otherwise the model stays, and all tensors.
+    Raises ModelError when most experts are not in the files.
     """
     joined, rename = _separable(model)
     found = [at for place in places if rename and (at := _ONE_EXPERT.search(rename(place.name)))]
     if rename is None or not found:
         return None, places
-    # No more than there are in the files: what a config.json says of their number is only compared with it.
+    # About as many as there are in the files: what a config.json says of their number is only compared with it.
     most = 1 + max(int(at[1]) for at in found)
+    counts = {name: min(module.down_proj.shape[0], most + 1) for name, module in joined.items()}
+    if (made := sum(counts.values())) > _MORE * (len(found) + len(joined)):
+        stored = {rename(place.name) for place in places}
+        wanted = (f"{name}.{number}.gate_proj.weight" for name, count in counts.items() for number in range(count))
+        lost = [*islice((name for name in wanted if name not in stored), 5)]
+        raise ModelError("llm.missing_tensors", names=", ".join(lost), count=made - len(found), name=model.name_or_path)
     for name, module in joined.items():
-        count, hidden, inner = module.down_proj.shape
+        _, hidden, inner = module.down_proj.shape
         with torch.device("meta"), no_init_weights():
-            experts = SeparateExperts(Expert(hidden, inner, module.act_fn) for _ in range(min(count, most + 1)))
+            experts = SeparateExperts(Expert(hidden, inner, module.act_fn) for _ in range(counts[name]))
         model.set_submodule(name, experts.to(module.down_proj.dtype).eval())
     have = set(model.state_dict())
     sizes = model.config.get_text_config().to_dict()

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from traceback import clear_frames
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from dbgpt_lite.llm.gpu_reading import Multiply, attend_piece, few, widened
 from dbgpt_lite.llm.kernels import decode
 from dbgpt_lite.llm.kernels.nf4 import MOST_ROWS, most_rows, shared_limit
 from dbgpt_lite.llm.kernels.nvrtc import CudaError
+from dbgpt_lite.llm.loaded import empty_gpu_cache, is_memory
 from dbgpt_lite.llm.parts import Layer, Norm, Parts
 from dbgpt_lite.llm.slotted import Piece
 from dbgpt_lite.llm.step_shape import (
@@ -94,6 +96,8 @@ class GpuStepModel:
         pieces = [(rows, SHORTEST, True) for rows in piece_sizes(self._short)]
         self._to_record = [*((rows, SHORTEST, False) for rows in row_sizes(slots)[1:]), *pieces]
         self._wished = set(pieces)
+        # Steps that there was no memory to record: computed as they are until `prepare` recorded them.
+        self._unrecorded: set[tuple[int, int, bool]] = set()
         with torch.cuda.device(parts.device):
             self._make(parts, wide)
 
@@ -129,6 +133,8 @@ class GpuStepModel:
         asks, or when they are first needed."""
         # A whole piece: what is too little memory for a prompt is found now.
         self.read(0, 0, [0] * self.chunk)
+        with torch.inference_mode():
+            self._capture(1, self._covered(1), False)
         self.step([0], [0], [0])
         # What was rearranged and compiled with is of no more use, and others count it as taken.
         torch.cuda.empty_cache()
@@ -137,11 +143,14 @@ class GpuStepModel:
     def prepare(self) -> bool:
         """Record one of the steps that will be needed. See StepModel."""
         if self._to_record:
-            key = self._to_record[0]
-            with torch.cuda.device(self._device):
-                if key not in self._graphs:
+            key = self._to_record.pop(0)
+            if key not in self._graphs:
+                # Behind the others until it is recorded: one that cannot be must not keep them waiting.
+                self._to_record.append(key)
+                with torch.cuda.device(self._device):
                     self._capture(*key)
-            del self._to_record[0]
+                self._to_record.remove(key)
+            self._unrecorded.discard(key)
         return bool(self._to_record)
 
     @torch.inference_mode()
@@ -150,14 +159,29 @@ class GpuStepModel:
         with torch.cuda.device(self._device):
             rows = next(size for size in ROWS if size >= len(slots))
             key = rows, self._covered(max(lengths) + 1), False
-            try:
-                captured = self._graphs.get(key) or self._capture(*key)
-            except torch.OutOfMemoryError:
-                log.warning("no memory is left to record a step of %d rows; it is computed as it is", rows)
-                torch.cuda.empty_cache()
+            captured = self._graphs.get(key) or self._recorded(key)
+            if captured is None:
                 inputs = torch.tensor((tokens, slots, lengths), dtype=torch.int32, device=self._device)
-                return self.forward(inputs, self.room_for(len(slots), key[1]), False)
+                # The room of the recorded step: fewer rows may join more parts than there is room for.
+                return self.forward(inputs, self.room_for(rows, key[1]), False)
             return captured.replay(slots, lengths, tokens)[: len(slots)]
+
+    def _recorded(self, key: tuple[int, int, bool]) -> "_Captured | None":
+        """The step recorded now; None where there is no memory for it, then and until `prepare` found some."""
+        if key in self._unrecorded:
+            return None
+        try:
+            return self._capture(*key)
+        except (MemoryError, RuntimeError) as error:
+            if not is_memory(error):
+                raise
+            clear_frames(error.__traceback__)
+        log.warning("no memory is left to record a step of %d rows; it is computed as it is", key[0])
+        empty_gpu_cache()
+        self._unrecorded.add(key)
+        if key not in self._to_record:
+            self._to_record.append(key)
+        return None
 
     def _covered(self, length: int) -> int:
         return next(size for size in covered(self.window) if size >= length)

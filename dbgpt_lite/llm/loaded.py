@@ -148,7 +148,7 @@ def _only_common(prompt: Prompt) -> list[Message]:
 
 def is_memory(error: BaseException) -> bool:
     """Whether memory ran out. torch's CPU allocator raises a plain RuntimeError; its text is the only sign."""
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     # Not "memory" alone: an illegal memory access leaves a GPU that computes nothing more.
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _NO_MEMORY)

@@ -24,7 +24,7 @@ from dbgpt_lite.llm.devices import device_words, free_ram, usable_devices
 from dbgpt_lite.llm.engine import LocalEngine
 from dbgpt_lite.llm.families import FAMILIES, architecture_name, family
 from dbgpt_lite.llm.forecast import number_type
-from dbgpt_lite.llm.loaded import LoadedEngine
+from dbgpt_lite.llm.loaded import LoadedEngine, is_memory
 from dbgpt_lite.llm.loading import LoadState, Progress, ignore
 from dbgpt_lite.llm.matching import Match, match, wanted_of
 from dbgpt_lite.llm.model_json import read_json
@@ -153,10 +153,11 @@ class Prepared:
         try:
             with torch.inference_mode():
                 model(input_ids=ids, use_cache=False)
-        except torch.OutOfMemoryError:
-            raise
         except Exception as error:
-            log.warning("%s does not compute with %s", self.folder.name, quantization, exc_info=error)
+            if is_memory(error):
+                raise
+            # Its text alone: see readable_failures.
+            log.warning("%s does not compute with %s: %s", self.folder.name, quantization, str(error))
             raise ModelError("llm.quantized_fails", name=self.folder.name, quantization=quantization) from error
 
     def check_disk(self, place: Plan, freed: int = 0) -> None:
@@ -329,17 +330,15 @@ def refuse_foreign(checkpoint: Checkpoint) -> None:
 @contextmanager
 def readable_failures(name: str) -> Iterator[None]:
     """Errors of the libraries below, as the text a user can act on; the library's own words go to the log."""
-    import torch
-
     try:
         yield
     except (UserError, Cancelled):
         raise
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        # Its text alone: a log that keeps its records would keep the error's frames, and what they loaded.
-        log.warning("loading %s ran out of memory: %s", name, str(error))
-        raise OutOfMemory("llm.out_of_memory_loading", name=name) from error
     except Exception as error:
+        if is_memory(error):
+            # Its text alone: a log that keeps its records would keep the error's frames, and what they loaded.
+            log.warning("loading %s ran out of memory: %s", name, str(error))
+            raise OutOfMemory("llm.out_of_memory_loading", name=name) from error
         log.warning("loading %s failed", name, exc_info=error)
         if type(error).__name__ == "UnpicklingError":
             raise ModelError("llm.unsafe_bin", name=name) from error

@@ -13,9 +13,9 @@ from dbgpt_lite.errors import ModelError
 
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_nextn_predict_layers")
 _EXPERTS = (
-    "num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "num_experts_per_tok",
-    "num_experts_per_token", "moe_k", "moe_topk",
+    "num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts",
 )  # fmt: skip
+_PER_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "moe_k", "moe_topk")
 _WINDOWS = (
     "max_position_embeddings", "n_positions", "n_ctx", "seq_length", "max_seq_len", "max_sequence_length",
     "original_max_position_embeddings", "sliding_window", "max_window_layers",
@@ -29,7 +29,7 @@ _SIZES = (
 # The most that a whole number of config.json may be: far beyond any model, and little enough to plan in a second.
 MOST: Mapping[str, int] = {
     **dict.fromkeys(_LAYERS, 1_000),
-    **dict.fromkeys(_EXPERTS, 100_000),
+    **dict.fromkeys((*_EXPERTS, *_PER_TOKEN), 100_000),
     **dict.fromkeys(_WINDOWS, 2**32),
     **dict.fromkeys(_SIZES, 2**24),
 }
@@ -101,6 +101,13 @@ def check_config(config: Mapping[str, Any], name: str) -> None:
     for entry, value in _entries(config):
         if not _possible(entry, value):
             raise wrong_entry("config.json", name, entry, value)
+    for part in (config, _object(config.get("text_config"))):
+        numbers = {entry: value for entry, value in part.items() if type(value) is int}
+        experts = max((numbers[entry] for entry in _EXPERTS if entry in numbers), default=0)
+        for entry in _PER_TOKEN:
+            # A mixture of one expert or none is an ordinary model, whatever is said of choosing.
+            if experts > 1 and not 1 <= numbers.get(entry, 1) <= experts:
+                raise wrong_entry("config.json", name, entry, numbers[entry])
 
 
 def _entries(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -56,13 +56,18 @@ class OffloadStore:
         return torch.float32 if name in self._wide else self._dtype
 
     def write(self, name: str, tensor: "torch.Tensor") -> None:
-        """Keep a tensor in the folder, in the type to compute in."""
-        from accelerate.utils import offload_weight
+        """Keep a tensor in the folder, in the type to compute in: its bytes in a file, as accelerate reads them.
+
+        Not by accelerate's offload_weight, which writes into a mapped file: a full disk ends the process then.
+        Raises OSError.
+        """
+        import torch
 
         if self._folder is None:
             self._folder = new_folder(self._cache)
         value = tensor.to(self.dtype_of(name)) if tensor.is_floating_point() else tensor
-        offload_weight(value.contiguous(), name, str(self._folder), self.index)
+        (self._folder / f"{name}.dat").write_bytes(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        self.index[name] = {"dtype": str(value.dtype).removeprefix("torch."), "shape": list(value.shape)}
 
     def share(self, tied: Mapping[str, str]) -> None:
         """Give names that share a tensor the same entry."""

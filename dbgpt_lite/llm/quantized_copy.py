@@ -185,6 +185,8 @@ def _unfinished(target: Path) -> Iterator[Path]:
     The lock ends with its process, so what a killed one left behind is taken over and emptied.
     """
     folder = target.with_name(f".{target.name}.unfinished")
+    if folder.is_symlink():
+        folder.unlink()  # what it leads to is not ours to empty
     folder.mkdir(exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY) if fcntl else None
     try:
@@ -194,7 +196,7 @@ def _unfinished(target: Path) -> Iterator[Path]:
             except BlockingIOError:
                 raise Busy("llm.copy_running", name=target.name) from None
         for entry in folder.iterdir():
-            entry.unlink()
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
         try:
             yield folder
         finally:

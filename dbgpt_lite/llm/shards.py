@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 READERS = 4
 CHUNK = 16 * 2**20
 AHEAD = 256 * 2**20
+LONGEST_NAME = 500  # characters of a tensor's name: several times any model's
 _ALIGN = 64
 _PAGE = 4096
 _TYPES = {
@@ -72,11 +73,14 @@ def stored_tensors(checkpoint: Checkpoint) -> tuple[StoredTensor, ...]:
 
 
 def read_places(files: Sequence[Path], index: Path) -> tuple[StoredTensor, ...]:
-    """Tensors of safetensors or ``.bin`` files of one folder; `index` may not exist. See stored_tensors."""
+    """Tensors of safetensors or ``.bin`` files of one folder; `index` may not exist. See stored_tensors; a file with a
+    name longer than LONGEST_NAME counts as damaged."""
     found = [place for file in files for place in (_safetensors if file.suffix == ".safetensors" else _bin)(file)]
     strange = next((place for place in found if place.dtype not in _TYPES), None)
     if strange:
         raise ModelError("llm.unknown_type", tensor=strange.name, dtype=strange.dtype, name=index.parent.name)
+    if endless := next((place for place in found if len(place.name) > LONGEST_NAME), None):
+        raise _damaged(endless.file)
     if index.is_file():
         _check_index(index, found)
     return tuple(sorted(found, key=lambda place: (place.file.name, place.start)))

@@ -29,11 +29,11 @@
   // Gradio closes the stream of replies when it believes that nothing is on its way; a request sent in that moment
   // is carried out, and its reply lies on the server until another request opens the stream again.
   let nudges = 0;
-  // Whether to ask was the last thing that was done here.
-  let hasAsked = false;
+  // How often a late reply may still be put right: only where to ask was the last thing that was done here.
+  let returns = 0;
   const act = (name, facts = {}) => {
     nudges = 3;
-    hasAsked = name === "ask";
+    returns = name === "ask" ? 3 : 0;
     trigger ? trigger(name, facts) : waiting.push([name, facts]);
   };
 
@@ -145,10 +145,13 @@
     lastTurn = turn;
     wasRunning = live !== null;
     if (id === sought) sought = null;
-    if (hasAsked && live !== null && id !== live && $("#thread [data-conversation]")) {
+    if (returns > 0 && live !== null && id !== live && sought !== live && $("#thread [data-conversation]")) {
       // What was left for the question is shown over it: its reply came late. Back to the question.
+      const left = returns - 1;
+      lastConversation = id;
       history.replaceState(null, "", `#/c/${live}`);
       seek();
+      returns = left;
     } else if (id !== lastConversation && $("#thread [data-conversation]")) {
       const first = lastConversation === null;
       lastConversation = id;

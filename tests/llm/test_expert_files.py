@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from dbgpt_lite.errors import ModelError
+from dbgpt_lite.llm import experts
 from dbgpt_lite.llm.checkpoint import read_checkpoint
 from dbgpt_lite.llm.loader import fitted, load, prepare
 from dbgpt_lite.llm.outline import outline
@@ -141,7 +142,7 @@ def test_numbers_in_names_that_are_none_or_huge(place: str, number: str, tmp_pat
     strange = name.replace(place, f"{place.split('.')[0]}.{number}.")
     save_file(tensors | {strange: tensors[name].clone()}, folder / "model.safetensors", {"format": "pt"})
     for refused in (lambda: prepare(folder, options("nf4")), lambda: quantize_copy(folder, tmp_path / "copy", "nf4")):
-        with pytest.raises(ModelError, match=r"does not describe|could not be loaded"):
+        with pytest.raises(ModelError, match=r"does not describe|could not be loaded|damaged"):
             refused()
 
 
@@ -165,6 +166,39 @@ def test_a_number_of_experts_that_the_files_do_not_have(count: int, tmp_path: Pa
         prepare(folder, options("nf4"))
     with pytest.raises(ModelError, match=r"another shape|lack 3 tensors|describe"):
         quantize_copy(folder, tmp_path / "copy", "nf4")
+
+
+def test_a_few_bytes_do_not_make_a_million_experts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A huge number of experts, and a tensor of the last of them to bear it out."""
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "mixture"
+    make_mixture(folder, "glm4_moe")
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"n_routed_experts": 90_000}))
+    tensors = load_file(folder / "model.safetensors")
+    name = "model.layers.1.mlp.experts.1.gate_proj.weight"
+    far = {name.replace("experts.1.", "experts.89999."): tensors[name].clone()}
+    save_file(tensors | far, folder / "model.safetensors", {"format": "pt"})
+    made: list[int] = []
+    make = experts.Expert.__init__
+    monkeypatch.setattr(experts.Expert, "__init__", lambda *given: made.append(1) or make(*given))
+    for refused in (lambda: prepare(folder, options("int8")), lambda: quantize_copy(folder, tmp_path / "copy", "nf4")):
+        with pytest.raises(ModelError, match=r"another shape|lack \d+ tensors|describe"):
+            refused()
+    assert len(made) < 100
+
+
+def test_a_name_without_end_is_refused_at_once_and_briefly(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "mixture"
+    make_mixture(folder, "glm4_moe")
+    tensors = load_file(folder / "model.safetensors")
+    save_file(tensors | {"a." * 80_000: torch.zeros(1)}, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match="damaged") as refused:
+        prepare(folder, options("int8"))
+    assert len(str(refused.value)) < 500
 
 
 @pytest.mark.parametrize("model_type", ["glm4_moe", "ernie4_5_moe", "deepseek_v3"])

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from dbgpt_lite.llm import gpu_step, step_shape
 from dbgpt_lite.llm.gpu_products import FourBitProduct, known, product
 from dbgpt_lite.llm.kernels import decode, nf4
+from dbgpt_lite.llm.kernels.nvrtc import CudaError
 from dbgpt_lite.llm.parts import take_apart
 from dbgpt_lite.llm.slotted import Piece, PlainStepModel
 from tests.llm.test_nf4 import layer, packed
@@ -129,23 +130,69 @@ def fast_answers(parts: Any, lengths: list[int], cut: int, kept: bool) -> list[t
     return found
 
 
-def test_a_step_that_there_is_no_memory_to_record_is_computed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("CUDA error: out of memory"),
+     RuntimeError("cuBLAS: CUBLAS_STATUS_ALLOC_FAILED"), CudaError("module: out of memory")],
+)  # fmt: skip
+def test_a_step_that_there_is_no_memory_to_record_is_computed_all_the_same(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """Others may have taken what was free when the model was loaded; answers under way must go on."""
+    tried: list[Any] = []
 
-    def full(*_: Any) -> None:
-        raise torch.OutOfMemoryError
+    def full(model: Any, *key: Any) -> None:
+        tried.append(key[:3])
+        raise error
 
     parts = take_apart(quantize(tiny("Llama"), "int4"))
     assert parts is not None
     plain = scene(PlainStepModel(parts, SLOTS, WINDOW), [5, 9, 2], 0)
     fast = gpu_step.GpuStepModel(parts, SLOTS, WINDOW)
+    rooms: list[int] = []
+    room_for = fast.room_for
+    with monkeypatch.context() as patch:
+        patch.setattr(gpu_step, "_Captured", full)
+        patch.setattr(fast, "room_for", lambda rows, most: rooms.append(rows) or room_for(rows, most), raising=False)
+        found = scene(fast, [5, 9, 2], 0)
+        assert all(torch.allclose(one, other, rtol=1e-3, atol=1e-4) for one, other in zip(plain, found, strict=True))
+        # What attention is joined in was measured for these rows: fewer may need more.
+        assert {*rooms} <= {*step_shape.row_sizes(SLOTS)}
+        # Tried, and said, once each, not with every token.
+        assert len(tried) == len({*tried}) == len(caplog.records)
+        with pytest.raises(type(error)):
+            fast.prepare()
+        first = tried[-1]
+    # What could not be recorded is so later, and keeps nothing else waiting.
+    assert first in fast._to_record
+    assert fast._to_record[0] != first
+    while fast.prepare():
+        pass
+    assert not fast._unrecorded
+    assert {*tried} <= {*fast._graphs}
+
+
+def test_other_errors_of_recording_are_not_about_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    parts = take_apart(quantize(tiny("Llama"), "int4"))
+    assert parts is not None
+    fast = gpu_step.GpuStepModel(parts, SLOTS, WINDOW)
+    monkeypatch.setattr(gpu_step, "_Captured", broken)
+    with pytest.raises(RuntimeError, match="illegal"):
+        scene(fast, [5, 9, 2], 0)
+
+
+def test_no_memory_for_the_first_step_is_found_while_loading(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    parts = take_apart(quantize(tiny("Llama"), "int4"))
+    assert parts is not None
     monkeypatch.setattr(gpu_step, "_Captured", full)
-    found = scene(fast, [5, 9, 2], 0)
-    assert all(torch.allclose(one, other, rtol=1e-3, atol=1e-4) for one, other in zip(plain, found, strict=True))
     with pytest.raises(torch.OutOfMemoryError):
-        fast.prepare()
-    # What could not be recorded is still to be.
-    assert fast._to_record[0][:1] == (2,)
+        gpu_step.GpuStepModel(parts, SLOTS, WINDOW)
 
 
 def scene(steps: Any, lengths: list[int], cut: int) -> list[torch.Tensor]:

@@ -1,6 +1,9 @@
 """Every way a folder can be wrong ends in a sentence that says what to do, before anything runs."""
 
+import errno
+import gc
 import json
+import os
 import shutil
 import threading
 from collections.abc import Callable
@@ -207,6 +210,49 @@ def test_a_format_that_does_not_exist_is_named_before_anything_is_read(copy_of: 
 
 
 SOME_ON_DISK = {"": "cpu", "model.layers.1": "disk", "model.layers.2": "disk"}
+
+
+def test_a_disk_that_fills_while_weights_are_copied_ends_the_load_alone(
+    copy_of: Copy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, cache, written = copy_of(), tmp_path / "model-cache", []
+    as_bin(folder)
+
+    def write_bytes(file: Path, content: bytes) -> int:
+        written.append(file.name)
+        if len(written) == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        with file.open("wb") as out:
+            return out.write(content)
+
+    monkeypatch.setattr(Path, "write_bytes", write_bytes)
+    with pytest.raises(ModelError, match="No space left"):
+        load(folder, replace(CPU, device_map=json.dumps(SOME_ON_DISK), cache_dir=cache))
+    assert len(written) == 3
+    gc.collect()
+    assert not list(cache.iterdir())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
+     RuntimeError("CUBLAS_STATUS_ALLOC_FAILED")],
+)  # fmt: skip
+def test_memory_that_runs_out_with_the_first_token_is_called_so(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import Olmo2Config, Olmo2ForCausalLM
+
+    def full(*_: object, **__: object) -> None:
+        raise error
+
+    folder = tmp_path / "olmo"
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+    Olmo2ForCausalLM(Olmo2Config(vocab_size=512, **sizes)).save_pretrained(folder)
+    make_tokenizer(folder)
+    monkeypatch.setattr(Olmo2ForCausalLM, "forward", full)
+    with pytest.raises(OutOfMemory):
+        load(folder, replace(CPU, quantization="int4"))
 
 
 def test_weights_that_the_disk_cannot_hold_are_refused_before_the_copy(

@@ -45,6 +45,17 @@ def test_every_argument_arrives_each_time(monkeypatch: pytest.MonkeyPatch) -> No
         kernel((1, 1, 1), 32, 0, one)
 
 
+def test_a_compiler_too_old_for_its_purpose_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nvrtc.ctypes, "CDLL", lambda name: SimpleNamespace(nvrtcCompileProgram=None))
+    with pytest.raises(OSError, match="not there"):
+        nvrtc._compiler()
+
+
+def test_no_memory_is_said_in_words() -> None:
+    with pytest.raises(nvrtc.CudaError, match="out of memory"):
+        nvrtc._check(2, "module")
+
+
 def test_a_refusal_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nvrtc, "current_stream", lambda device: 0)
     refusing = SimpleNamespace(cuLaunchKernelEx=lambda *arguments: 700)

@@ -140,6 +140,9 @@ def test_any_config_gives_a_plan_or_a_reason(
         ({"num_hidden_layers": 2.5}, "num_hidden_layers"),
         ({"vocab_size": 10**15}, "vocab_size"),
         ({"mlp_only_layers": 5}, "mlp_only_layers"),
+        ({"num_local_experts": 8, "num_experts_per_tok": 9}, "num_experts_per_tok = 9"),
+        ({"num_local_experts": 8, "num_experts_per_tok": 0}, "num_experts_per_tok = 0"),
+        ({"text_config": {"n_routed_experts": 4, "num_experts_per_tok": -1}}, "num_experts_per_tok = -1"),
     ],
 )
 def test_a_wrong_entry_of_config_is_named(tmp_path: Path, changes: dict[str, Any], entry: str) -> None:
@@ -153,6 +156,7 @@ def test_published_configs_pass_and_every_size_that_is_read_has_a_bound() -> Non
     for name, config in CONFIGS.items():
         check_config(config, name)
     check_config(LLAMA | {"sliding_window": -1, "rope_scaling": None, "head_dim": None, "text_config": False}, "x")
+    check_config(LLAMA | {"num_local_experts": 0, "num_experts_per_tok": 0}, "a mixture's sister without experts")
     check_config(LLAMA | {"intermediate_size": [64, 128], "num_key_value_heads": [1, 2]}, "a size for each layer")
     keys = {key for keys in _KEYS.values() for key in keys}
     for row in FAMILIES.values():

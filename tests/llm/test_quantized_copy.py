@@ -274,6 +274,19 @@ def test_two_at_a_time_and_what_a_killed_one_left(tiny: Path, tmp_path: Path) ->
     assert not list((tmp_path / "copy").glob("part-*"))
 
 
+def test_odd_leftovers_are_emptied_and_what_a_link_leads_to_is_not(tiny: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "mine").write_text("kept")
+    (tmp_path / ".linked.unfinished").symlink_to(other)
+    quantize_copy(tiny, tmp_path / "linked", "int4")
+    assert (other / "mine").read_text() == "kept"
+    assert not (tmp_path / "linked").is_symlink()
+    (tmp_path / ".deep.unfinished" / "folder").mkdir(parents=True)
+    quantize_copy(tiny, tmp_path / "deep", "int4")
+    assert not (tmp_path / "deep" / "folder").exists()
+
+
 @pytest.mark.parametrize("name", [".hidden", "..", "a\\b"])
 def test_names_that_no_folder_may_have(tiny: Path, tmp_path: Path, name: str) -> None:
     with pytest.raises(ModelError, match="cannot be the name"):

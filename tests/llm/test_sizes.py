@@ -127,6 +127,7 @@ def test_experts_are_seen_in_an_empty_model_too(tmp_path: Path) -> None:
     from transformers import OlmoeConfig
 
     sizes = {"hidden_size": 32, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4}
+    sizes["num_experts_per_tok"] = 2
     OlmoeConfig(vocab_size=64, num_experts=4, pad_token_id=0, eos_token_id=1, **sizes).save_pretrained(tmp_path)
     drawn = outline(read_outline(tmp_path))
     assert drawn.joined_experts("float16") == 0

@@ -40,6 +40,7 @@ class _Launch(ctypes.Structure):
 _OVERLAP = 6
 _SHARED_LIMIT_ATTRIBUTE = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 _FREE_SHARED = 48 * 1024
+_OUT_OF_MEMORY = 2  # CUDA_ERROR_OUT_OF_MEMORY
 
 
 class CudaError(RuntimeError):
@@ -178,9 +179,11 @@ def _compiler() -> Any:
     beside = [str(file) for root in sys.path for file in Path(root).glob(f"nvidia/*/lib/{name}")]
     for candidate in (name, *beside, f"/usr/local/cuda/lib64/{name}"):
         try:
-            return ctypes.CDLL(candidate)
+            library = ctypes.CDLL(candidate)
         except OSError:
             continue
+        if hasattr(library, "nvrtcGetCUBIN"):  # since CUDA 11.1
+            return library
     raise OSError(f"{name} is not there")
 
 
@@ -201,4 +204,4 @@ def _place(value: torch.Tensor | int | float | None) -> Any:
 
 def _check(code: int, what: str) -> None:
     if code:
-        raise CudaError(f"{what}: error {code}")
+        raise CudaError(f"{what}: out of memory" if code == _OUT_OF_MEMORY else f"{what}: error {code}")
