@@ -202,7 +202,6 @@ def test_closing_stops_the_training(space: VectorSpace, monkeypatch: pytest.Monk
     store.close()
     assert manifest_of(space)["kind"] == "SQfp16", "what answered is kept"
     with closing(store_of(space)) as again:
-        monkeypatch.setattr(ann, "_centroids", centroids)
         assert agrees(again, space)
 
 
