@@ -98,11 +98,19 @@ def _answers(steps: Any, slots: int) -> list[Tensor]:
         if middle:
             steps.read(slot, 0, ids[slot][:middle])
         found.append(steps.read(slot, middle, ids[slot][middle:length])[None].clone())
-    for count, used in ((5, range(8)), (7, range(3, 20)), (40, range(12, 14))):
+    for count, used in ((1, range(5)), (5, range(8)), (7, range(3, 20)), (40, range(12, 14)), (40, range(20, 28))):
         pieces = [Piece(slot, lengths[slot], ids[slot][lengths[slot] : lengths[slot] + count]) for slot in used]
         found.append(steps.read_together(pieces).clone())
         for slot in used:
             lengths[slot] += count
+    # Some begin while others go on.
+    lengths[30] = lengths[33] = 0
+    pieces = [Piece(30 + at, lengths[30 + at], ids[30 + at][lengths[30 + at] :][:count]) for at, count in enumerate(
+        (200, 1, 50, 33)
+    )]  # fmt: skip
+    found.append(steps.read_together(pieces).clone())
+    for piece in pieces:
+        lengths[piece.slot] = piece.end
     for rows in (1, 3, 8, 9, 17, 33, slots):
         used = list(range(slots - rows, slots))
         tokens = [ids[slot][lengths[slot]] for slot in used]

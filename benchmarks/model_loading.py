@@ -320,7 +320,9 @@ def case_guanaco33(folder: Path, report: Report) -> None:
 def _same_tokens(folder: Path, report: Report, name: str, changes: Mapping[str, Any]) -> None:
     job = {
         "folder": str(folder),
-        "dtype": "bfloat16",
+        # Greedy tokens of random weights are near ties, which the roundings of bfloat16 turn over: a whole model is
+        # computed by other kernels than one in parts.
+        "dtype": "float16",
         "quantization": "none",
         "context": 2048,
         "tokens": 8,
@@ -329,8 +331,9 @@ def _same_tokens(folder: Path, report: Report, name: str, changes: Mapping[str, 
     whole, parted = run({**job, "device_map": "cuda:0"}), run({**job, **changes})
     report.row(f"{folder.name} on one device", whole)
     report.row(f"{folder.name}, {name}", parted)
-    same = whole.get("text") == parted.get("text") and bool(whole.get("text"))
-    report.say(f"greedy tokens the same: {same} ({whole.get('text', '')[:40]!r}; {parted.get('device', '')})")
+    texts = [found.get("text", "") for found in (whole, parted)]
+    same = texts[0] == texts[1] != ""
+    report.say(f"greedy tokens the same: {same} ({texts[0]!r}, {texts[1]!r}; {parted.get('device', '')})")
 
 
 def case_offload(folder: Path, report: Report) -> None:
@@ -367,7 +370,7 @@ def case_cycles(folder: Path, report: Report) -> None:
         report.say(
             f"20 load/unload cycles, {quantization}: GPU memory kept, MiB: first {kept[0] / 2**20:.0f}, last "
             f"{kept[-1] / 2**20:.0f}, most {max(kept) / 2**20:.0f}; host memory after cycle 2 and 20, GiB: "
-            f"{rss[1] / GIB:.2f}, {rss[-1] / GIB:.2f}"
+            f"{rss[1] / GIB:.2f}, {rss[-1] / GIB:.2f}; all: {', '.join(f'{one / 2**20:.0f}' for one in kept)}"
         )
     shutil.rmtree(folder / "llama-8-layers")
 

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Future
 from traceback import clear_frames
 
 import torch
@@ -36,6 +37,7 @@ class Batch:
     """
 
     def __init__(self, model: StepModel, name: str) -> None:
+        """Returns when the model is ready for the first request. Raises what its warm-up raises, and closes it then."""
         self.slots = model.slots
         self._model: StepModel | None = model
         self._name = name
@@ -49,8 +51,12 @@ class Batch:
         self._lasted: deque[float] = deque(maxlen=_PACE)
         self._freed = time.monotonic()
         self._forget()
-        self._thread = threading.Thread(target=self._work, name="model-batch", daemon=True)
+        # Everything is computed by the worker, from the first pass on: the libraries of a GPU keep 64 MiB for each
+        # thread that ever needed them while another did.
+        ready = Future[None]()
+        self._thread = threading.Thread(target=self._work, args=(ready,), name="model-batch", daemon=True)
         self._thread.start()
+        ready.result()
 
     @property
     def waiting(self) -> int:
@@ -123,13 +129,27 @@ class Batch:
     def _under_way(self) -> list[Job]:
         return [*self._reading, *self._answers, *self._searches]
 
-    def _work(self) -> None:
+    def _work(self, ready: Future[None]) -> None:
+        assert self._model is not None
+        try:
+            self._model.warm_up()
+        except BaseException as error:
+            clear_frames(error.__traceback__)
+            self._closing = True
+            self._end()
+            ready.set_exception(error)
+            return
+        ready.set_result(None)
         while not self._closing:
             try:
                 self._serve()
             except BaseException as error:
                 if not self._fail(error):
                     break
+        self._end()
+
+    def _end(self) -> None:
+        """End all requests and give the model's memory back."""
         with self._wake:
             self._lost = not self._closing
             for job in (*self._under_way, *self._queue):

@@ -1,9 +1,10 @@
 """Which slot a request takes, and what it need not read because a slot has read it before. Pure; knows no model."""
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from dbgpt_lite.llm.sharing import NOBODY, Whose, common_prefix
+from dbgpt_lite.llm.sharing import NOBODY, Whose, common_prefix, tokens
 
 # So few tokens are read again sooner than they are worth a slot of their own.
 _SMALL_LOSS = 64
@@ -29,7 +30,7 @@ class Prompt:
 
 @dataclass(slots=True)
 class _Slot:
-    known: list[int] = field(default_factory=list)
+    known: "array[int]" = field(default_factory=lambda: tokens(()))
     whose: Whose = NOBODY
     taken: bool = False
     used: int = 0
@@ -60,6 +61,7 @@ class SlotTable:
 
         Not where it would soon share with one of them what is still to be read.
         """
+        ids = tokens(ids)
         left = sum(len(prompt.ids) - len(self.known(prompt.slot)) for prompt in under_way)
         held = self.shared(ids, whose)
         coming = [whose.shared(prompt.whose, self._alike(prompt.ids, ids)) for prompt in under_way]
@@ -73,6 +75,7 @@ class SlotTable:
         whose last use is longest ago.
         Raises ValueError when no slot is free.
         """
+        ids = tokens(ids)
         shares = self._shares(ids, whose)
         # Of several that share as much a free one, and of those the one that loses least.
         source = max(range(len(shares)), key=lambda at: (shares[at], not self._slots[at].taken, -self._held(at)))
@@ -95,7 +98,7 @@ class SlotTable:
 
     def hold(self, slot: int, ids: Sequence[int], whose: Whose = NOBODY) -> None:
         """A slot holds these tokens, and nothing else of use."""
-        self._slots[slot].known = list(ids)
+        self._slots[slot].known = tokens(ids)[:]
         self._slots[slot].whose = whose
 
     def give_back(self, slot: int, of_use: bool = True) -> None:

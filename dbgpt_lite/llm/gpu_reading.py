@@ -1,7 +1,8 @@
 """What reading a prompt on a GPU takes beside kernels: weights as numbers ahead of their use, and attention."""
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from itertools import accumulate
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 
 from dbgpt_lite.llm.gpu_products import Product
+from dbgpt_lite.llm.slotted import Piece
 
 
 class Multiply(Protocol):
@@ -20,6 +22,61 @@ class Multiply(Protocol):
 def few(product: Product, x: Tensor, residual: Tensor | None = None) -> Tensor:
     """A Multiply for as many rows as a step may have."""
     return product.few(x, residual)
+
+
+class Rows(NamedTuple):
+    """Pieces of prompts that are read together, a row for each token. All int32, on the device."""
+
+    tokens: Tensor  # (rows,)
+    slots: Tensor  # (rows,)
+    places: Tensor  # (rows,): tokens before it in its conversation
+    starts: Tensor  # (pieces + 1,): the first row of each piece, and how many there are in all
+    cached: Tensor  # (pieces + 1,): where each piece's slot begins in `_flat`, and 0
+    ends: Tensor  # (pieces,): tokens that each slot holds then
+
+    @classmethod
+    def of(cls, pieces: Sequence[Piece], slot_rows: int, device: torch.device) -> "Rows":
+        """Rows of pieces; `slot_rows`: tokens of all heads that a slot has room for."""
+        counts = [len(piece.ids) for piece in pieces]
+        parts = (
+            [token for piece in pieces for token in piece.ids],
+            [piece.slot for piece in pieces for _ in piece.ids],
+            [place for piece in pieces for place in range(piece.start, piece.end)],
+            [0, *accumulate(counts)],
+            [*(piece.slot * slot_rows for piece in pieces), 0],
+            [piece.end for piece in pieces],
+        )
+        # Copied to the GPU at once.
+        together = torch.tensor([number for part in parts for number in part], dtype=torch.int32, device=device)
+        return cls(*together.split([len(part) for part in parts]))
+
+
+def attend_pieces(
+    queries: Tensor, pieces: Sequence[Piece], rows: Rows, cache: tuple[Tensor, Tensor], scaling: float
+) -> Tensor:
+    """Attention of `rows` of pieces, queries (rows, heads, dim), each over its slot of the cache up to its own place:
+    (rows, heads * dim). Cache: keys and values (slots, kv_heads, window, dim)."""
+    if len(pieces) > 1 and queries.is_cuda:
+        # Pieces of several lengths in one kernel: FlashAttention's, which takes where each conversation begins.
+        flash = torch.ops.aten._flash_attention_forward
+        longest = max(len(piece.ids) for piece in pieces), max(piece.end for piece in pieces)
+        found = flash(
+            queries, *map(_flat, cache), rows.starts, rows.cached, *longest, 0.0, True, False, scale=scaling,
+            seqused_k=rows.ends,
+        )  # fmt: skip
+        return found[0].flatten(1)  # type: ignore[no-any-return]
+    found = []
+    for piece, own in zip(pieces, queries.split([len(piece.ids) for piece in pieces]), strict=True):
+        keys, values = (states[None, piece.slot, :, : piece.end] for states in cache)
+        found.append(attend_piece(own.transpose(0, 1)[None], keys, values, scaling)[0].transpose(0, 1).flatten(1))
+    return found[0] if len(found) == 1 else torch.cat(found)
+
+
+def _flat(states: Tensor) -> Tensor:
+    """Keys or values (slots, kv_heads, window, dim) as (tokens, kv_heads, dim), in which a slot's tokens follow each
+    other from row slot * kv_heads * window on: a view, whose other rows are of no use."""
+    slots, heads, window, dim = states.shape
+    return states.as_strided(((slots - 1) * heads * window + window, heads, dim), (dim, window * dim, 1))
 
 
 def attend_piece(queries: Tensor, keys: Tensor, values: Tensor, scaling: float) -> Tensor:

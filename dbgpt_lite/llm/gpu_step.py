@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dbgpt_lite.llm.generation import in_reserve
 from dbgpt_lite.llm.gpu_products import Product, known, product
-from dbgpt_lite.llm.gpu_reading import Multiply, attend_piece, few, widened
+from dbgpt_lite.llm.gpu_reading import Multiply, Rows, attend_pieces, few, widened
 from dbgpt_lite.llm.kernels import decode
 from dbgpt_lite.llm.kernels.nf4 import MOST_ROWS, most_rows, shared_limit
 from dbgpt_lite.llm.kernels.nvrtc import CudaError
@@ -118,7 +118,6 @@ class GpuStepModel:
         widest = max(one.widened for block in self._blocks for one in block.products)
         self._rooms = [torch.empty(widest, dtype=parts.dtype, device=parts.device) for _ in range(2 if widest else 0)]
         self.beside = torch.cuda.Stream(parts.device)  # type: ignore[no-untyped-call]
-        self._warm_up()
 
     def _keep_wide(self, room: int) -> None:
         for block in self._blocks:
@@ -128,12 +127,12 @@ class GpuStepModel:
                     return
                 one.keep_wide(self._embedding.dtype)
 
-    def _warm_up(self) -> None:
+    def warm_up(self) -> None:
         """What the first answer takes: a piece of a prompt, and the step of one row. Others are recorded while nobody
-        asks, or when they are first needed."""
+        asks, or when they are first needed. See StepModel."""
         # A whole piece: what is too little memory for a prompt is found now.
         self.read(0, 0, [0] * self.chunk)
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.cuda.device(self._device):
             self._capture(1, self._covered(1), False)
         self.step([0], [0], [0])
         # What was rearranged and compiled with is of no more use, and others count it as taken.
@@ -216,21 +215,16 @@ class GpuStepModel:
         return self._graphs.get(key)
 
     def _read(self, pieces: Sequence[Piece]) -> Tensor:
-        tokens = torch.tensor([token for piece in pieces for token in piece.ids], device=self._device)
-        hidden = self._embedding[tokens]
-        normed, attended = torch.empty_like(hidden), hidden.new_empty(len(hidden), self._heads.heads * self._heads.dim)
-        multiply = few if len(tokens) <= self._short else self._many(len(tokens))
+        _, _, _, kv_heads, window, _ = self._cache.shape
+        rows = Rows.of(pieces, kv_heads * window, self._device)
+        hidden = self._embedding[rows.tokens]
+        normed = torch.empty_like(hidden)
+        multiply = few if len(hidden) <= self._short else self._many(len(hidden))
         for block, cache in zip(self._blocks, self._cache, strict=True):
             qkv = multiply(block.qkv, decode.normalize(hidden, block.norm_in, normed))
-            row = 0
-            for piece in pieces:
-                keys, values, end, last = cache[0, piece.slot], cache[1, piece.slot], piece.end, row + len(piece.ids)
-                queries = decode.rotate_and_store(qkv[row:last], self._heads, block.norms, piece.start, keys, values)
-                found = attend_piece(
-                    queries.transpose(0, 1)[None], keys[None, :, :end], values[None, :, :end], self._heads.scaling
-                )
-                attended[row:last].view_as(queries).copy_(found[0].transpose(0, 1))
-                row = last
+            states = cache[0], cache[1]
+            queries = decode.rotate_and_store(qkv, self._heads, block.norms, rows.places, rows.slots, states)
+            attended = attend_pieces(queries, pieces, rows, states, self._heads.scaling)
             hidden = multiply(block.out, attended, hidden)
             inner = multiply(block.gate_up, decode.normalize(hidden, block.norm_mid, normed))
             hidden = multiply(block.down, inner, hidden)
@@ -246,7 +240,9 @@ class GpuStepModel:
     @torch.inference_mode()
     def copy(self, source: int, target: int, start: int, end: int) -> None:
         """Copy the cached tokens [start, end) of one slot into another."""
-        self._cache[:, :, target, :, start:end] = self._cache[:, :, source, :, start:end]
+        # Four numbers as one: a copy of so many short rows moves them one by one.
+        cache = self._cache.view(torch.int64)
+        cache[:, :, target, :, start:end] = cache[:, :, source, :, start:end]
 
     def memory(self) -> dict[str, int]:
         """Bytes by device that closing gives back."""

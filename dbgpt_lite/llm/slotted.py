@@ -69,6 +69,10 @@ class StepModel(Protocol):
         """Copy the cached tokens [start, end) of one slot into another."""
         ...
 
+    def warm_up(self) -> None:
+        """Make what the first answer takes; called once, before anything is asked. Raises torch.OutOfMemoryError."""
+        ...
+
     def prepare(self) -> bool:
         """Make one thing that is likely to be of use; called while nobody asks. Whether there is more to make."""
         ...
@@ -115,6 +119,9 @@ class PlainStepModel:
         """Copy the cached tokens [start, end) of one slot into another."""
         for states in (self._keys, self._values):
             states[:, target, :, start:end] = states[:, source, :, start:end]
+
+    def warm_up(self) -> None:
+        """Nothing to make. See StepModel."""
 
     def prepare(self) -> bool:
         """Nothing to make. See StepModel."""

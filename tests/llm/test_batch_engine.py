@@ -8,8 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 
 from dbgpt_lite.errors import Cancelled, ModelError, OutOfMemory, TooLarge
+from dbgpt_lite.llm.batch import Batch
 from dbgpt_lite.llm.batch_engine import BatchEngine
 from dbgpt_lite.llm.batch_jobs import SearchJob
 from dbgpt_lite.llm.parts import take_apart
@@ -134,6 +136,24 @@ def until(true: Callable[[], bool]) -> None:
     pause = threading.Event()
     while not true():
         pause.wait(0.002)
+
+
+def test_a_model_that_cannot_be_warmed_up_is_closed_and_its_error_raised(engine: Any) -> None:
+    class Short(PlainStepModel):
+        closed = False
+
+        def warm_up(self) -> None:
+            assert threading.current_thread().name == "model-batch"
+            raise torch.OutOfMemoryError("no memory for a piece of a prompt")
+
+        def close(self) -> None:
+            self.closed = True
+            super().close()
+
+    steps = Short(take_apart(engine._runner._model), 2, 64)
+    with pytest.raises(torch.OutOfMemoryError, match="piece of a prompt"):
+        Batch(steps, "short")
+    assert steps.closed
 
 
 def test_many_at_once_answer_as_one_by_one(engine: Any, batch: Any, never: threading.Event) -> None:

@@ -146,19 +146,26 @@ def room_for(rows: int, heads: Heads, longest: int, parts: Tensor, counters: Ten
 
 
 def rotate_and_store(
-    qkv: Tensor, heads: Heads, norms: tuple[Norm | None, Norm | None], start: int, keys: Tensor, values: Tensor
+    qkv: Tensor,
+    heads: Heads,
+    norms: tuple[Norm | None, Norm | None],
+    places: Tensor,
+    slots: Tensor,
+    cache: tuple[Tensor, Tensor],
 ) -> Tensor:
-    """Queries (rows, heads, dim), rotated, of a piece of a prompt that begins at `start`; its keys and values are
-    stored in one slot's caches (kv_heads, window, dim)."""
+    """Queries (rows, heads, dim), rotated, of pieces of prompts, whose keys and values are stored.
+
+    places, slots: (rows,) int32, where each row stands in its conversation, and which that is; qkv and cache as for
+    `attend`.
+    """
     if not qkv.is_cuda:
-        return reference.rotate_and_store(qkv, heads, norms, start, keys, values)
+        return reference.rotate_and_store(qkv, heads, norms, places, slots, cache)
     kernel = _kernel("rotate_and_store", heads.dim, qkv.dtype == torch.float16, qkv.device.index)
     queries = qkv.new_empty(len(qkv), heads.heads, heads.dim)
     all_heads = heads.heads + 2 * heads.kv_heads
     kernel(
         ((all_heads + 3) // 4, len(qkv), 1), 128, 0, qkv, heads.table, heads.table.shape[1], int(heads.interleaved),
-        *_weights(norms), queries, keys, values, heads.heads, heads.kv_heads,
-        keys.shape[1], start,
+        *_weights(norms), places, slots, queries, *cache, heads.heads, heads.kv_heads, cache[0].shape[2],
     )  # fmt: skip
     return queries
 

@@ -45,12 +45,13 @@ def split(qkv: Tensor, heads: "Heads", norms: Norms, places: Tensor) -> tuple[Te
     return rotate(queries, heads, norms[0], places), rotate(keys, heads, norms[1], places), values
 
 
-def rotate_and_store(qkv: Tensor, heads: "Heads", norms: Norms, start: int, keys: Tensor, values: Tensor) -> Tensor:
+def rotate_and_store(
+    qkv: Tensor, heads: "Heads", norms: Norms, places: Tensor, slots: Tensor, cache: tuple[Tensor, Tensor]
+) -> Tensor:
     """See decode.rotate_and_store."""
-    places = torch.arange(start, start + len(qkv), device=qkv.device)
-    queries, new_keys, new_values = split(qkv, heads, norms, places)
-    keys[:, start : start + len(qkv)] = new_keys.transpose(0, 1)
-    values[:, start : start + len(qkv)] = new_values.transpose(0, 1)
+    queries, keys, values = split(qkv, heads, norms, places)
+    cache[0][slots.long(), :, places.long()] = keys
+    cache[1][slots.long(), :, places.long()] = values
     return queries
 
 
