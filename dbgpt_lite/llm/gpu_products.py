@@ -14,11 +14,12 @@ class Product(Protocol):
     """x times the weights of several layers, whose outputs lie side by side."""
 
     def few(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """For some rows of input, without a host synchronization, so that it can be captured."""
+        """For some rows of input, without a host synchronization, so that it can be captured. Adds to `residual`, where
+        there is one."""
         ...
 
     def many(self, x: Tensor, wide: Tensor, residual: Tensor | None = None) -> Tensor:
-        """For a piece of a prompt, with the weights as numbers: see `wide`. Adds to `residual`, where there is one."""
+        """For a piece of a prompt, with the weights as numbers: see `wide`. Residual as for `few`."""
         ...
 
     @property
@@ -132,7 +133,7 @@ def _many(x: Tensor, wide: Tensor, bias: Tensor | None, residual: Tensor | None,
     out = linear(x, wide, bias)
     if gated:
         return decode.gated(out)
-    return out if residual is None else out.add_(residual)
+    return out if residual is None else residual.add_(out)
 
 
 def _bias(layers: Sequence[Any]) -> Tensor | None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from dbgpt_lite.llm.generation import in_reserve
 from dbgpt_lite.llm.gpu_products import Product, known, product
 from dbgpt_lite.llm.gpu_reading import Multiply, Rows, attend_pieces, few, widened
+from dbgpt_lite.llm.gpu_recorded import RecordedReading, RecordedStep
 from dbgpt_lite.llm.kernels import decode
 from dbgpt_lite.llm.kernels.nf4 import MOST_ROWS, most_rows, shared_limit
 from dbgpt_lite.llm.kernels.nvrtc import CudaError
@@ -25,17 +26,20 @@ from dbgpt_lite.llm.parts import Layer, Norm, Parts
 from dbgpt_lite.llm.slotted import Piece
 from dbgpt_lite.llm.step_shape import (
     CHUNK,
+    READINGS,
     ROWS,
     SHORTEST,
     covered,
     furthest,
     join_size,
     piece_sizes,
+    reading_sizes,
     row_sizes,
 )
 
 log = logging.getLogger(__name__)
 
+_ANY = 0  # cached tokens that a pass is recorded for whose attention is not
 _OVERLAPPED = 384  # shorter pieces are read faster when weights are widened in turn
 
 
@@ -95,6 +99,7 @@ class GpuStepModel:
         # pieces that ever were to be.
         pieces = [(rows, SHORTEST, True) for rows in piece_sizes(self._short)]
         self._to_record = [*((rows, SHORTEST, False) for rows in row_sizes(slots)[1:]), *pieces]
+        self._to_record += [(rows, _ANY, True) for rows in reading_sizes(self.chunk)]
         self._wished = set(pieces)
         # Steps that there was no memory to record: computed as they are until `prepare` recorded them.
         self._unrecorded: set[tuple[int, int, bool]] = set()
@@ -108,7 +113,8 @@ class GpuStepModel:
         self._heads = decode.heads_of(parts, window)
         shape = (len(self._blocks), 2, slots, parts.kv_heads, window, parts.head_dim)
         self._cache = torch.zeros(shape, dtype=parts.dtype, device=parts.device)
-        self._graphs: dict[tuple[int, int, bool], _Captured] = {}
+        self._graphs: dict[tuple[int, int, bool], RecordedStep] = {}
+        self._readings: dict[int, RecordedReading] = {}
         self._pool: Any = None
         # What decode.room_for takes for any step: of two steps, one is over before the other begins.
         numbers = join_size(parts.heads, parts.kv_heads, parts.head_dim, window, slots, self._short)
@@ -118,6 +124,11 @@ class GpuStepModel:
         widest = max(one.widened for block in self._blocks for one in block.products)
         self._rooms = [torch.empty(widest, dtype=parts.dtype, device=parts.device) for _ in range(2 if widest else 0)]
         self.beside = torch.cuda.Stream(parts.device)  # type: ignore[no-untyped-call]
+        # What recorded readings hand from one graph to the next.
+        rows = reading_sizes(self.chunk)[-1]
+        self.hidden = self._embedding.new_empty(rows, self._embedding.shape[1])
+        self.queries = self._embedding.new_empty(rows, parts.heads, parts.head_dim)
+        self.attended = self._embedding.new_zeros(rows, parts.heads * parts.head_dim)
 
     def _keep_wide(self, room: int) -> None:
         for block in self._blocks:
@@ -143,11 +154,14 @@ class GpuStepModel:
         """Record one of the steps that will be needed. See StepModel."""
         if self._to_record:
             key = self._to_record.pop(0)
-            if key not in self._graphs:
+            if not self._is_recorded(key):
                 # Behind the others until it is recorded: one that cannot be must not keep them waiting.
                 self._to_record.append(key)
                 with torch.cuda.device(self._device):
-                    self._capture(*key)
+                    if key[1] == _ANY:
+                        self._record_reading(key[0])
+                    else:
+                        self._capture(*key)
                 self._to_record.remove(key)
             self._unrecorded.discard(key)
         return bool(self._to_record)
@@ -165,7 +179,7 @@ class GpuStepModel:
                 return self.forward(inputs, self.room_for(rows, key[1]), False)
             return captured.replay(slots, lengths, tokens)[: len(slots)]
 
-    def _recorded(self, key: tuple[int, int, bool]) -> "_Captured | None":
+    def _recorded(self, key: tuple[int, int, bool]) -> "RecordedStep | None":
         """The step recorded now; None where there is no memory for it, then and until `prepare` found some."""
         if key in self._unrecorded:
             return None
@@ -182,6 +196,9 @@ class GpuStepModel:
             self._to_record.append(key)
         return None
 
+    def _is_recorded(self, key: tuple[int, int, bool]) -> bool:
+        return key[0] in self._readings if key[1] == _ANY else key in self._graphs
+
     def _covered(self, length: int) -> int:
         return next(size for size in covered(self.window) if size >= length)
 
@@ -194,13 +211,16 @@ class GpuStepModel:
         """Keys and values of pieces for several slots; logits (pieces, vocabulary) after the last token of each."""
         with torch.cuda.device(self._device):
             captured = self._captured(pieces)
-            if captured is None:
-                return self._read(pieces)
-            # Started as one recorded step instead of hundreds of kernels by Python.
-            rows = [(piece.slot, piece.start + at, token) for piece in pieces for at, token in enumerate(piece.ids)]
-            return captured.replay(*zip(*rows, strict=True))[_lasts(pieces)]
+            if captured is not None:
+                # Started as one recorded step instead of hundreds of kernels by Python.
+                rows = [(piece.slot, piece.start + at, token) for piece in pieces for at, token in enumerate(piece.ids)]
+                return captured.replay(*zip(*rows, strict=True))[_lasts(pieces)]
+            count = sum(len(piece.ids) for piece in pieces)
+            recorded = self._readings.get(next((size for size in READINGS if size >= count), 0))
+            hidden = (self._read if recorded is None else recorded.replay)(pieces)[_lasts(pieces)]
+            return self._head(decode.normalize(hidden, self._norm, torch.empty_like(hidden)))  # type: ignore[no-any-return]
 
-    def _captured(self, pieces: Sequence[Piece]) -> "_Captured | None":
+    def _captured(self, pieces: Sequence[Piece]) -> "RecordedStep | None":
         """The step by whose rows these are read soonest; None when they are not, or as long as it is not recorded."""
         count, longest = sum(len(piece.ids) for piece in pieces), max(piece.end for piece in pieces)
         if count > self._short:
@@ -215,21 +235,44 @@ class GpuStepModel:
         return self._graphs.get(key)
 
     def _read(self, pieces: Sequence[Piece]) -> Tensor:
-        _, _, _, kv_heads, window, _ = self._cache.shape
-        rows = Rows.of(pieces, kv_heads * window, self._device)
-        hidden = self._embedding[rows.tokens]
-        normed = torch.empty_like(hidden)
-        multiply = few if len(hidden) <= self._short else self._many(len(hidden))
-        for block, cache in zip(self._blocks, self._cache, strict=True):
-            qkv = multiply(block.qkv, decode.normalize(hidden, block.norm_in, normed))
-            states = cache[0], cache[1]
-            queries = decode.rotate_and_store(qkv, self._heads, block.norms, rows.places, rows.slots, states)
-            attended = attend_pieces(queries, pieces, rows, states, self._heads.scaling)
-            hidden = multiply(block.out, attended, hidden)
-            inner = multiply(block.gate_up, decode.normalize(hidden, block.norm_mid, normed))
-            hidden = multiply(block.down, inner, hidden)
-        ends = hidden[_lasts(pieces)]
-        return self._head(decode.normalize(ends, self._norm, normed[: len(pieces)]))  # type: ignore[no-any-return]
+        """What the last layer makes of pieces, (rows, hidden)."""
+        rows = Rows.of(pieces, self.slot_rows, self._device)
+        count = rows.inputs.shape[1]
+        hidden = self._embedding.new_empty(count, self._embedding.shape[1])
+        self.embed(rows, hidden)
+        queries = hidden.new_empty(count, self._heads.heads, self._heads.dim)
+        multiply = few if count <= self._short else self._many(count)
+        for at in range(self.layers):
+            self.before(at, hidden, rows, queries, multiply)
+            self.after(at, attend_pieces(queries, pieces, rows, self.cache(at), self.scaling), hidden, multiply)
+        return hidden
+
+    def embed(self, rows: Rows, out: Tensor) -> None:
+        """The embeddings of rows into `out` (rows, hidden)."""
+        torch.index_select(self._embedding, 0, rows.inputs[0], out=out)
+
+    def before(self, at: int, hidden: Tensor, rows: Rows, queries: Tensor, multiply: Multiply | None = None) -> None:
+        """What layer `at` does of hidden (rows, hidden) before its attention: `queries` (rows, heads, dim), rotated;
+        keys and values into the cache."""
+        block, (_, slots, places) = self._blocks[at], rows.inputs
+        multiply = multiply or self._multiply(len(hidden))
+        qkv = multiply(block.qkv, decode.normalize(hidden, block.norm_in, torch.empty_like(hidden)))
+        decode.rotate_and_store(qkv, self._heads, block.norms, places, slots, self.cache(at), queries)
+
+    def after(self, at: int, attended: Tensor, hidden: Tensor, multiply: Multiply | None = None) -> None:
+        """What layer `at` does after its attention, of `attended` (rows, heads * dim): added to hidden."""
+        block = self._blocks[at]
+        multiply = multiply or self._multiply(len(hidden))
+        multiply(block.out, attended, hidden)
+        inner = multiply(block.gate_up, decode.normalize(hidden, block.norm_mid, torch.empty_like(hidden)))
+        multiply(block.down, inner, hidden)
+
+    def _multiply(self, count: int) -> Multiply:
+        """Products of `count` rows in any order."""
+        if count <= self._short:
+            return few
+        room = self._rooms[0] if self._rooms else None
+        return lambda product, x, residual=None: product.many(x, product.wide(room), residual)
 
     def _many(self, count: int) -> Multiply:
         """Products of a piece of `count` tokens, to be asked for in the order in which they come."""
@@ -244,9 +287,29 @@ class GpuStepModel:
         cache = self._cache.view(torch.int64)
         cache[:, :, target, :, start:end] = cache[:, :, source, :, start:end]
 
+    @property
+    def layers(self) -> int:
+        """How many there are."""
+        return len(self._blocks)
+
+    @property
+    def scaling(self) -> float:
+        """Of attention."""
+        return self._heads.scaling
+
+    @property
+    def slot_rows(self) -> int:
+        """Tokens of all heads that a slot has room for."""
+        return self._cache.shape[3] * self.window
+
+    def cache(self, at: int) -> tuple[Tensor, Tensor]:
+        """Keys and values (slots, kv_heads, window, dim) of layer `at`."""
+        return self._cache[at, 0], self._cache[at, 1]
+
     def memory(self) -> dict[str, int]:
         """Bytes by device that closing gives back."""
         held = [self._embedding, self._cache, self._heads.table, *self._joins, *self._rooms, *self._head.parameters()]
+        held += [self.hidden, self.queries, self.attended]
         held += [tensor for block in self._blocks for one in block.products for tensor in one.tensors]
         sizes = {tensor.data_ptr(): tensor.nbytes for tensor in held}
         return {str(self._device): sum(sizes.values()) + in_reserve(str(self._device))}
@@ -254,19 +317,24 @@ class GpuStepModel:
     def close(self) -> None:
         """Give everything back."""
         self._graphs.clear()
+        self._readings.clear()
         self._blocks.clear()
         self._pool = None
         self._rooms.clear()
         del self._joins
         free_workspaces(self._device)
-        del self._cache, self._embedding, self._head
+        del self._cache, self._embedding, self._head, self.hidden, self.queries, self.attended
 
-    def _capture(self, rows: int, most: int, piece: bool) -> "_Captured":
+    def _capture(self, rows: int, most: int, piece: bool) -> "RecordedStep":
         """Record a step of `rows` rows over up to `most` cached tokens; of a `piece`, rows may be of one slot."""
-        captured = _Captured(self, rows, most, piece, self._pool)
+        captured = RecordedStep(self, rows, most, piece, self._pool)
         self._pool = self._pool or captured.graph.pool()
         self._graphs[rows, most, piece] = captured
         return captured
+
+    def _record_reading(self, rows: int) -> None:
+        recorded = self._readings[rows] = RecordedReading(self, rows, self._pool)
+        self._pool = recorded.pool
 
     def forward(self, inputs: Tensor, room: decode.Room, piece: bool) -> Tensor:
         """The step itself, as it is recorded: inputs (3, rows) int32 of tokens, slots and lengths."""
@@ -287,40 +355,6 @@ class GpuStepModel:
     def room_for(self, rows: int, most: int) -> decode.Room:
         """See decode.room_for."""
         return decode.room_for(rows, self._heads, min(most, self.window), *self._joins)
-
-
-class _Captured:
-    """A step recorded for a number of rows. Rows that are not used have no slot."""
-
-    def __init__(self, model: GpuStepModel, rows: int, most: int, piece: bool, pool: Any) -> None:
-        self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        self._host = torch.zeros(3, rows, dtype=torch.int32).pin_memory()
-        self._inputs = torch.zeros(3, rows, dtype=torch.int32, device=torch.cuda.current_device())
-        self._inputs[1] = -1
-        self._room = model.room_for(rows, most)
-        # One stream for all: a product's workspace stays with the stream that it was first used on.
-        stream = model.beside
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            # Libraries choose their kernels, and ours are compiled, before anything is recorded.
-            model.forward(self._inputs, self._room, piece)
-        torch.cuda.current_stream().wait_stream(stream)
-        self.graph = torch.cuda.CUDAGraph()
-        # Other threads may use the GPU meanwhile, to embed a question say.
-        with torch.cuda.graph(self.graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
-            self._logits = model.forward(self._inputs, self._room, piece)
-
-    def replay(self, slots: Sequence[int], lengths: Sequence[int], tokens: Sequence[int]) -> Tensor:
-        """Logits (rows, vocabulary), valid until the next replay of any graph."""
-        count = len(slots)
-        # The last step may not have begun: what it is to compute must stay until it is copied.
-        self._copied.synchronize()
-        self._host[1, count:] = -1
-        self._host[:, :count] = torch.tensor((tokens, slots, lengths), dtype=torch.int32)
-        self._inputs.copy_(self._host, non_blocking=True)
-        self._copied.record()
-        self.graph.replay()
-        return self._logits
 
 
 def _block(layer: Layer) -> _Block:

@@ -8,6 +8,8 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 
 @dataclass(frozen=True, slots=True)
 class Whose:
@@ -26,18 +28,16 @@ NOBODY = Whose()
 
 
 def tokens(ids: Sequence[int]) -> "array[int]":
-    """Tokens to be compared with others, which takes a hundredth of what a list does: no number is looked at."""
+    """Tokens to be compared with others, which are compared much faster than lists."""
     return ids if isinstance(ids, array) else array("q", ids)
 
 
 def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
     """How many leading tokens are the same."""
-    left, right = tokens(left), tokens(right)
-    low, high = 0, min(len(left), len(right))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if left[low:middle].tobytes() == right[low:middle].tobytes():
-            low = middle
-        else:
-            high = middle - 1
-    return low
+    count = min(len(left), len(right))
+    if not count:
+        return 0
+    one, other = (np.frombuffer(tokens(ids), np.int64, count) for ids in (left, right))
+    differ = one != other
+    first = int(differ.argmax())
+    return first if differ[first] else count

@@ -6,6 +6,9 @@ from math import ceil, prod
 CHUNK = 1024
 ROWS = (1, 2, 4, 8, 16, 32, 64)
 _PIECES = 3  # of these, the largest are recorded for short pieces of prompts too
+# Tokens of prompts that a pass is recorded for but for its attention (gpu_recorded.py). More keep a GPU busy for longer
+# than Python takes to start them.
+READINGS = (16, 32, 64, 128, 192, 256, 320)
 SHORTEST = 1024  # cached tokens that a step is recorded for at least
 # Bytes of one layer's cache that the rows of a short piece may read, each for itself, before it is faster to read them
 # once for all, though Python starts every kernel then: measured on an H200 with ChatGLM2-6B and a 33B Llama.
@@ -24,6 +27,11 @@ def row_sizes(most: int) -> list[int]:
 def piece_sizes(most: int) -> list[int]:
     """Those that short pieces of prompts, of up to `most` tokens, are recorded for."""
     return row_sizes(most)[-_PIECES:]
+
+
+def reading_sizes(chunk: int) -> list[int]:
+    """Those of READINGS that are of use where a pass reads up to `chunk` tokens."""
+    return [size for before, size in zip((0, *READINGS), READINGS, strict=False) if before < chunk]
 
 
 def covered(window: int) -> list[int]:

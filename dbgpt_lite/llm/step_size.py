@@ -7,8 +7,8 @@ from dbgpt_lite.llm.outline import Outline
 from dbgpt_lite.llm.quantize import stored_quantization
 from dbgpt_lite.llm.shapes import Config
 from dbgpt_lite.llm.sizes import DTYPE_BYTES, Geometry, Numbers
-from dbgpt_lite.llm.step_shape import CHUNK, ROWS, join_size, piece_sizes, row_sizes
-from dbgpt_lite.llm.units import MIB
+from dbgpt_lite.llm.step_shape import CHUNK, ROWS, join_size, piece_sizes, reading_sizes, row_sizes
+from dbgpt_lite.llm.units import KIB, MIB
 
 # Names of the families table; what these are computed by is parts.py.
 _FAMILIES = frozenset({"llama", "mistral", "qwen2", "qwen3", "glm", "chatglm2"})
@@ -18,12 +18,11 @@ _WIDEST = 32_768  # kernels/decode.py: the widest normalization
 _GATE_BIASES = ("gate_proj.bias", "up_proj.bias")
 # Bytes that a block's scale takes more than in the layers as they are loaded: it is in float16.
 _SCALES = {"nf4": 1, "nf4_single": -2, "int4": 2}
-# Code of CUDA's libraries and of the kernels, loaded as they are first used in a process: 312 MiB on an H200 with torch
+# Code of CUDA's libraries and of the kernels, loaded as they are first used in a process: 248 MiB on an H200 with torch
 # 2.11.
-LIBRARIES = 312 * MIB
-# Two threads multiply on two streams each, and cuBLAS keeps 32 MiB for each of the four; sizes.py counts two.
-# And the allocator takes memory in pieces of 2 to 20 MiB.
-_WORKSPACES = (64 + 64) * MIB
+LIBRARIES = 248 * MIB
+_ALLOCATOR = 64 * MIB  # it takes memory in pieces of 2 to 20 MiB
+_GRAPH = 144 * KIB  # that the driver keeps for one layer's part of a recorded reading
 # Layers put together into one product leave holes which are smaller than what the allocator can give back.
 _HOLE, _PRODUCTS = MIB, 4
 
@@ -77,12 +76,21 @@ def step_bytes(outline: Outline, dtype: str, numbers: Numbers, context: int, use
     # A captured step for one row, one for two, for four ... keeps its scores, and for a long window another.
     rows = sum(row_sizes(users)) + sum(piece_sizes(ROWS[-1]))
     steps = 4 * joined + 2 * rows * each * sizes.vocabulary + 4 * context * sizes.head_dim
-    beside = reading + steps + _WORKSPACES
+    beside = reading + steps + _recorded_readings(sizes, each, min(CHUNK, context)) + _ALLOCATOR
     if numbers == "none":
         return beside
     linear = sum(one.count for one in outline.parameters if one.kind == "linear")
     scales = _SCALES[numbers] * linear // _BLOCK
     return beside + scales + 2 * each * _widest(sizes) + _HOLE * _PRODUCTS * sizes.layers
+
+
+def _recorded_readings(sizes: Geometry, each: int, chunk: int) -> int:
+    """What gpu_recorded.py keeps for passes of up to `chunk` tokens: what its graphs hand on, their room, and they."""
+    found = reading_sizes(chunk)
+    handed = sizes.hidden + 2 * sizes.heads * sizes.head_dim
+    # Rooms of several sizes do not fit into each other.
+    rooms = 2 * (sizes.hidden + 3 * sizes.feed)
+    return each * found[-1] * (handed + rooms) + len(found) * sizes.layers * _GRAPH
 
 
 def _widest(sizes: Geometry) -> int:

@@ -3,6 +3,7 @@
 from dbgpt_lite.errors import ConfigError
 
 GIB = 1024**3
+KIB = 1024
 MIB = 1024**2
 _UNITS = {
     "KB": 10**3,

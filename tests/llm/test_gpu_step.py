@@ -11,7 +11,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dbgpt_lite.llm import gpu_step, step_shape
+from dbgpt_lite.llm import gpu_recorded, gpu_step, step_shape
 from dbgpt_lite.llm.batch import Batch
 from dbgpt_lite.llm.gpu_products import FourBitProduct, known, product
 from dbgpt_lite.llm.kernels import decode, nf4
@@ -28,6 +28,19 @@ class Nothing(nullcontext[None]):
 
     def __init__(self, *_: Any) -> None:
         super().__init__()
+
+    def wait_stream(self, other: Any) -> None:
+        """Nothing is under way."""
+
+
+class Graph:
+    """A graph that computes anew when it is replayed."""
+
+    def __init__(self, run: Any) -> None:
+        self.replay = run
+
+    def pool(self) -> int:
+        return 1
 
 
 class Recorded:
@@ -49,11 +62,14 @@ class Recorded:
 
 @pytest.fixture(autouse=True)
 def on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu_step, "_Captured", Recorded)
+    monkeypatch.setattr(gpu_step, "RecordedStep", Recorded)
+    monkeypatch.setattr(gpu_recorded, "graph_of", lambda run, stream, pool: (Graph(run), run()))
+    for module in (gpu_step, step_shape):
+        monkeypatch.setattr(module, "READINGS", (4, 8, 24))
     monkeypatch.setattr(gpu_step, "free_workspaces", lambda device: None)
     # Pieces of up to so many tokens are read as one step, longer ones with widened weights.
     monkeypatch.setattr(gpu_step, "MOST_ROWS", 6)
-    for name in ("device", "Stream"):
+    for name in ("device", "Stream", "stream", "current_stream"):
         monkeypatch.setattr(torch.cuda, name, Nothing)
 
 
@@ -125,6 +141,7 @@ def fast_answers(parts: Any, lengths: list[int], cut: int, kept: bool) -> list[t
     assert {(rows, piece) for rows, _, piece in fast._graphs} == {
         *((rows, False) for rows in (1, 2, 4)), *((rows, True) for rows in (2, 4, 8)),
     }  # fmt: skip
+    assert [*fast._readings] == [4, 8, 24]
     held = fast.memory()["cpu"]
     assert held > fast._cache.nbytes
     found = scene(fast, lengths, cut)
@@ -154,7 +171,7 @@ def test_a_step_that_there_is_no_memory_to_record_is_computed_all_the_same(
     rooms: list[int] = []
     room_for = fast.room_for
     with monkeypatch.context() as patch:
-        patch.setattr(gpu_step, "_Captured", full)
+        patch.setattr(gpu_step, "RecordedStep", full)
         patch.setattr(fast, "room_for", lambda rows, most: rooms.append(rows) or room_for(rows, most), raising=False)
         found = scene(fast, [5, 9, 2], 0)
         assert all(torch.allclose(one, other, rtol=1e-3, atol=1e-4) for one, other in zip(plain, found, strict=True))
@@ -181,7 +198,7 @@ def test_other_errors_of_recording_are_not_about_memory(monkeypatch: pytest.Monk
     parts = take_apart(quantize(tiny("Llama"), "int4"))
     assert parts is not None
     fast = gpu_step.GpuStepModel(parts, SLOTS, WINDOW)
-    monkeypatch.setattr(gpu_step, "_Captured", broken)
+    monkeypatch.setattr(gpu_step, "RecordedStep", broken)
     with pytest.raises(RuntimeError, match="illegal"):
         scene(fast, [5, 9, 2], 0)
 
@@ -192,7 +209,7 @@ def test_no_memory_for_the_first_step_is_found_while_loading(monkeypatch: pytest
 
     parts = take_apart(quantize(tiny("Llama"), "int4"))
     assert parts is not None
-    monkeypatch.setattr(gpu_step, "_Captured", full)
+    monkeypatch.setattr(gpu_step, "RecordedStep", full)
     steps = gpu_step.GpuStepModel(parts, SLOTS, WINDOW)
     with pytest.raises(torch.OutOfMemoryError):
         Batch(steps, "full")

@@ -132,17 +132,17 @@ static __device__ void rotated(const u16 *from, const u16 *norm, float eps, Rota
 
 // qkv (rows, heads * DIM): pieces of prompts, queries, keys and values side by side. Queries are rotated into
 // queries (rows, query heads, DIM); keys, rotated, and values go to each row's place in its slot of the caches
-// (slots, kv heads, window, DIM). A warp a head.
+// (slots, kv heads, window, DIM), where it has one. A warp a head.
 extern "C" __global__ void __launch_bounds__(128)
 rotate_and_store(const u16 *__restrict__ qkv, const float *table, int pairs, int interleaved, const u16 *q_norm,
                  const u16 *k_norm, float eps, const int *__restrict__ places, const int *__restrict__ slots,
                  u16 *queries, u16 *keys, u16 *values, int queried, int kv_heads, int window) {
     __shared__ float wide[4][DIM];
     const int heads = queried + 2 * kv_heads, head = blockIdx.x * 4 + threadIdx.x / 32, row = blockIdx.y;
-    if (head >= heads) return;
-    const int place = places[row];
+    const int place = places[row], slot = slots[row];
+    if (head >= heads || (slot < 0 && head >= queried)) return;
     const u16 *from = qkv + ((size_t)row * heads + head) * DIM;
-    const size_t of = (size_t)slots[row] * kv_heads + (head - queried) % kv_heads;
+    const size_t of = (size_t)slot * kv_heads + (head - queried) % kv_heads;
     float *mine = wide[threadIdx.x / 32];
     u16 *to = head < queried ? queries + ((size_t)row * queried + head) * DIM
                              : (head < queried + kv_heads ? keys : values) + (of * window + place) * DIM;

@@ -152,22 +152,22 @@ def rotate_and_store(
     places: Tensor,
     slots: Tensor,
     cache: tuple[Tensor, Tensor],
-) -> Tensor:
-    """Queries (rows, heads, dim), rotated, of pieces of prompts, whose keys and values are stored.
+    out: Tensor,
+) -> None:
+    """Queries, rotated, of pieces of prompts into `out` (rows, heads, dim), keys and values into the caches.
 
-    places, slots: (rows,) int32, where each row stands in its conversation, and which that is; qkv and cache as for
-    `attend`.
+    places, slots: (rows,) int32, where each row stands in its conversation, and which that is (negative: none, nothing
+    is stored); qkv and cache as for `attend`.
     """
     if not qkv.is_cuda:
-        return reference.rotate_and_store(qkv, heads, norms, places, slots, cache)
+        out.copy_(reference.rotate_and_store(qkv, heads, norms, places, slots, cache))
+        return
     kernel = _kernel("rotate_and_store", heads.dim, qkv.dtype == torch.float16, qkv.device.index)
-    queries = qkv.new_empty(len(qkv), heads.heads, heads.dim)
     all_heads = heads.heads + 2 * heads.kv_heads
     kernel(
         ((all_heads + 3) // 4, len(qkv), 1), 128, 0, qkv, heads.table, heads.table.shape[1], int(heads.interleaved),
-        *_weights(norms), places, slots, queries, *cache, heads.heads, heads.kv_heads, cache[0].shape[2],
+        *_weights(norms), places, slots, out, *cache, heads.heads, heads.kv_heads, cache[0].shape[2],
     )  # fmt: skip
-    return queries
 
 
 def _weights(norms: tuple[Norm | None, Norm | None]) -> tuple[Tensor | None, Tensor | None, float]:

@@ -49,9 +49,10 @@ def rotate_and_store(
     qkv: Tensor, heads: "Heads", norms: Norms, places: Tensor, slots: Tensor, cache: tuple[Tensor, Tensor]
 ) -> Tensor:
     """See decode.rotate_and_store."""
-    queries, keys, values = split(qkv, heads, norms, places)
-    cache[0][slots.long(), :, places.long()] = keys
-    cache[1][slots.long(), :, places.long()] = values
+    queries, *new = split(qkv, heads, norms, places)
+    there = slots >= 0
+    for states, one in zip(cache, new, strict=True):
+        states[slots[there].long(), :, places[there].long()] = one[there]
     return queries
 
 
