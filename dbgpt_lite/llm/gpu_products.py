@@ -49,13 +49,12 @@ class PlainProduct:
     def __init__(self, layers: Sequence[nn.Linear], gated: bool = False) -> None:
         """Takes the layers' weights over: they become views of one tensor."""
         self._gated = gated
-        self._weight = layers[0].weight.data
-        if len(layers) > 1:
-            self._weight = torch.cat([layer.weight.data for layer in layers])
-            start = 0
-            for layer in layers:
-                layer.weight.data = self._weight[start : start + layer.out_features]
-                start += layer.out_features
+        # A copy even of one: what a layer's weights took becomes free as one piece, which the next layer's fit into.
+        self._weight = torch.cat([layer.weight.data for layer in layers])
+        start = 0
+        for layer in layers:
+            layer.weight.data = self._weight[start : start + layer.out_features]
+            start += layer.out_features
         self._bias = _bias(layers)
 
     def few(self, x: Tensor, residual: Tensor | None = None) -> Tensor:

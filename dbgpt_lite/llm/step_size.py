@@ -21,7 +21,6 @@ _SCALES = {"nf4": 1, "nf4_single": -2, "int4": 2}
 # Code of CUDA's libraries and of the kernels, loaded as they are first used in a process: 248 MiB on an H200 with torch
 # 2.11.
 LIBRARIES = 248 * MIB
-_ALLOCATOR = 64 * MIB  # it takes memory in pieces of 2 to 20 MiB
 _GRAPH = 144 * KIB  # that the driver keeps for one layer's part of a recorded reading
 # Layers put together into one product leave holes which are smaller than what the allocator can give back.
 _HOLE, _PRODUCTS = MIB, 4
@@ -76,7 +75,7 @@ def step_bytes(outline: Outline, dtype: str, numbers: Numbers, context: int, use
     # A captured step for one row, one for two, for four ... keeps its scores, and for a long window another.
     rows = sum(row_sizes(users)) + sum(piece_sizes(ROWS[-1]))
     steps = 4 * joined + 2 * rows * each * sizes.vocabulary + 4 * context * sizes.head_dim
-    beside = reading + steps + _recorded_readings(sizes, each, min(CHUNK, context)) + _ALLOCATOR
+    beside = reading + steps + _recorded_readings(sizes, each, min(CHUNK, context))
     if numbers == "none":
         return beside
     linear = sum(one.count for one in outline.parameters if one.kind == "linear")
@@ -88,9 +87,8 @@ def _recorded_readings(sizes: Geometry, each: int, chunk: int) -> int:
     """What gpu_recorded.py keeps for passes of up to `chunk` tokens: what its graphs hand on, their room, and they."""
     found = reading_sizes(chunk)
     handed = sizes.hidden + 2 * sizes.heads * sizes.head_dim
-    # Rooms of several sizes do not fit into each other.
-    rooms = 2 * (sizes.hidden + 3 * sizes.feed)
-    return each * found[-1] * (handed + rooms) + len(found) * sizes.layers * _GRAPH
+    room = sizes.hidden + 3 * sizes.feed
+    return each * found[-1] * (handed + room) + len(found) * sizes.layers * _GRAPH
 
 
 def _widest(sizes: Geometry) -> int:
