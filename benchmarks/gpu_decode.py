@@ -104,19 +104,18 @@ def ours(batch: Batch, steps: GpuStepModel) -> Iterator[str]:
     prompts = [torch.randint(5, 31000, (PROMPT,)).tolist() for _ in range(USERS + 2)]
     Asked(batch, "warm", prompts[-1], 40).wait()
     alone = Asked(batch, "one", prompts[-2], ANSWER).wait()
-    settled(steps)
+    settled(batch)
     reading = median_ms(lambda: steps.read(0, 0, prompts[0]), 7, 2)
     yield f"| ours | {reading:.0f} ms (request to first token {alone.first_s * 1e3:.0f}) | {rate([alone]):.1f} |"
     together = [Asked(batch, str(user), prompts[user], 2 * ANSWER) for user in range(USERS)]
     yield f" {rate([one.wait() for one in together]):.0f} |"
 
 
-def settled(steps: GpuStepModel) -> None:
+def settled(batch: Batch) -> None:
     """Until the idle worker has recorded what it wanted to: nothing else may be started on the GPU meanwhile."""
-    for _ in range(2):
-        while steps._to_record:
-            time.sleep(0.05)
-        time.sleep(0.2)
+    time.sleep(0.1)
+    while batch._unprepared:
+        time.sleep(0.05)
 
 
 def compare(name: str, model: Any, say: Callable[[str], None]) -> None:
@@ -140,7 +139,7 @@ def compare(name: str, model: Any, say: Callable[[str], None]) -> None:
     made = time.perf_counter() - started
     say("".join(ours(batch, steps)))
     if len(parts.layers) == 60:
-        wide = widened_too(steps)
+        wide = widened_too(batch, steps)
         say(f"| ours, all weights kept in 16 bits too | {wide:.0f} ms | | |")
     say(f"| limit | | {speed / size:.0f} (weights alone), {one:.0f} (and cache) | {many:.0f} |")
     held = torch.cuda.max_memory_allocated() / 2**30
@@ -148,9 +147,9 @@ def compare(name: str, model: Any, say: Callable[[str], None]) -> None:
     batch.close()
 
 
-def widened_too(steps: GpuStepModel) -> float:
+def widened_too(batch: Batch, steps: GpuStepModel) -> float:
     """Milliseconds of the prompt when weights are kept widened (LLM_WIDE_MEMORY)."""
-    settled(steps)
+    settled(batch)
     steps._keep_wide(2**40)
     ids = torch.randint(5, 31000, (PROMPT,)).tolist()
     return median_ms(lambda: steps.read(0, 0, ids), 7, 2)
@@ -173,7 +172,7 @@ def prefix(say: Callable[[str], None]) -> None:
         Asked(batch, "warm", warm + question(), 8, LONG).wait()
     for row in [Asked(batch, f"warm {user}", warm + question(), 16, LONG) for user in range(8)]:
         row.wait()
-    settled(steps)
+    settled(batch)
     # As a system prompt would be: everybody's.
     first = Asked(batch, "one", context + question(), 8, LONG).wait()
     second = Asked(batch, "one", context + question(), 8, LONG).wait()
@@ -182,7 +181,7 @@ def prefix(say: Callable[[str], None]) -> None:
         f"{first.first_s * 1e3:.0f} ms, of the second after {second.first_s * 1e3:.0f} ms "
         f"({second.first_s / first.first_s:.1%}; {second.cached:,} tokens kept)."
     )
-    settled(steps)
+    settled(batch)
     prompts = [context + question() for _ in range(8)]
     rows = [Asked(batch, f"user {user}", prompt, 64, LONG) for user, prompt in enumerate(prompts)]
     waits = sorted(one.wait().first_s * 1e3 for one in rows)

@@ -78,7 +78,7 @@ def worker(job: Mapping[str, Any]) -> dict[str, Any]:
         assert isinstance(usage, Usage)
         answers.append(("".join(str(piece) for piece in pieces), usage))
     batch = _batch(engine, job["batch"]) if job.get("batch") else {}
-    while steps is not None and getattr(steps, "_to_record", None):
+    while hasattr(engine, "_batch") and engine._batch._unprepared:
         time.sleep(0.1)  # what is recorded while nobody asks counts too
     used = [free[gpu] - torch.cuda.mem_get_info(gpu)[0] for gpu in gpus]
     rows = {row.device.name: row for row in place.rows}

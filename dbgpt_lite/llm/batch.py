@@ -28,6 +28,7 @@ from dbgpt_lite.messages import Waiting
 log = logging.getLogger(__name__)
 
 _PACE = 32
+_AGAIN_S = 60
 
 
 class Batch:
@@ -46,6 +47,8 @@ class Batch:
         self._closing = False
         self._lost = False
         self._unprepared = True
+        # When what there was no memory to make is tried again.
+        self._prepare_from = 0.0
         self._failures = 0
         # Seconds of the last requests, and when a slot was last freed.
         self._lasted: deque[float] = deque(maxlen=_PACE)
@@ -55,8 +58,12 @@ class Batch:
         # thread that ever needed them while another did.
         ready = Future[None]()
         self._thread = threading.Thread(target=self._work, args=(ready,), name="model-batch", daemon=True)
-        self._thread.start()
-        ready.result()
+        try:
+            self._thread.start()
+            ready.result()
+        finally:
+            # An error holds this frame, and would with it hold itself.
+            del ready
 
     @property
     def waiting(self) -> int:
@@ -136,8 +143,10 @@ class Batch:
         except BaseException as error:
             clear_frames(error.__traceback__)
             self._closing = True
-            self._end()
-            ready.set_exception(error)
+            try:
+                self._end()
+            finally:
+                ready.set_exception(error)
             return
         ready.set_result(None)
         while not self._closing:
@@ -160,7 +169,7 @@ class Batch:
         try:
             if model is not None:
                 model.close()
-        except RuntimeError:
+        except Exception:
             log.exception("%s could not be closed", self._name)
 
     def _refusal(self) -> ModelError:
@@ -199,14 +208,17 @@ class Batch:
 
     def _prepare(self) -> None:
         """Let the model make what it will need, piece by piece, while nobody asks."""
-        self._unprepared = False
+        more = False
         try:
-            self._unprepared = self._runner.prepare()
+            more = self._runner.prepare()
         except (MemoryError, RuntimeError) as error:
-            log.warning("%s could not make ready what it may need; it answers without", self._name, exc_info=error)
+            self._prepare_from = time.monotonic() + _AGAIN_S
+            log.warning("%s could not make ready what it may need and answers without: %s", self._name, error)
             clear_frames(error.__traceback__)
             if not empty_gpu_cache():
                 raise
+        finally:
+            self._unprepared = more
 
     @property
     def _due(self) -> bool:
@@ -277,7 +289,7 @@ class Batch:
             return
         for piece in pieces:
             self._table.wrote(piece.slot, piece.ids)
-        self._unprepared = True
+        self._unprepared = time.monotonic() >= self._prepare_from
         self._begin(
             [row for row, job in enumerate(jobs) if len(self._table.known(job.slots[0])) == len(job.ids)], logits
         )

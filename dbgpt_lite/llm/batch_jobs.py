@@ -16,7 +16,7 @@ import torch
 from dbgpt_lite.errors import Cancelled, ModelError
 from dbgpt_lite.llm.constraint import Guide
 from dbgpt_lite.llm.decoding import Sampler
-from dbgpt_lite.llm.sharing import Whose, tokens
+from dbgpt_lite.llm.sharing import Whose, as_tokens
 
 # How long a reader waits before it looks whether it was cancelled.
 POLL_S = 0.02
@@ -78,7 +78,7 @@ class Job(ABC):
     def __init__(self, owner: str, ids: Sequence[int], cancel: threading.Event, common: int = 0) -> None:
         self.owner = owner
         self.whose = Whose(owner, common)
-        self.ids = tokens(ids)
+        self.ids = as_tokens(ids)
         # The worker's: its slots, and when it began.
         self.slots: list[int] = []
         self.began = 0.0

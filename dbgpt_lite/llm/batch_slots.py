@@ -4,7 +4,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from dbgpt_lite.llm.sharing import NOBODY, Whose, common_prefix, tokens
+from dbgpt_lite.llm.sharing import NOBODY, Whose, as_tokens, common_prefix
 
 # So few tokens are read again sooner than they are worth a slot of their own.
 _SMALL_LOSS = 64
@@ -30,7 +30,7 @@ class Prompt:
 
 @dataclass(slots=True)
 class _Slot:
-    known: "array[int]" = field(default_factory=lambda: tokens(()))
+    known: "array[int]" = field(default_factory=lambda: as_tokens(()))
     whose: Whose = NOBODY
     taken: bool = False
     used: int = 0
@@ -61,7 +61,7 @@ class SlotTable:
 
         Not where it would soon share with one of them what is still to be read.
         """
-        ids = tokens(ids)
+        ids = as_tokens(ids)
         left = sum(len(prompt.ids) - len(self.known(prompt.slot)) for prompt in under_way)
         held = self.shared(ids, whose)
         coming = [whose.shared(prompt.whose, self._alike(prompt.ids, ids)) for prompt in under_way]
@@ -75,7 +75,7 @@ class SlotTable:
         whose last use is longest ago.
         Raises ValueError when no slot is free.
         """
-        ids = tokens(ids)
+        ids = as_tokens(ids)
         shares = self._shares(ids, whose)
         # Of several that share as much a free one, and of those the one that loses least.
         source = max(range(len(shares)), key=lambda at: (shares[at], not self._slots[at].taken, -self._held(at)))
@@ -98,7 +98,7 @@ class SlotTable:
 
     def hold(self, slot: int, ids: Sequence[int], whose: Whose = NOBODY) -> None:
         """A slot holds these tokens, and nothing else of use."""
-        self._slots[slot].known = tokens(ids)[:]
+        self._slots[slot].known = as_tokens(ids)[:]
         self._slots[slot].whose = whose
 
     def give_back(self, slot: int, of_use: bool = True) -> None:

@@ -141,7 +141,7 @@ class Runner:
         except BaseException:
             self.forget()
             raise
-        self._kept.current.tokens += tokens
+        self._kept.current.tokens.extend(tokens)
         return logits[0]
 
     def _call(self, ids: torch.Tensor) -> torch.Tensor:

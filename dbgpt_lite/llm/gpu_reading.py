@@ -62,21 +62,36 @@ def attend_pieces(
 ) -> Tensor:
     """Attention of `rows` of pieces, queries (rows, heads, dim), each over its slot of the cache up to its own place:
     (rows, heads * dim). Cache: keys and values (slots, kv_heads, window, dim)."""
-    longest = max(piece.end for piece in pieces)
-    if queries.is_cuda and len(pieces) > 1 and longest < len(pieces) * _APART:
-        # Pieces of several lengths in one kernel: FlashAttention's, which takes where each conversation begins.
-        flash = torch.ops.aten._flash_attention_forward
-        most = max(len(piece.ids) for piece in pieces)
-        found = flash(
-            queries, *map(_flat, cache), rows.starts, rows.cached, most, longest, 0.0, True, False, scale=scaling,
-            seqused_k=rows.ends,
-        )  # fmt: skip
-        return found[0].flatten(1)  # type: ignore[no-any-return]
+    if several_at_once(queries, pieces):
+        keys, values = map(_flat, cache)
+        return attend_at_once(queries, keys, values, rows, pieces, scaling).flatten(1)
     found = []
     for piece, own in zip(pieces, queries.split_with_sizes([len(piece.ids) for piece in pieces]), strict=True):
         keys, values = (states[None, piece.slot, :, : piece.end] for states in cache)
         found.append(attend_piece(own.transpose(0, 1)[None], keys, values, scaling)[0].transpose(0, 1).flatten(1))
     return found[0] if len(found) == 1 else torch.cat(found)
+
+
+def attend_at_once(
+    queries: Tensor, keys: Tensor, values: Tensor, rows: Rows, pieces: Sequence[Piece], scaling: float
+) -> Tensor:
+    """As `attend_pieces`, for pieces of any lengths, by one kernel, which takes where each conversation begins:
+    FlashAttention's (Dao, https://arxiv.org/abs/2307.08691). Keys and values: see `_flat`. (rows, heads, dim)."""
+    most, longest = max(len(piece.ids) for piece in pieces), max(piece.end for piece in pieces)
+    return torch.ops.aten._flash_attention_forward(  # type: ignore[no-any-return]
+        queries, keys, values, rows.starts, rows.cached, most, longest, 0.0, True, False, scale=scaling,
+        seqused_k=rows.ends,
+    )[0]  # fmt: skip
+
+
+def several_at_once(queries: Tensor, pieces: Sequence[Piece]) -> bool:
+    """Whether these pieces are attended to by one kernel."""
+    return flash_runs(queries) and len(pieces) > 1 and max(piece.end for piece in pieces) < len(pieces) * _APART
+
+
+def flash_runs(queries: Tensor) -> bool:
+    """Whether FlashAttention's kernels can be asked for: some builds of torch come without them."""
+    return queries.is_cuda and torch.backends.cuda.is_flash_attention_available()
 
 
 def _flat(states: Tensor) -> Tensor:
@@ -90,7 +105,7 @@ def attend_piece(queries: Tensor, keys: Tensor, values: Tensor, scaling: float) 
     """Attention of the last tokens of a text, queries (1, heads, new, dim), over keys and values (1, kv_heads, all,
     dim) up to each: (1, heads, new, dim)."""
     new, every = queries.shape[2], keys.shape[2]
-    if queries.is_cuda and new < every:
+    if flash_runs(queries) and new < every:
         # What torch chooses for this mask, without the tenth of a millisecond that it takes to choose.
         flash = torch.ops.aten._scaled_dot_product_flash_attention
         return flash(queries, keys, values, 0.0, True, False, scale=scaling)[0]  # type: ignore[no-any-return]

@@ -21,10 +21,14 @@ if TYPE_CHECKING:
 def graph_of(run: Callable[[], Any], stream: torch.cuda.Stream, pool: Any) -> tuple[Any, Any]:
     """What `run` starts on the GPU as a graph to be replayed, which takes its memory from `pool`; and what it returned,
     valid after each replay. It must have run once before, so that nothing is chosen or compiled now."""
-    graph = torch.cuda.CUDAGraph()
-    # Other threads may use the GPU meanwhile, to embed a question say.
-    with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
-        found = run()
+    graph, before = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+    try:
+        # Other threads may use the GPU meanwhile, to embed a question say.
+        with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+            found = run()
+    finally:
+        # Where a graph cannot be made of what was recorded, torch goes on with its stream.
+        torch.cuda.set_stream(before)
     return graph, found
 
 
@@ -64,7 +68,7 @@ class RecordedReading:
     """Pieces of prompts of up to `rows` tokens in all, recorded but for their attention."""
 
     def __init__(self, model: "GpuStepModel", rows: int, pool: Any) -> None:
-        self._model, self._rows = model, rows
+        self._rows = rows
         device, stream = model.hidden.device, model.beside
         # No slot: nothing is stored anywhere.
         own = Rows.of((), model.slot_rows, device, rows)
@@ -92,9 +96,9 @@ class RecordedReading:
             self._parts.append(graph)
         self.pool = pool
 
-    def replay(self, pieces: Sequence[Piece]) -> Tensor:
-        """What the last layer makes of the pieces, (rows, hidden); valid until the next replay of any graph."""
-        model = self._model
+    def replay(self, model: "GpuStepModel", pieces: Sequence[Piece]) -> Tensor:
+        """What the last layer makes of the pieces, (rows, hidden); valid until the next replay of any graph. `model`:
+        the one it was recorded of, which holds it."""
         rows = Rows.of(pieces, model.slot_rows, self._inputs.device, self._rows)
         self._inputs.copy_(rows.inputs)
         count = sum(len(piece.ids) for piece in pieces)

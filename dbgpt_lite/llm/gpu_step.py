@@ -1,7 +1,8 @@
-"""Many conversations on one GPU: a static cache of slots, and decoding steps captured as CUDA graphs.
+"""Many conversations on one GPU: a static cache of slots, and decoding steps recorded as CUDA graphs.
 
 A step of a 33B model is some 400 kernels of a few microseconds each. Python starts one in about ten, so a step is
-recorded once for each number of rows and replayed (https://pytorch.org/blog/accelerating-pytorch-with-cuda-graphs/).
+recorded once for each number of rows and replayed (https://pytorch.org/blog/accelerating-pytorch-with-cuda-graphs/);
+so are passes of short prompts, but for their attention (gpu_recorded.py).
 """
 
 import logging
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dbgpt_lite.llm.devices import warmed
 from dbgpt_lite.llm.generation import in_reserve
 from dbgpt_lite.llm.gpu_products import Product, known, product
 from dbgpt_lite.llm.gpu_reading import Multiply, Rows, attend_pieces, few, widened
@@ -39,7 +41,8 @@ from dbgpt_lite.llm.step_shape import (
 
 log = logging.getLogger(__name__)
 
-_ANY = 0  # cached tokens that a pass is recorded for whose attention is not
+# In the place of the cached tokens that a step is recorded for: a reading, recorded without its attention, is for any.
+_ANY = 0
 _OVERLAPPED = 384  # shorter pieces are read faster when weights are widened in turn
 
 
@@ -95,8 +98,8 @@ class GpuStepModel:
         self._device = parts.device
         # Pieces of a prompt as short as a step's rows need no widened weights.
         self._short = most_slots(parts) if parts.device.type == "cuda" else MOST_ROWS
-        # Steps that are still to be recorded, for several answers at once and for pieces of prompts; and all such
-        # pieces that ever were to be.
+        # Steps that are still to be recorded, for several answers at once and for pieces of prompts, then readings; and
+        # all such pieces that ever were to be.
         pieces = [(rows, SHORTEST, True) for rows in piece_sizes(self._short)]
         self._to_record = [*((rows, SHORTEST, False) for rows in row_sizes(slots)[1:]), *pieces]
         self._to_record += [(rows, _ANY, True) for rows in reading_sizes(self.chunk)]
@@ -144,14 +147,15 @@ class GpuStepModel:
         # A whole piece: what is too little memory for a prompt is found now.
         self.read(0, 0, [0] * self.chunk)
         with torch.inference_mode(), torch.cuda.device(self._device):
-            self._capture(1, self._covered(1), False)
+            self._record_step(1, self._covered(1), False)
         self.step([0], [0], [0])
         # What was rearranged and compiled with is of no more use, and others count it as taken.
         torch.cuda.empty_cache()
+        warmed().add(str(self._device))
 
     @torch.inference_mode()
     def prepare(self) -> bool:
-        """Record one of the steps that will be needed. See StepModel."""
+        """Record one of the steps and readings that will be needed. See StepModel."""
         if self._to_record:
             key = self._to_record.pop(0)
             if not self._is_recorded(key):
@@ -161,7 +165,7 @@ class GpuStepModel:
                     if key[1] == _ANY:
                         self._record_reading(key[0])
                     else:
-                        self._capture(*key)
+                        self._record_step(*key)
                 self._to_record.remove(key)
             self._unrecorded.discard(key)
         return bool(self._to_record)
@@ -172,19 +176,19 @@ class GpuStepModel:
         with torch.cuda.device(self._device):
             rows = next(size for size in ROWS if size >= len(slots))
             key = rows, self._covered(max(lengths) + 1), False
-            captured = self._graphs.get(key) or self._recorded(key)
-            if captured is None:
+            recorded = self._graphs.get(key) or self._recorded(key)
+            if recorded is None:
                 inputs = torch.tensor((tokens, slots, lengths), dtype=torch.int32, device=self._device)
                 # The room of the recorded step: fewer rows may join more parts than there is room for.
                 return self.forward(inputs, self.room_for(rows, key[1]), False)
-            return captured.replay(slots, lengths, tokens)[: len(slots)]
+            return recorded.replay(slots, lengths, tokens)[: len(slots)]
 
-    def _recorded(self, key: tuple[int, int, bool]) -> "RecordedStep | None":
+    def _recorded(self, key: tuple[int, int, bool]) -> RecordedStep | None:
         """The step recorded now; None where there is no memory for it, then and until `prepare` found some."""
         if key in self._unrecorded:
             return None
         try:
-            return self._capture(*key)
+            return self._record_step(*key)
         except (MemoryError, RuntimeError) as error:
             if not is_memory(error):
                 raise
@@ -210,17 +214,18 @@ class GpuStepModel:
     def read_together(self, pieces: Sequence[Piece]) -> Tensor:
         """Keys and values of pieces for several slots; logits (pieces, vocabulary) after the last token of each."""
         with torch.cuda.device(self._device):
-            captured = self._captured(pieces)
-            if captured is not None:
+            step = self._step_for(pieces)
+            if step is not None:
                 # Started as one recorded step instead of hundreds of kernels by Python.
                 rows = [(piece.slot, piece.start + at, token) for piece in pieces for at, token in enumerate(piece.ids)]
-                return captured.replay(*zip(*rows, strict=True))[_lasts(pieces)]
+                return step.replay(*zip(*rows, strict=True))[_lasts(pieces)]
             count = sum(len(piece.ids) for piece in pieces)
-            recorded = self._readings.get(next((size for size in READINGS if size >= count), 0))
-            hidden = (self._read if recorded is None else recorded.replay)(pieces)[_lasts(pieces)]
-            return self._head(decode.normalize(hidden, self._norm, torch.empty_like(hidden)))  # type: ignore[no-any-return]
+            reading = self._readings.get(next((size for size in READINGS if size >= count), 0))
+            hidden = self._read(pieces) if reading is None else reading.replay(self, pieces)
+            ends = hidden[_lasts(pieces)]
+            return self._head(decode.normalize(ends, self._norm, torch.empty_like(ends)))  # type: ignore[no-any-return]
 
-    def _captured(self, pieces: Sequence[Piece]) -> "RecordedStep | None":
+    def _step_for(self, pieces: Sequence[Piece]) -> RecordedStep | None:
         """The step by whose rows these are read soonest; None when they are not, or as long as it is not recorded."""
         count, longest = sum(len(piece.ids) for piece in pieces), max(piece.end for piece in pieces)
         if count > self._short:
@@ -325,7 +330,7 @@ class GpuStepModel:
         free_workspaces(self._device)
         del self._cache, self._embedding, self._head, self.hidden, self.queries, self.attended
 
-    def _capture(self, rows: int, most: int, piece: bool) -> "RecordedStep":
+    def _record_step(self, rows: int, most: int, piece: bool) -> RecordedStep:
         """Record a step of `rows` rows over up to `most` cached tokens; of a `piece`, rows may be of one slot."""
         captured = RecordedStep(self, rows, most, piece, self._pool)
         self._pool = self._pool or captured.graph.pool()
@@ -341,15 +346,13 @@ class GpuStepModel:
         tokens, slots, lengths = inputs
         hidden = self._embedding[tokens]
         normed, attended = torch.empty_like(hidden), hidden.new_empty(len(hidden), self._heads.heads * self._heads.dim)
-        for block, cache in zip(self._blocks, self._cache, strict=True):
+        for at, block in enumerate(self._blocks):
             qkv = block.qkv.few(decode.normalize(hidden, block.norm_in, normed))
-            states = cache[0], cache[1]
+            states = self.cache(at)
             if piece:
                 decode.store(qkv, self._heads, block.norms[1], lengths, slots, states)
             decode.attend(qkv, self._heads, block.norms, lengths, slots, states, room, attended, stored=piece)
-            block.out.few(attended, residual=hidden)
-            inner = block.gate_up.few(decode.normalize(hidden, block.norm_mid, normed))
-            block.down.few(inner, residual=hidden)
+            self.after(at, attended, hidden, few)
         return self._head(decode.normalize(hidden, self._norm, normed))  # type: ignore[no-any-return]
 
     def room_for(self, rows: int, most: int) -> decode.Room:

@@ -7,6 +7,7 @@ its beginning is copied, which takes a hundredth of the time of reading it; unle
 it is not worth the memory.
 """
 
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from transformers.cache_utils import LinearAttentionCacheLayerMixin
 
 from dbgpt_lite.llm.cache import GrowingLayer, rooms
-from dbgpt_lite.llm.sharing import NOBODY, Whose, common_prefix
+from dbgpt_lite.llm.sharing import NOBODY, Whose, as_tokens, common_prefix
 
 # A sequence is cut, not copied, if it loses no more than these tokens, or than this share of what stays; and one that
 # has no more than these is not set aside.
@@ -26,7 +27,7 @@ class Kept:
     """A sequence of tokens and the cache that holds them; after a stop some of its layers may be ahead."""
 
     cache: Any
-    tokens: list[int] = field(default_factory=list)
+    tokens: "array[int]" = field(default_factory=lambda: as_tokens(()))
     whose: Whose = NOBODY
 
     @property
@@ -80,6 +81,7 @@ class Prefixes:
 
         At least one token is left to read. `whole`: fewer than so many are of no use. `whose`: who asks.
         """
+        ids = as_tokens(ids)
         # The last of those that are equally long: the one that was used last.
         best = max(
             (*self._aside, self.current), key=lambda kept: (self._usable(kept, ids, whose), kept is self.current)

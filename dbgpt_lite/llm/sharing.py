@@ -27,7 +27,7 @@ NOBODY = Whose()
 """Who asks where there are no users: an owner like any other."""
 
 
-def tokens(ids: Sequence[int]) -> "array[int]":
+def as_tokens(ids: Sequence[int]) -> "array[int]":
     """Tokens to be compared with others, which are compared much faster than lists."""
     return ids if isinstance(ids, array) else array("q", ids)
 
@@ -37,7 +37,7 @@ def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
     count = min(len(left), len(right))
     if not count:
         return 0
-    one, other = (np.frombuffer(tokens(ids), np.int64, count) for ids in (left, right))
+    one, other = (np.frombuffer(as_tokens(ids), np.int64, count) for ids in (left, right))
     differ = one != other
     first = int(differ.argmax())
     return first if differ[first] else count

@@ -4,7 +4,6 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from dbgpt_lite.llm.batch_room import USUAL_SLOTS, slot_count, spare_bytes
-from dbgpt_lite.llm.devices import warmed
 from dbgpt_lite.llm.plan import Plan, without_steps
 from dbgpt_lite.llm.shapes import Config
 from dbgpt_lite.llm.sizes import geometry
@@ -72,6 +71,4 @@ def step_model(model: Any, place: Plan, users: int, wide_bytes: int) -> "StepMod
         return PlainStepModel(parts, slots, place.need.context)
     slots = min(slots, most_slots(parts))
     left = spare_bytes(place, str(parts.device), free, slots)
-    made = GpuStepModel(parts, slots, place.need.context, wide=min(wide_bytes, left))
-    warmed().add(str(parts.device))
-    return made
+    return GpuStepModel(parts, slots, place.need.context, wide=min(wide_bytes, left))

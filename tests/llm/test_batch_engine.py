@@ -149,6 +149,7 @@ def test_a_model_that_cannot_be_warmed_up_is_closed_and_its_error_raised(engine:
         def close(self) -> None:
             self.closed = True
             super().close()
+            raise AttributeError("half made")
 
     steps = Short(take_apart(engine._runner._model), 2, 64)
     with pytest.raises(torch.OutOfMemoryError, match="piece of a prompt"):
@@ -407,7 +408,11 @@ def test_answers_go_on_when_that_fails(engine: Any, batch: Any, never: threading
     wanted = answer_of(engine.stream(ask("fox"), GREEDY, never))[0]
     until(lambda: len(watched(many).tasks) == 1)
     assert answer_of(many.stream(ask("fox"), GREEDY, never))[0] == wanted
-    # Then the rest is tried.
+    # Not after every answer, but in a while, the rest is tried.
+    assert answer_of(many.stream(ask("dog"), GREEDY, never))[0]
+    assert len(watched(many).tasks) == 1
+    many._batch._prepare_from = 0.0
+    assert answer_of(many.stream(ask("fox"), GREEDY, never))[0] == wanted
     until(lambda: not watched(many).tasks)
     assert many._batch.failures == 0
 

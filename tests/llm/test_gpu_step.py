@@ -11,7 +11,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dbgpt_lite.llm import gpu_recorded, gpu_step, step_shape
+from dbgpt_lite.llm import gpu_reading, gpu_recorded, gpu_step, step_shape
 from dbgpt_lite.llm.batch import Batch
 from dbgpt_lite.llm.gpu_products import FourBitProduct, known, product
 from dbgpt_lite.llm.kernels import decode, nf4
@@ -33,11 +33,22 @@ class Nothing(nullcontext[None]):
         """Nothing is under way."""
 
 
+GRAPH_OF = gpu_recorded.graph_of
+
+
 class Graph:
     """A graph that computes anew when it is replayed."""
 
     def __init__(self, run: Any) -> None:
-        self.replay = run
+        self._run = run
+
+    def replay(self) -> None:
+        self.count(1)
+        self._run()
+
+    @staticmethod
+    def count(times: int) -> None:
+        """For tests to replace."""
 
     def pool(self) -> int:
         return 1
@@ -142,11 +153,144 @@ def fast_answers(parts: Any, lengths: list[int], cut: int, kept: bool) -> list[t
         *((rows, False) for rows in (1, 2, 4)), *((rows, True) for rows in (2, 4, 8)),
     }  # fmt: skip
     assert [*fast._readings] == [4, 8, 24]
-    held = fast.memory()["cpu"]
-    assert held > fast._cache.nbytes
+    handed = sum(one.nbytes for one in (fast.hidden, fast.queries, fast.attended))
+    assert fast.memory()["cpu"] > fast._cache.nbytes + handed
     found = scene(fast, lengths, cut)
     fast.close()
+    assert len(fast._readings) == len(fast._graphs) == 0
+    assert not hasattr(fast, "hidden")
     return found
+
+
+def test_passes_are_recorded_and_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One part for each layer and one for what comes before the first, whatever the conversations' lengths."""
+    parts = take_apart(quantize(tiny("Llama"), "int4"))
+    assert parts is not None
+    monkeypatch.setattr(step_shape, "READ_BY_ROWS", 0)
+    fast = gpu_step.GpuStepModel(parts, SLOTS, WINDOW)
+    while fast.prepare():
+        pass
+    replayed: list[int] = []
+    monkeypatch.setattr(Graph, "count", replayed.append)
+    for pieces, size in (
+        ([Piece(0, 0, [5, 6, 7])], 4),
+        ([Piece(0, 3, [5] * 5)], 8),
+        ([Piece(1, 0, [9] * 9), Piece(0, 8, [1, 2])], 24),
+        ([Piece(2, 0, [9] * 25)], 0),
+    ):
+        replayed.clear()
+        fast.read_together(pieces)
+        assert len(replayed) == (len(parts.layers) + 1 if size else 0)
+        assert not size or fast._readings[size]._inputs.shape == (3, size)
+    fast.close()
+
+
+def test_a_pass_without_memory_to_record_it_is_read_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = take_apart(quantize(tiny("Llama"), "int4"))
+    assert parts is not None
+    plain = scene(PlainStepModel(parts, SLOTS, WINDOW), [5, 9, 2], 0)
+    fast = gpu_step.GpuStepModel(parts, SLOTS, WINDOW)
+    made: list[int] = []
+
+    def full(run: Any, stream: Any, pool: Any) -> Any:
+        if len(made) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        made.append(1)
+        return Graph(run), run()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gpu_recorded, "graph_of", full)
+        failures = 0
+        for _ in range(20):
+            try:
+                fast.prepare()
+            except torch.OutOfMemoryError:
+                failures += 1
+        assert failures
+        assert not fast._readings
+        found = scene(fast, [5, 9, 2], 0)
+    while fast.prepare():
+        pass
+    assert [*fast._readings]
+    found += scene(fast, [5, 9, 2], 0)
+    for one, other in zip(plain * 2, found, strict=True):
+        assert torch.allclose(one, other, rtol=1e-3, atol=1e-4)
+
+
+def test_a_model_is_warm_once_it_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    warm: set[str] = set()
+    monkeypatch.setattr(gpu_step, "warmed", lambda: warm)
+    parts = take_apart(quantize(tiny("Llama"), "int4"))
+    assert parts is not None
+    fast = gpu_step.GpuStepModel(parts, SLOTS, WINDOW)
+    asked: list[Any] = []
+    read = fast.read_together
+    monkeypatch.setattr(fast, "read_together", lambda pieces: asked.extend(pieces) or read(pieces))
+    assert not warm
+    fast.warm_up()
+    # A whole piece, the largest that memory must do for.
+    assert [len(piece.ids) for piece in asked] == [fast.chunk]
+    assert warm == {"cpu"}
+
+
+def varlen(
+    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, rows: Any, pieces: Any, scaling: float
+) -> torch.Tensor:
+    """FlashAttention's kernel for several lengths in plain PyTorch, from nothing but what it is told."""
+    found = torch.full_like(queries, torch.nan)
+    for at, end in enumerate(rows.ends.tolist()):
+        first, last, start = rows.starts[at], rows.starts[at + 1], rows.cached[at]
+        own, held = queries[first:last], (states[start : start + end] for states in (keys, values))
+        mask = torch.ones(len(own), end, dtype=torch.bool).tril(end - len(own))
+        seen = torch.nn.functional.scaled_dot_product_attention(
+            own.transpose(0, 1)[None], *(states.transpose(0, 1)[None] for states in held), mask, scale=scaling,
+            enable_gqa=True,
+        )  # fmt: skip
+        found[first:last] = seen[0].transpose(0, 1)
+    return found
+
+
+@given(lengths=st.lists(st.integers(1, WINDOW - 5), min_size=2, max_size=SLOTS), cut=st.integers(0, 9))
+@settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_pieces_are_attended_to_at_once_by_where_they_lie(lengths: list[int], cut: int) -> None:
+    parts = take_apart(quantize(tiny("Llama"), "int4"))
+    assert parts is not None
+    plain = scene(PlainStepModel(parts, SLOTS, WINDOW), [*lengths], cut)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(step_shape, "READ_BY_ROWS", 0)
+        patch.setattr(gpu_reading, "several_at_once", lambda queries, pieces: len(pieces) > 1)
+        patch.setattr(gpu_reading, "attend_at_once", varlen)
+        fast = gpu_step.GpuStepModel(parts, SLOTS, WINDOW)
+        found = scene(fast, [*lengths], cut)
+        while fast.prepare():
+            pass
+        found += scene(fast, [*lengths], cut)
+    for one, other in zip(plain * 2, found, strict=True):
+        assert torch.allclose(one, other, rtol=1e-3, atol=1e-4)
+
+
+def test_the_stream_stays_where_a_graph_cannot_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    streams = ["usual"]
+
+    class Failing:
+        """torch's own, which leaves its stream only when the graph was made."""
+
+        def __init__(self, graph: Any, **_: Any) -> None:
+            """Nothing yet."""
+
+        def __enter__(self) -> None:
+            streams.append("beside")
+
+        def __exit__(self, *_: Any) -> None:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
+    monkeypatch.setattr(torch.cuda, "graph", Failing)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: streams[-1])
+    monkeypatch.setattr(torch.cuda, "set_stream", streams.append)
+    with pytest.raises(torch.OutOfMemoryError):
+        GRAPH_OF(lambda: None, None, None)
+    assert streams == ["usual", "beside", "usual"]
 
 
 @pytest.mark.parametrize(

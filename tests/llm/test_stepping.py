@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dbgpt_lite.errors import OutOfMemory
-from dbgpt_lite.llm import gpu_step, parts, slotted, stepping
+from dbgpt_lite.llm import gpu_step, parts, slotted
 from dbgpt_lite.llm.checkpoint import Checkpoint, TaskFacts
 from dbgpt_lite.llm.placement import Device
 from dbgpt_lite.llm.plan import Plan, plan
@@ -29,7 +29,7 @@ def planned(
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A model that lies on the card `index`, where kernels run if `runs`; calls of the step models in `made`."""
-    told = SimpleNamespace(index=0, runs=True, made=[], warmed=set())
+    told = SimpleNamespace(index=0, runs=True, made=[])
 
     def made(name: str) -> object:
         return lambda parts, slots, window, **rest: told.made.append((name, slots, window)) or name
@@ -40,7 +40,6 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.setattr(gpu_step, "most_slots", lambda parts: 64)
     monkeypatch.setattr(gpu_step, "GpuStepModel", made("captured"))
     monkeypatch.setattr(slotted, "PlainStepModel", made("plain"))
-    monkeypatch.setattr(stepping, "warmed", lambda: told.warmed)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (20 * GIB, 24 * GIB))
     return told
@@ -58,8 +57,6 @@ def test_captured_steps_where_one_card_has_room_for_them(
     gpu.index = index
     assert step_model(None, place, 1, 0) is not None
     assert gpu.made == [(name, 1, 2048)]
-    # Libraries that stay.
-    assert gpu.warmed == ({f"cuda:{index}"} if name == "captured" else set())
 
 
 def test_a_plan_is_kept_where_the_kernels_run(gpu: SimpleNamespace) -> None:
