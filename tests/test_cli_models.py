@@ -50,7 +50,7 @@ def test_a_card_that_holds_the_model(capsys: pytest.CaptureFixture[str]) -> None
     assert lines[0].startswith("chatglm2-6b: 6,243,584,000 parameters, float16, a window of 2,048 tokens")
     assert lines[2].split() == ("Device Layers Weights GiB Cache GiB Working GiB CUDA GiB Total GiB Free GiB".split())
     assert lines[3].split()[:5] == ["cuda:0", "RTX", "3090", "28", "11.6"]
-    assert lines[5].startswith("Fits: 12.9 of 23.5 GiB")
+    assert lines[5].startswith("Fits: 12.7 of 23.5 GiB")
     assert "tokens/s" in lines[6]
 
 

@@ -375,7 +375,7 @@ def test_whether_a_model_fits_follows_the_chosen_quantization(visit: Visit) -> N
     row.locator("select[name=quantization]").select_option("int8")
     expect(row.locator(".fit:visible .verdict")).to_contain_text("Does not fit")
     row.locator("select[name=quantization]").select_option("nf4")
-    expect(row.locator(".fit:visible .verdict")).to_contain_text("Fits: 22.1")
+    expect(row.locator(".fit:visible .verdict")).to_contain_text("Fits: 22 of 24 GiB")
     expect(row.locator(".fit:visible")).to_contain_text("tokens/s")
     row.locator(".fit:visible summary").click()
     expect(row.locator(".fit:visible td").first).to_have_text("cuda:0 NVIDIA GeForce RTX 3090")
