@@ -218,7 +218,7 @@ def build_services(settings: Settings, connections: ConnectionLog | None = None)
         ),
     }
     route = Router(knowledge, databases, quoter, settings.knowledge_top_k)
-    everything: dict[Mode, ContextSource] = {**sources, "auto": AutoContext(sources, route, follow_ups)}
+    everything: dict[Mode, ContextSource] = {**sources, "auto": AutoContext(sources, route, follow_ups, samples_ready)}
     metrics = Metrics()
     limits = Limits(settings.max_answers, settings.max_answers_per_user, settings.llm_time_limit)
     chat = ChatService(store, lambda: models.engine, everything, prompts, quoter.near, limits, metrics)

@@ -100,11 +100,7 @@ class DocumentContext:
         """Search for the whole question, then hand over the passages, best first, or say that none covers it."""
         spaces, documents = self._spaces(request)
         if not documents and not self._prepared.is_set():
-            # The very first seconds of the app: its sample documents are on their way.
-            yield Step("prepare")
-            while not self._prepared.wait(0.1):
-                if cancel.is_set():
-                    raise Cancelled
+            yield from _until(self._prepared, cancel)
             spaces, documents = self._spaces(request)
         if request.source and spaces[0].temporary:
             yield from self._arrived(spaces[0], cancel)
@@ -243,10 +239,13 @@ class AutoContext:
         sources: Mapping[Mode, ContextSource],
         route: Callable[[ChatRequest], "Route"],
         follow_ups: FollowUps | None = None,
+        prepared: Event | None = None,
     ) -> None:
+        """`prepared` is set once the sample documents are indexed, which the route weighs."""
         self._sources = sources
         self._route = route
         self._follow_ups = follow_ups
+        self._prepared = prepared
 
     def gather(self, request: ChatRequest, history: Sequence[Message], cancel: Event) -> Gather:
         """Choose by the whole question, say so, and gather as the chosen mode does."""
@@ -261,11 +260,21 @@ class AutoContext:
                 asked = yield from self._follow_ups.whole(
                     asked, history, request.language, cancel, request.owner, request.left()
                 )
+        if self._prepared and not self._prepared.is_set():
+            yield from _until(self._prepared, cancel)
         yield Step("route")
         route = self._route(replace(request, question=asked))
         yield Routed(route.mode)
         routed = replace(request, mode=route.mode, source=route.source, asked=asked)
         return (yield from self._sources[route.mode].gather(routed, history, cancel))
+
+
+def _until(prepared: Event, cancel: Event) -> Iterator[ChatEvent]:
+    """The very first seconds of the app: its sample documents are on their way. Raises Cancelled."""
+    yield Step("prepare")
+    while not prepared.wait(0.1):
+        if cancel.is_set():
+            raise Cancelled
 
 
 def search_spaces(knowledge: KnowledgeBase, spaces: Sequence[str], question: str, top_k: int) -> tuple[Passage, ...]:

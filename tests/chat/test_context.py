@@ -8,7 +8,7 @@ import pytest
 from dbgpt_lite.chat.context import AutoContext, Context, ContextSource, DocumentContext, Route
 from dbgpt_lite.chat.rewriting import FollowUps
 from dbgpt_lite.config import ROOT
-from dbgpt_lite.errors import NotFound
+from dbgpt_lite.errors import Cancelled, NotFound
 from dbgpt_lite.knowledge.records import Job, Retrieval, Space
 from dbgpt_lite.messages import ChatRequest, Found, Message, Mode, Passage, Rewritten, Routed, Step
 from dbgpt_lite.prompts import Prompts
@@ -131,6 +131,28 @@ def test_auto_mode_routes_the_whole_question_and_rewrites_once(mode: Mode) -> No
     # In a chat nothing was looked up, and the model reads the conversation itself.
     assert (Rewritten(WHOLE) in events) is (mode == "documents")
     assert len(engine.prompts) == 1
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_auto_mode_weighs_the_sample_documents_though_they_are_still_on_their_way(stopped: bool) -> None:
+    prepared, cancel = threading.Event(), threading.Event()
+    routed: list[bool] = []
+
+    def route(request: ChatRequest) -> Route:
+        routed.append(prepared.is_set())
+        return Route("documents")
+
+    auto = AutoContext({"documents": documents(ScriptedKnowledge(FOUND))}, route, None, prepared)
+    events = auto.gather(ChatRequest("c", WHOLE, "ana", mode="auto"), (), cancel)
+    assert next(events) == Step("prepare")
+    (cancel if stopped else prepared).set()
+    if stopped:
+        with pytest.raises(Cancelled):
+            next(events)
+        return
+    assert next(events) == Step("route")
+    assert next(events) == Routed("documents")
+    assert routed == [True]
 
 
 def test_throw_away_files_are_their_owners() -> None:
