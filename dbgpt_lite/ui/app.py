@@ -97,8 +97,11 @@ class _Page:
             "poll",
             telling(self._services.settings, self._poll),
             looks,
-            [self.activity, *self.knowledge.shown, *chat.chosen],
-        )
+            [self.activity, self.knowledge.found, *chat.chosen],
+        ).then(
+            None, self.knowledge.redrawn, self.knowledge.redrawn,
+            js="(...drawn) => window.dbgpt.found(...drawn)", **QUIET,
+        )  # fmt: skip
         blocks.load(
             telling(self._services.settings, self._load), chat.conversation, shown + words,
             js="() => [window.dbgpt.opened()]", **QUIET,
@@ -135,7 +138,7 @@ class _Page:
         reader = reader_of(request, self._services.settings)
         return (
             self._activity(reader, fact(event, "beat")),
-            *self.knowledge.polled(space, event, request),
+            self.knowledge.polled(space, event, request),
             *self.chat.polled(attached, reader),
         )
 

@@ -1,6 +1,7 @@
 """The Knowledge page: spaces, their documents, what was read from them, and everything on its way in."""
 
 import hashlib
+import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,7 @@ class KnowledgePage:
             self.progress = gr.HTML("", elem_id="knowledge-progress", js_on_load=None, apply_default_css=False)
             self.body = gr.HTML("", elem_id="knowledge-body", js_on_load=None, apply_default_css=False)
         self.space = gr.Textbox("", elem_id="space", visible="hidden")
+        self.found = gr.Textbox("", elem_id="knowledge-found", visible="hidden")
 
     @property
     def shown(self) -> list[Any]:
@@ -87,22 +89,33 @@ class KnowledgePage:
             **QUIET,
         )
 
+    @property
+    def redrawn(self) -> list[Any]:
+        """What page.js draws of a look in the background: the box it came in, head, progress and body."""
+        return [self.found, self.top, self.progress, self.body]
+
     def words(self, language: Language) -> Markup:
         """The ways in beside the upload button."""
         return ways_in(sorted(READERS), language)
 
-    def polled(self, space: str, event: gr.EventData, request: gr.Request) -> Shown:
-        """What has changed since the page last looked; the list is drawn anew only when a file has come or gone."""
-        reader, skip = self._reader(request), gr.skip()
+    def polled(self, space: str, event: gr.EventData, request: gr.Request) -> str:
+        """What has changed since the page last looked, as JSON; the list only when a file has come or gone.
+
+        The reader may be elsewhere by the time it arrives, so it goes back with `at`, where they were, and page.js
+        draws it only if they still are.
+        """
+        reader = self._reader(request)
         view, seen = fact(event, "view"), fact(event, "seen")
         if view == "spaces":
             _, top, _, progress, body = self._list(reader)
         elif view in ("space", "sample-space") and space:
-            _, top, _, progress, body = self._space(space, reader, ended=True)
+            _, top, _, progress, body = self._space(space, reader, ended=True, page=_number(event))
         else:
-            return skip, skip, skip, skip, skip
-        changed = f'data-seen="{seen}"' not in progress
-        return skip, top if changed else skip, skip, progress, body if changed else skip
+            return ""
+        found = {"at": fact(event, "at"), "progress": progress}
+        if f'data-seen="{seen}"' not in progress:
+            found |= {"top": top, "body": body}
+        return json.dumps(found)
 
     # --- What is shown
 

@@ -192,21 +192,34 @@
   }, 1000);
 
   // --- Work in the background: look again every second while some is under way and somebody looks.
-  let beats = 0, looked = 0, pressing = false;
-  addEventListener("pointerdown", () => { pressing = true; }, true);
-  for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => { setTimeout(() => { pressing = false; }, 50); }, true);
+  let beats = 0, looked = 0, pressed = null;
+  addEventListener("pointerdown", (event) => { pressed = event; }, true);
+  addEventListener("pointerup", (event) => {
+    // A reply that draws or moves the button between press and release would take the click from it.
+    const button = pressed?.target.closest?.("button[data-action]");
+    const still = button && Math.hypot(event.clientX - pressed.clientX, event.clientY - pressed.clientY) < 4;
+    if (still && event.button === 0 && event.pointerType === "mouse" && !button.contains(document.elementFromPoint(event.clientX, event.clientY))) press(button);
+  }, true);
+  for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => { setTimeout(() => { pressed = null; }, 50); }, true);
+  /** What of the documents is on the page, and as of when. */
+  function where() {
+    const [head, mark] = [$("#knowledge-top [data-view]"), $("#knowledge-progress .mark")];
+    const next = $("#knowledge-body .pager .to-next");
+    return {
+      view: page() === "knowledge" ? head?.dataset.view ?? "" : "", id: head?.dataset.space ?? "",
+      page: next ? String(next.dataset.page - 1) : "1", seen: mark?.dataset.seen ?? "",
+    };
+  }
   function poll() {
     // One question at a time; a reply that is lost is not waited for.
     const told = beats === 0 || $("#activity .mark")?.dataset.beat === String(beats);
     if (!trigger || (!told && performance.now() - looked < 5000)) return;
     beats += 1;
     looked = performance.now();
-    const [head, mark] = [$("#knowledge-top [data-view]"), $("#knowledge-progress .mark")];
-    const view = page() === "knowledge" ? head?.dataset.view ?? "" : "";
-    trigger("poll", { beat: String(beats), view, seen: mark?.dataset.seen ?? "" });
+    trigger("poll", { beat: String(beats), ...where(), at: JSON.stringify(where()) });
   }
   // What is pressed must not be drawn anew under the pointer.
-  setInterval(() => { if (!document.hidden && !pressing && $("[data-running]")) poll(); }, 1000);
+  setInterval(() => { if (!document.hidden && !pressed && $("[data-running]")) poll(); }, 1000);
   document.addEventListener("visibilitychange", () => { if (!document.hidden) poll(); });
 
   // --- Dialogs, notices, copying
@@ -358,7 +371,7 @@
     const { action, confirm, prompt, ok, fields, with: taken, ...facts } = button.dataset;
     if (taken) facts.sql = held(taken).trim();
     if (taken && !facts.sql) return;
-    for (const select of button.parentElement.querySelectorAll("select[name]")) facts[select.name] = select.value;
+    for (const select of button.parentElement?.querySelectorAll("select[name]") ?? []) facts[select.name] = select.value;
     if (action === "ask" && !mayAsk()) return;
     if (confirm && !(await dialog({ title: confirm, ok, danger: /^(delete|empty)/.test(action) }))) return;
     if (prompt) {
@@ -531,6 +544,12 @@
     connect(way) { trigger = way; for (const [name, facts] of waiting.splice(0)) act(name, facts); },
     opened,
     download,
+    /** A look in the background has come back: drawn if the reader is still where it was taken. */
+    found(text, top, progress, body) {
+      const told = text ? JSON.parse(text) : {};
+      if (told.at !== JSON.stringify(where())) return ["", top, progress, body];
+      return ["", told.top ?? top, told.progress, told.body ?? body];
+    },
     $, act, held, word, write,
     /** Do what changes heights in the thread, and leave the reader where they are. */
     inPlace(change) {

@@ -1,12 +1,15 @@
 """Spaces, uploads and thrown-in files in a real browser, over knowledge that a test can hold and let go."""
 
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import FilePayload, Page, expect
 from visiting import Site, Visit, Visitors
+
+from dbgpt_lite.knowledge.records import Space
 
 GREETING = "编码测试：这是一份合同。".encode("gb18030")
 
@@ -101,6 +104,65 @@ def test_a_document_is_searched_for_words(space: Visit) -> None:
     page.fill(".find input", "nothing like it")
     page.press(".find input", "Enter")
     expect(page.locator(".page-empty")).to_contain_text("nothing like it")
+
+
+READY = "#knowledge-body .document[data-status=ready]"
+
+
+class SlowLook:
+    """Holds the next look at the spaces in the background, before it has read anything, until it is let go."""
+
+    def __init__(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.began, self.go = threading.Event(), threading.Event()
+        self._plain = site.services.knowledge.spaces
+        monkeypatch.setattr(site.services.knowledge, "spaces", self._spaces)
+
+    def _spaces(self, owner: str = "") -> list[Space]:
+        if not self.began.is_set():
+            self.began.set()
+            self.go.wait(20)
+        return self._plain(owner)
+
+
+@pytest.fixture
+def slow_look(space: Visit, site: Site, held: None, monkeypatch: pytest.MonkeyPatch) -> SlowLook:
+    """A look that will find a second document searchable, under way over a space that shows it at work."""
+    add(space.page, file("a.md"))
+    expect(space.page.locator(".document .status")).to_have_text("searchable")
+    add(space.page, file("held.md"))
+    expect(space.page.locator("#knowledge-progress")).to_contain_text("held.md")
+    look = SlowLook(site, monkeypatch)
+    assert look.began.wait(20)
+    site.services.knowledge.jobs.go.set()
+    for job in site.services.knowledge.jobs.running():
+        site.services.knowledge.jobs.wait(job.id)
+    expect(space.page.locator(READY)).to_have_count(1)
+    return look
+
+
+def test_a_late_look_does_not_take_the_reader_back(space: Visit, slow_look: SlowLook) -> None:
+    page = space.page
+    page.click(f"{READY} .open")
+    expect(page.locator(".chunk")).to_have_count(3)
+    beat = page.locator("#activity .mark").get_attribute("data-beat")
+    slow_look.go.set()
+    expect(page.locator("#activity .mark")).not_to_have_attribute("data-beat", beat or "")
+    page.wait_for_timeout(300)
+    assert page.locator(".chunk").count() == 3
+    assert page.locator(".document").count() == 0
+    page.click(".back")
+    expect(page.locator(READY)).to_have_count(2)
+
+
+def test_a_click_counts_though_its_button_is_drawn_anew(space: Visit, slow_look: SlowLook) -> None:
+    page = space.page
+    page.hover(f"{READY} .open")
+    page.mouse.down()
+    slow_look.go.set()
+    expect(page.locator(READY)).to_have_count(2)
+    page.mouse.up()
+    expect(page.locator(".chunk")).to_have_count(3)
+    assert not space.errors
 
 
 def test_documents_of_another_embedder_are_embedded_again(space: Visit, site: Site) -> None:
