@@ -193,12 +193,17 @@
 
   // --- Work in the background: look again every second while some is under way and somebody looks.
   let beats = 0, looked = 0, pressed = null;
-  addEventListener("pointerdown", (event) => { pressed = event; }, true);
+  // A reply between press and release may move the pressed button or make it another row's (Gradio draws over the
+  // elements that are there): what was pressed counts, wherever it is then.
+  addEventListener("pointerdown", (event) => {
+    const button = event.target.closest?.("button[data-action]:enabled");
+    pressed = { x: event.clientX, y: event.clientY, button, facts: { ...button?.dataset }, box: button?.getBoundingClientRect() };
+  }, true);
   addEventListener("pointerup", (event) => {
-    // A reply that draws or moves the button between press and release would take the click from it.
-    const button = pressed?.target.closest?.("button[data-action]");
-    const still = button && Math.hypot(event.clientX - pressed.clientX, event.clientY - pressed.clientY) < 4;
-    if (still && event.button === 0 && event.pointerType === "mouse" && !button.contains(document.elementFromPoint(event.clientX, event.clientY))) press(button);
+    const { x, y, button, facts, box } = pressed ?? {};
+    if (!button || event.button !== 0 || event.pointerType !== "mouse" || Math.hypot(event.clientX - x, event.clientY - y) > 4) return;
+    const inside = event.clientX > box.left && event.clientX < box.right && event.clientY > box.top && event.clientY < box.bottom;
+    if (inside && !button.contains(document.elementFromPoint(event.clientX, event.clientY))) press(button, facts);
   }, true);
   for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => { setTimeout(() => { pressed = null; }, 50); }, true);
   /** What of the documents is on the page, and as of when. */
@@ -367,8 +372,8 @@
     return true;
   }
 
-  async function press(button) {
-    const { action, confirm, prompt, ok, fields, with: taken, ...facts } = button.dataset;
+  async function press(button, given = pressed?.button === button ? pressed.facts : button.dataset) {
+    const { action, confirm, prompt, ok, fields, with: taken, ...facts } = given;
     if (taken) facts.sql = held(taken).trim();
     if (taken && !facts.sql) return;
     for (const select of button.parentElement?.querySelectorAll("select[name]") ?? []) facts[select.name] = select.value;

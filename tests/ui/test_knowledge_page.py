@@ -154,15 +154,36 @@ def test_a_late_look_does_not_take_the_reader_back(space: Visit, slow_look: Slow
     expect(page.locator(READY)).to_have_count(2)
 
 
-def test_a_click_counts_though_its_button_is_drawn_anew(space: Visit, slow_look: SlowLook) -> None:
+@pytest.mark.parametrize("turned", [False, True], ids=["moved", "another row's"])
+def test_a_click_means_what_was_pressed(
+    space: Visit, site: Site, slow_look: SlowLook, turned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the list is drawn anew before the button is let go."""
+    page = space.page
+    page.hover(f"{READY} .open")
+    page.mouse.down()
+    plain = site.services.knowledge.documents
+    if turned:
+        monkeypatch.setattr(site.services.knowledge, "documents", lambda space_id: plain(space_id)[::-1])
+    slow_look.go.set()
+    expect(page.locator(READY)).to_have_count(2)
+    expect(page.locator(READY).nth(int(not turned)).locator("b")).to_have_text("a.md")
+    page.mouse.up()
+    expect(page.locator(".chunk")).to_have_count(3)
+    expect(page.locator("#knowledge-top h1")).to_have_text("a.md")
+    assert not space.errors
+
+
+def test_a_press_that_is_let_go_elsewhere_is_no_click(space: Visit, slow_look: SlowLook) -> None:
     page = space.page
     page.hover(f"{READY} .open")
     page.mouse.down()
     slow_look.go.set()
     expect(page.locator(READY)).to_have_count(2)
+    page.mouse.move(5, 5)
     page.mouse.up()
-    expect(page.locator(".chunk")).to_have_count(3)
-    assert not space.errors
+    page.wait_for_timeout(500)
+    assert page.locator(".chunk").count() == 0
 
 
 def test_documents_of_another_embedder_are_embedded_again(space: Visit, site: Site) -> None:
