@@ -10,6 +10,7 @@ from playwright.sync_api import FilePayload, Page, expect
 from visiting import Site, Visit, Visitors
 
 from dbgpt_lite.knowledge.records import Space
+from dbgpt_lite.ui import spaces
 
 GREETING = "编码测试：这是一份合同。".encode("gb18030")
 
@@ -152,6 +153,24 @@ def test_a_late_look_does_not_take_the_reader_back(space: Visit, slow_look: Slow
     assert page.locator(".document").count() == 0
     page.click(".back")
     expect(page.locator(READY)).to_have_count(2)
+
+
+def test_a_look_keeps_the_page_of_a_long_list(
+    space: Visit, site: Site, held: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spaces, "PER_PAGE", 2)
+    page = space.page
+    add(page, *(file(f"{letter}.md") for letter in "abc"))
+    expect(page.locator(READY)).to_have_count(2)
+    add(page, file("held.md"))
+    expect(page.locator("#knowledge-progress")).to_contain_text("held.md")
+    page.click(".pager .to-next")
+    expect(page.locator(".pager span")).to_have_text("3–4 of 4")
+    before = page.locator("#knowledge-progress .mark").get_attribute("data-seen")
+    site.services.knowledge.jobs.go.set()
+    expect(page.locator("#knowledge-top p")).to_have_text("4 documents · 48 passages")
+    expect(page.locator("#knowledge-progress .mark")).not_to_have_attribute("data-seen", before or "")
+    expect(page.locator(".pager span")).to_have_text("3–4 of 4")
 
 
 @pytest.mark.parametrize("turned", [False, True], ids=["moved", "another row's"])
