@@ -1,14 +1,17 @@
-"""Products with NF4 weights on a GPU, for few rows: ours, bitsandbytes', torch's int4 and bf16, beside the floor.
+"""Products with NF4 weights on a GPU, for few rows: ours, bitsandbytes', torch's and gemlite's int4, bf16, the floor.
 
     python benchmarks/gpu_kernels.py [--write FILE]
 
 The seven matrices of a layer of LLaMA-30B (Guanaco-33B), each timed as replays of a CUDA graph over several copies, so
 that none is in the cache. The floor is the time in which the memory delivers the weights at the speed of a copy.
+gemlite (Apache 2.0, `pip install gemlite`) is left out where it is not installed; it tries its kernels' settings for
+each shape before it is timed, which takes minutes.
 """
 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -93,6 +96,38 @@ def torch_int4(out: int, columns: int) -> Callable[[Tensor], Tensor]:
     return lambda x: torch.ops.aten._weight_int4pack_mm(x, packed, INT4_GROUP, scales)  # type: ignore[no-any-return]
 
 
+def gemlite(out: int, columns: int) -> Callable[[Tensor], Tensor]:
+    """Uniform int4 in groups of 128, with a scale and a zero each, by gemlite's Triton kernels."""
+    return gemlite_layer(*uniform(out, columns))
+
+
+def uniform(out: int, columns: int) -> tuple[Tensor, Tensor]:
+    """Random levels (out, columns), of which 7.5 is zero, and scales (out, groups)."""
+    levels = torch.randint(0, 16, (out, columns), device="cuda", dtype=torch.uint8)
+    return levels, torch.rand(out, columns // INT4_GROUP, device="cuda", dtype=torch.bfloat16) * 0.01
+
+
+def gemlite_layer(levels: Tensor, scales: Tensor) -> Callable[[Tensor], Tensor]:
+    """gemlite's layer of such weights."""
+    from gemlite.helper import A16Wn  # type: ignore[import-not-found]
+
+    zeros = torch.full_like(scales, 7.5)
+    layer = A16Wn(device="cuda:0", dtype=torch.bfloat16).from_weights(levels, scales, zeros, 4, INT4_GROUP)
+    return lambda x: layer(x)  # type: ignore[no-any-return]
+
+
+def gemlite_error() -> str:
+    """Its largest relative error against float64."""
+    levels, scales = uniform(HIDDEN, HIDDEN)
+    weight = ((levels.double() - 7.5).view(HIDDEN, -1, INT4_GROUP) * scales.double()[..., None]).flatten(1)
+    layer, worst = gemlite_layer(levels, scales), 0.0
+    for rows in ROWS:
+        x = torch.randn(rows, HIDDEN, dtype=torch.bfloat16, device="cuda")
+        truth = x.double() @ weight.T
+        worst = max(worst, float((layer(x).double() - truth).norm() / truth.norm()))
+    return f"{worst:.1e}"
+
+
 def plain(out: int, columns: int) -> Callable[[Tensor], Tensor]:
     """bf16."""
     weight = torch.randn(out, columns, dtype=torch.bfloat16, device="cuda")
@@ -126,22 +161,25 @@ def main() -> None:
     parser.add_argument("--write", type=Path)
     options = parser.parse_args()
     torch.set_grad_enabled(False)
+    others = find_spec("gemlite") is not None
     speed = bandwidth()
     values = sum(out * columns * count for out, columns, count in SHAPES)
     floor = values * NF4_BITS / 8 / speed * 1e3
     lines = [
         f"{torch.cuda.get_device_name(0)}, torch {torch.__version__}; a copy moves {speed / 1e12:.2f} TB/s. "
         f"Floor of a layer in NF4: {floor:.4f} ms.",
-        f"Largest relative errors against float64: {errors()}.",
+        f"Largest relative errors against float64: {errors()}{f', gemlite {gemlite_error()}' if others else ''}.",
         "",
-        "| rows | ours, fused as in a step | ours, seven products | bitsandbytes | torch int4 | bf16 |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| rows | ours, fused as in a step | ours, seven products | bitsandbytes | torch int4 | gemlite int4 | bf16 |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     print("\n".join(lines), flush=True)
     for rows in ROWS:
         cells = [f"{ms:.3f} ms ({floor / ms:.0%})" for ms in (fused_ms(rows), layer_ms(ours, rows))]
         cells.append(f"{(ms := layer_ms(bitsandbytes, rows)):.3f} ms ({floor / ms:.0%})")
         cells.append(f"{(ms := layer_ms(torch_int4, rows)):.3f} ms ({floor / ms * INT4_BITS / NF4_BITS:.0%})")
+        ms = layer_ms(gemlite, rows) if others else 0.0
+        cells.append(f"{ms:.3f} ms ({floor / ms * INT4_BITS / NF4_BITS:.0%})" if others else "not installed")
         cells.append(f"{(ms := layer_ms(plain, rows)):.3f} ms ({floor / ms * 16 / NF4_BITS:.0%})")
         lines.append(f"| {rows} | {' | '.join(cells)} |")
         print(lines[-1], flush=True)

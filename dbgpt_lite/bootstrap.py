@@ -342,7 +342,7 @@ def _load_options(settings: Settings) -> LoadOptions:
         max_memory=settings.llm_max_memory,
         context=settings.llm_context,
         users=settings.llm_users,
-        wide_bytes=int(settings.llm_wide_memory * 2**30),
+        wide_bytes=None if settings.llm_wide_memory is None else int(settings.llm_wide_memory * 2**30),
         chat_format=settings.llm_chat_format,
         constrained=settings.sql_constrained,
         cache_dir=settings.data_dir / "model-cache",

@@ -96,11 +96,11 @@ class Settings(BaseSettings):
         description="Conversations answered at the same time on a GPU, at most 64, whose caches must fit in memory; 0: "
         "one, and up to eight where half of the memory left over holds them.",
     )
-    llm_wide_memory: float = Field(
-        0,
+    llm_wide_memory: float | None = Field(
+        None,
         ge=0,
         description="GiB of a GPU's memory, of what is left over, that may keep 4-bit weights in 16 bits too: prompts "
-        "are read faster (a 33B model takes 60 GiB for all).",
+        "are read faster (a 33B model takes 60 GiB for all). Empty: what is left but an eighth of the GPU; 0: none.",
     )
     llm_prefix_memory: float = Field(
         0.5,

@@ -147,7 +147,7 @@ class EngineInfo:
     context_length: tokens the engine can read and write together. kind: "builtin", "local" or "remote".
     device: where it computes, in words. languages: the languages it is able to read.
     sql_prompt: name of the prompt file for the SQL task; sql_dialect: the dialect it writes ("" = the connection's).
-    constrained: whether it obeys Prompt.grammar.
+    constrained: whether it obeys Prompt.grammar. widened: bytes in which weights are kept wider too.
     """
 
     name: str
@@ -159,6 +159,7 @@ class EngineInfo:
     sql_prompt: str = "sql"
     sql_dialect: str = ""
     constrained: bool = False
+    widened: int = 0
 
 
 FinishReason = Literal["stop", "length", "time", "cancelled"]

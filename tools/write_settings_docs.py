@@ -52,7 +52,7 @@ def _default(field: FieldInfo) -> str:
         return default.as_posix()
     if isinstance(default, bool):
         return str(default).lower()
-    return "" if default in ({}, "") else str(default)
+    return "" if default in ({}, "", None) else str(default)
 
 
 def main() -> None:

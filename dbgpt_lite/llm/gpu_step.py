@@ -123,7 +123,7 @@ class GpuStepModel:
         numbers = join_size(parts.heads, parts.kv_heads, parts.head_dim, window, slots, self._short)
         counters = torch.zeros(ROWS[-1] * parts.heads, dtype=torch.int32, device=parts.device)
         self._joins = torch.empty(numbers, device=parts.device), counters
-        self._keep_wide(wide)
+        self.widened = self._keep_wide(wide)
         widest = max(one.widened for block in self._blocks for one in block.products)
         self._rooms = [torch.empty(widest, dtype=parts.dtype, device=parts.device) for _ in range(2 if widest else 0)]
         self.beside = torch.cuda.Stream(parts.device)  # type: ignore[no-untyped-call]
@@ -133,13 +133,17 @@ class GpuStepModel:
         self.queries = self._embedding.new_empty(rows, parts.heads, parts.head_dim)
         self.attended = self._embedding.new_zeros(rows, parts.heads * parts.head_dim)
 
-    def _keep_wide(self, room: int) -> None:
+    def _keep_wide(self, room: int) -> int:
+        """Keep weights in 16 bits too, layer by layer as far as `room` bytes go; how many it took."""
+        taken = 0
         for block in self._blocks:
             for one in block.products:
-                room -= one.widened * self._embedding.element_size()
-                if room < 0:
-                    return
+                size = one.widened * self._embedding.element_size()
+                if taken + size > room:
+                    return taken
                 one.keep_wide(self._embedding.dtype)
+                taken += size
+        return taken
 
     def warm_up(self) -> None:
         """What the first answer takes: a piece of a prompt, and the step of one row. Others are recorded while nobody

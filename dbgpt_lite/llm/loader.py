@@ -45,7 +45,8 @@ class LoadOptions:
     """How to load. `dtype`: auto, float32, float16 or bfloat16. `context` 0: the model's own window. `users`: whose
     caches are planned for; 0: one, and more where there is room (batch_room.py).
 
-    `wide_bytes`: GPU memory, of what is left over, that may keep 4-bit weights in 16 bits too.
+    `wide_bytes`: GPU memory, of what is left over, that may keep 4-bit weights in 16 bits too; None: see
+    batch_room.wide_room.
     `constrained`: obey the grammar of a prompt that has one.
     `max_memory`: {"0": "20GiB", "cpu": "60GiB"}. `chat_format`: used when the folder does not say.
     `cache_dir`: where weights go that a plan keeps on disk; None: the system's place for temporary files.
@@ -58,7 +59,7 @@ class LoadOptions:
     max_memory: Mapping[str, str] = field(default_factory=dict)
     context: int = 0
     users: int = 0
-    wide_bytes: int = 0
+    wide_bytes: int | None = 0
     chat_format: str = ""
     constrained: bool = True
     cache_dir: Path | None = None
@@ -214,7 +215,7 @@ class Prepared:
         steps = step_model(model, place, self.options.users, self.options.wide_bytes)
         if steps is None:
             return LocalEngine(model, tokenizer, self.template, info, self.options.prefix_bytes)
-        return BatchEngine(model, steps, tokenizer, self.template, info)
+        return BatchEngine(model, steps, tokenizer, self.template, replace(info, widened=steps.widened))
 
 
 def _as_told(checkpoint: Checkpoint, folder: Path, options: LoadOptions) -> Checkpoint:

@@ -53,6 +53,11 @@ class StepModel(Protocol):
         """The most tokens of one `read`."""
         ...
 
+    @property
+    def widened(self) -> int:
+        """Bytes that keep weights in 16 bits too."""
+        ...
+
     def read(self, slot: int, start: int, ids: Sequence[int]) -> Tensor:
         """Write `ids` at [start, start + len(ids)) of a slot; logits (vocabulary,) after the last one."""
         ...
@@ -88,6 +93,8 @@ class StepModel(Protocol):
 
 class PlainStepModel:
     """A StepModel on any device. `window`: tokens of a slot; `chunk`: the most that one `read` takes."""
+
+    widened = 0
 
     def __init__(self, parts: Parts, slots: int, window: int, chunk: int = CHUNK) -> None:
         self.slots, self.window, self.chunk = slots, window, min(chunk, window)

@@ -3,10 +3,11 @@
 import logging
 from typing import TYPE_CHECKING, Any
 
-from dbgpt_lite.llm.batch_room import USUAL_SLOTS, slot_count, spare_bytes
+from dbgpt_lite.llm.batch_room import USUAL_SLOTS, slot_count, wide_room
 from dbgpt_lite.llm.plan import Plan, without_steps
 from dbgpt_lite.llm.shapes import Config
 from dbgpt_lite.llm.sizes import geometry
+from dbgpt_lite.texts import memory_size
 
 if TYPE_CHECKING:
     from dbgpt_lite.llm.slotted import StepModel
@@ -49,7 +50,7 @@ def settled(model: Any, place: Plan) -> Plan:
     return plain
 
 
-def step_model(model: Any, place: Plan, users: int, wide_bytes: int) -> "StepModel | None":
+def step_model(model: Any, place: Plan, users: int, wide_bytes: int | None) -> "StepModel | None":
     """What answers many users at once, for a model that lies on one GPU and can be taken apart; None for any other.
 
     `place`: a plan that is `settled`. `users`, `wide_bytes`: as in LoadOptions.
@@ -70,5 +71,8 @@ def step_model(model: Any, place: Plan, users: int, wide_bytes: int) -> "StepMod
     if not place.stepped:
         return PlainStepModel(parts, slots, place.need.context)
     slots = min(slots, most_slots(parts))
-    left = spare_bytes(place, str(parts.device), free, slots)
-    return GpuStepModel(parts, slots, place.need.context, wide=min(wide_bytes, left))
+    wide = wide_room(place, str(parts.device), free, slots, wide_bytes)
+    steps = GpuStepModel(parts, slots, place.need.context, wide=wide)
+    if steps.widened:
+        log.info("%s: %s keep weights in 16 bits too (LLM_WIDE_MEMORY)", place.name, memory_size(steps.widened))
+    return steps

@@ -109,6 +109,7 @@ def current_model(status: "ModelStatus", info: EngineInfo, language: Language) -
         say("context_window", language, count=f"{info.context_length:,}")
         if not builtin and info.context_length
         else "",
+        say("widened_weights", language, size=memory_size(info.widened)) if info.widened else "",
     ]
     unload = Markup("")
     if not builtin and status.state != "loading":

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbgpt_lite.llm.batch_room import slot_count, spare_bytes
+from dbgpt_lite.llm.batch_room import slot_count, spare_bytes, wide_room
 from dbgpt_lite.llm.checkpoint import Checkpoint, TaskFacts
 from dbgpt_lite.llm.engine import LocalEngine
 from dbgpt_lite.llm.loader import LoadOptions, load
+from dbgpt_lite.llm.outline import outline
 from dbgpt_lite.llm.placement import Device
 from dbgpt_lite.llm.plan import Plan, plan
 from dbgpt_lite.llm.stepping import step_model
@@ -37,6 +38,12 @@ def test_slots_fit_beside_all_else(name: str, size: float, users: int, share: fl
         assert count == 1 or count * one + row.working + spare_bytes(place, "cuda:0", free, count) <= free
         if place.fits and share == 1 and wanted:
             assert count == wanted
+        spare = spare_bytes(place, "cuda:0", free, count)
+        usual = wide_room(place, "cuda:0", free, count, None)
+        assert usual == max(0, spare - row.device.free // 8)
+        assert wide_room(place, "cuda:0", free, count, 0) == 0
+        assert wide_room(place, "cuda:0", free, count, spare + 1) == spare
+        assert wide_room(place, "cuda:1", free, count, spare) == 0
 
 
 @pytest.mark.parametrize(
@@ -46,6 +53,16 @@ def test_slots_fit_beside_all_else(name: str, size: float, users: int, share: fl
 )
 def test_known_cases(name: str, size: float, users: int, count: int) -> None:
     assert slot_count(planned(name, size, max(1, users)), "cuda:0", int(size * GIB), users) == count
+
+
+def test_a_large_gpu_keeps_all_of_a_33b_model_wider() -> None:
+    place = planned("llama-33b", 139, 1)
+    drawn = outline(Checkpoint(Path("llama-33b"), CONFIGS["llama-33b"], TaskFacts(), "bin", (), (), 0))
+    numbers = sum(one.count for one in drawn.parameters if one.kind == "linear")
+    free = int(139 * GIB) - place.rows[0].weights
+    assert wide_room(place, "cuda:0", free, 8, None) > 2 * numbers
+    # A card that it only just fits on spares nothing.
+    assert wide_room(planned("llama-33b", 24, 1), "cuda:0", 4 * GIB, 1, None) == 0
 
 
 def test_a_model_elsewhere_has_one(tiny: Path) -> None:

@@ -154,12 +154,32 @@ def fast_answers(parts: Any, lengths: list[int], cut: int, kept: bool) -> list[t
     }  # fmt: skip
     assert [*fast._readings] == [4, 8, 24]
     handed = sum(one.nbytes for one in (fast.hidden, fast.queries, fast.attended))
+    # As far as the bytes go: a weight more than they hold is not kept.
+    assert fast.widened == sum(one._kept.nbytes for one in four_bits(fast) if one._kept is not None)
+    assert (fast.widened > 0) == (kept and bool(four_bits(fast)))
     assert fast.memory()["cpu"] > fast._cache.nbytes + handed
     found = scene(fast, lengths, cut)
     fast.close()
     assert len(fast._readings) == len(fast._graphs) == 0
     assert not hasattr(fast, "hidden")
     return found
+
+
+def four_bits(fast: gpu_step.GpuStepModel) -> list[FourBitProduct]:
+    return [one for block in fast._blocks for one in block.products if isinstance(one, FourBitProduct)]
+
+
+def test_weights_are_kept_wider_as_far_as_room_goes() -> None:
+    parts = take_apart(quantize(tiny("Llama"), "int4"))
+    assert parts is not None
+    whole = 2 * sum(one.widened for one in four_bits(gpu_step.GpuStepModel(parts, 1, WINDOW)))
+    for room, share in ((whole, 1.0), (whole - 1, 0.99), (whole // 2, 0.5), (1, 0.0)):
+        parts = take_apart(quantize(tiny("Llama"), "int4"))
+        assert parts is not None
+        fast = gpu_step.GpuStepModel(parts, 1, WINDOW, wide=room)
+        assert fast.widened <= room
+        assert (fast.widened == whole) == (share == 1.0)
+        assert (fast.widened == 0) == (share == 0.0)
 
 
 def test_passes_are_recorded_and_used(monkeypatch: pytest.MonkeyPatch) -> None:

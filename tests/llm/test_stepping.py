@@ -28,11 +28,17 @@ def planned(
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """A model that lies on the card `index`, where kernels run if `runs`; calls of the step models in `made`."""
-    told = SimpleNamespace(index=0, runs=True, made=[])
+    """A model that lies on the card `index`, where kernels run if `runs`; calls of the step models in `made`, and what
+    they may spend on wider weights in `wide`."""
+    told = SimpleNamespace(index=0, runs=True, made=[], wide=[])
 
     def made(name: str) -> object:
-        return lambda parts, slots, window, **rest: told.made.append((name, slots, window)) or name
+        def make(parts: object, slots: int, window: int, wide: int = 0) -> SimpleNamespace:
+            told.made.append((name, slots, window))
+            told.wide.append(wide)
+            return SimpleNamespace(widened=wide)
+
+        return make
 
     device = property(lambda self: torch.device("cuda", told.index))
     monkeypatch.setattr(parts, "take_apart", lambda model: type("Parts", (), {"device": device})())
@@ -57,6 +63,20 @@ def test_captured_steps_where_one_card_has_room_for_them(
     gpu.index = index
     assert step_model(None, place, 1, 0) is not None
     assert gpu.made == [(name, 1, 2048)]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "taken"),
+    [(0, 0.0), (2 * GIB, 2.0), (None, 13.04), (90 * GIB, 16.04)],
+    ids=["none", "some", "usual", "all"],
+)
+def test_what_is_left_over_keeps_weights_wider(
+    gpu: SimpleNamespace, wanted: int | None, taken: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    assert step_model(None, planned(24), 1, wanted) is not None
+    assert gpu.wide[0] / GIB == pytest.approx(taken, abs=0.05)
+    assert ("GiB keep weights in 16 bits too" in caplog.text) == bool(taken)
 
 
 def test_a_plan_is_kept_where_the_kernels_run(gpu: SimpleNamespace) -> None:

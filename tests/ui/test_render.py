@@ -1,6 +1,7 @@
 """What is rendered is text, never markup; and says what it should."""
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -386,6 +387,10 @@ def test_a_load_says_how_far_it_is_and_can_be_cancelled() -> None:
     assert 'data-action="cancel_load"' in models_page.current_model(status, info, "zh")
     kept = ModelStatus("failed", "new", ModelError("llm.no_weights", name="new"), kept="old")
     assert "old answers as before." in models_page.current_model(kept, info, "en")
+    assert "spare GPU memory" not in models_page.current_model(ModelStatus("ready", "old"), info, "en")
+    assert "59.8 GiB of spare GPU memory" in models_page.current_model(
+        ModelStatus("ready", "old"), replace(info, widened=int(59.8 * 2**30)), "en"
+    )
     asleep = models_page.current_model(ModelStatus("asleep", "old"), info, "en")
     assert "the next question loads it again" in asleep
     assert "cancel_load" not in asleep
