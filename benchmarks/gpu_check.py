@@ -71,15 +71,16 @@ def error(found: Tensor, wanted: Tensor) -> float:
     return float(apart.max())
 
 
-def compared(model: Any, slots: int = 40) -> float:
-    """The worst relative error of everything that is asked of both."""
+def compared(model: Any, slots: int = 40, wide: int = 0) -> float:
+    """The worst relative error of everything that is asked of both. `wide`: bytes to keep weights in 16 bits too."""
     parts = take_apart(model)
     assert parts is not None
     assert runs_here(parts)
     # The plain one computes first: the other takes the weights over.
     plain = PlainStepModel(parts, slots, WINDOW)
     scenes = _answers(plain, slots)
-    fast = GpuStepModel(parts, slots, WINDOW)
+    fast = GpuStepModel(parts, slots, WINDOW, wide=wide)
+    assert bool(wide) == bool(fast.widened)
     fast.warm_up()
     worst, apart = 0.0, gpu_reading._APART
     # Before steps for short pieces are recorded, with some, with all that are wished for; then with several pieces
@@ -171,6 +172,10 @@ def main() -> int:
             continue
         label = f"{name} {numbers} {dict(changes)} {str(dtype).removeprefix('torch.')}"
         found[label] = (compared(made(name, changes, numbers, dtype)), WORST)
+    # Some of the weights kept in 16 bits too, and all of them.
+    for wide in (2_000_000, 2**30):
+        model = made("Llama", {}, "nf4", torch.bfloat16)
+        found[f"Llama nf4, up to {wide} bytes for wider weights"] = (compared(model, wide=wide), WORST)
     for label, (value, limit) in found.items():
         print(f"{'right' if value <= limit else 'WRONG'} {value:.1e} {label}")
     return int(any(not value <= limit for value, limit in found.values()))
