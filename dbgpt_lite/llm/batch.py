@@ -17,7 +17,7 @@ from traceback import clear_frames
 import torch
 
 from dbgpt_lite.errors import ModelError, OutOfMemory
-from dbgpt_lite.llm.batch_jobs import AnswerJob, Began, Broken, Job, Scored, SearchJob
+from dbgpt_lite.llm.batch_jobs import AnswerJob, Began, Broken, Ended, Event, Job, Scored, SearchJob
 from dbgpt_lite.llm.batch_slots import Prompt, SlotTable
 from dbgpt_lite.llm.decoding import pick
 from dbgpt_lite.llm.fair_queue import FairQueue
@@ -131,6 +131,8 @@ class Batch:
         self._reading: list[Job] = []
         self._answers: list[AnswerJob] = []
         self._searches: list[SearchJob] = []
+        # Told once the next pass is under way: each of so many readers wakes up in Python, and the GPU would wait.
+        self._news: list[tuple[AnswerJob, Event]] = []
 
     @property
     def _under_way(self) -> list[Job]:
@@ -161,6 +163,7 @@ class Batch:
         """End all requests and give the model's memory back."""
         with self._wake:
             self._lost = not self._closing
+            self._tell()
             for job in (*self._under_way, *self._queue):
                 job.tell(Broken(self._refusal()))
             self._forget()
@@ -181,6 +184,7 @@ class Batch:
         # What the failed pass computed lives as long as its frames.
         clear_frames(error.__traceback__)
         under_way = self._under_way
+        self._tell()
         self._forget()
         self._failures += 1
         for job in under_way:
@@ -194,6 +198,14 @@ class Batch:
             self._admit()
             self._read()
             self._step()
+            if not self._answers:
+                self._tell()
+
+    def _tell(self) -> None:
+        """Tell readers what was drawn for them."""
+        news, self._news = self._news, []
+        for job, event in news:
+            job.tell(event)
 
     def _wait(self) -> bool:
         """Wait for something to do; False once closed."""
@@ -276,6 +288,7 @@ class Batch:
             pieces.append(Piece(job.slots[0], start, job.ids[start : start + self._runner.chunk]))
         try:
             logits = self._runner.read_together(pieces)
+            self._tell()
         except (MemoryError, RuntimeError) as error:
             if not is_memory(error):
                 raise
@@ -310,6 +323,8 @@ class Batch:
             job.tell(Scored(logits[row : row + 1].clone()))
         if answers:
             self._draw(list(answers.values()), logits[list(answers)])
+            # The first tokens wait for nothing.
+            self._tell()
 
     def _step(self) -> None:
         """One token for every answer, and for every beam of a search that asked."""
@@ -324,6 +339,7 @@ class Batch:
         logits = self._runner.step(
             [row.slot for row in rows], [row.length for row in rows], [row.token for row in rows]
         )
+        self._tell()
         for row in rows[: len(answers)]:
             self._table.wrote(row.slot, [row.token])
         start = len(answers)
@@ -340,9 +356,10 @@ class Batch:
         for answer, row in zip(answers, logits, strict=True):
             answer.mask(row)
         for answer, token in zip(answers, pick(logits, [answer.sampler for answer in answers]), strict=True):
-            if ended := answer.go_on(token):
+            told = answer.go_on(token)
+            self._news += [(answer, event) for event in told]
+            if isinstance(told[-1], Ended):
                 self._release(answer)
-                answer.tell(ended)
 
     def _problem(self, error: BaseException) -> ModelError:
         """What a reader is told of a failure; each reader raises its own."""

@@ -159,15 +159,14 @@ class AnswerJob(Job):
         if allowed is not None:
             logits.masked_fill_(~allowed.to(logits.device, non_blocking=True), -torch.inf)
 
-    def go_on(self, token: int) -> Ended | None:
-        """Take the token that was drawn and tell the reader of it; how the answer ends when it does."""
+    def go_on(self, token: int) -> list[Event]:
+        """Take the token that was drawn; what the reader is to be told of it, at last how the answer ends."""
         if token in self._end:
-            return Ended("stop")
+            return [Ended("stop")]
         self._made.append(token)
-        self.tell(Drawn(token))
         if self._guide:
             self._guide.advance(token)
-        return Ended("length") if len(self._made) >= self._limit else None
+        return [Drawn(token), Ended("length")] if len(self._made) >= self._limit else [Drawn(token)]
 
 
 class SearchJob(Job):
