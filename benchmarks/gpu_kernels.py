@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,11 +51,11 @@ def replayed_ms(runs: Sequence[Callable[[], object]]) -> float:
     return median_ms(graph.replay) / (3 * len(runs))
 
 
-def layer_ms(make: Make, rows: int) -> float:
-    """Milliseconds of the seven products of a layer, each a kernel of its own."""
+def layer_ms(make: Make, rows: int, dtype: torch.dtype = torch.bfloat16) -> float:
+    """Milliseconds of the seven products of a layer with inputs of `dtype`, each a kernel of its own."""
     total = 0.0
     for out, columns, count in SHAPES:
-        x = torch.randn(rows, columns, dtype=torch.bfloat16, device="cuda")
+        x = torch.randn(rows, columns, dtype=dtype, device="cuda")
         products = [make(out, columns) for _ in range(COPIES)]
         total += count * replayed_ms([lambda one=one, x=x: one(x) for one in products])
         del products
@@ -96,33 +97,40 @@ def torch_int4(out: int, columns: int) -> Callable[[Tensor], Tensor]:
     return lambda x: torch.ops.aten._weight_int4pack_mm(x, packed, INT4_GROUP, scales)  # type: ignore[no-any-return]
 
 
-def gemlite(out: int, columns: int) -> Callable[[Tensor], Tensor]:
-    """Uniform int4 in groups of 128, with a scale and a zero each, by gemlite's Triton kernels."""
-    return gemlite_layer(*uniform(out, columns))
-
-
-def uniform(out: int, columns: int) -> tuple[Tensor, Tensor]:
+def uniform(out: int, columns: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Random levels (out, columns), of which 7.5 is zero, and scales (out, groups)."""
     levels = torch.randint(0, 16, (out, columns), device="cuda", dtype=torch.uint8)
-    return levels, torch.rand(out, columns // INT4_GROUP, device="cuda", dtype=torch.bfloat16) * 0.01
+    return levels, torch.rand(out, columns // INT4_GROUP, device="cuda", dtype=dtype) * 0.01
 
 
-def gemlite_layer(levels: Tensor, scales: Tensor) -> Callable[[Tensor], Tensor]:
-    """gemlite's layer of such weights."""
+def gemlite(levels: Tensor, scales: Tensor) -> Any:
+    """Its layer of such weights: uniform int4 in groups of 128, with a scale and a zero each."""
     from gemlite.helper import A16Wn  # type: ignore[import-not-found]
 
     zeros = torch.full_like(scales, 7.5)
-    layer = A16Wn(device="cuda:0", dtype=torch.bfloat16).from_weights(levels, scales, zeros, 4, INT4_GROUP)
-    return lambda x: layer(x)  # type: ignore[no-any-return]
+    return A16Wn(device="cuda:0", dtype=scales.dtype).from_weights(levels, scales, zeros, 4, INT4_GROUP)
 
 
-def gemlite_error() -> str:
+def gemlite_ms(rows: int) -> float:
+    """Its fastest: in bf16 or fp16, by the kernel that it chooses or, for few rows, by the one it chooses for more."""
+
+    def ms(dtype: torch.dtype, split: bool) -> float:
+        def make(out: int, columns: int) -> Callable[[Tensor], Tensor]:
+            layer = gemlite(*uniform(out, columns, dtype))
+            return (lambda x: layer.forward_manual(x, "GEMM_SPLITK")) if split else (lambda x: layer(x))
+
+        return layer_ms(make, rows, dtype)
+
+    return min(ms(dtype, split) for dtype in (torch.bfloat16, torch.float16) for split in {False, 1 < rows < 8})
+
+
+def gemlite_error(dtype: torch.dtype) -> str:
     """Its largest relative error against float64."""
-    levels, scales = uniform(HIDDEN, HIDDEN)
+    levels, scales = uniform(HIDDEN, HIDDEN, dtype)
     weight = ((levels.double() - 7.5).view(HIDDEN, -1, INT4_GROUP) * scales.double()[..., None]).flatten(1)
-    layer, worst = gemlite_layer(levels, scales), 0.0
+    layer, worst = gemlite(levels, scales), 0.0
     for rows in ROWS:
-        x = torch.randn(rows, HIDDEN, dtype=torch.bfloat16, device="cuda")
+        x = torch.randn(rows, HIDDEN, dtype=dtype, device="cuda")
         truth = x.double() @ weight.T
         worst = max(worst, float((layer(x).double() - truth).norm() / truth.norm()))
     return f"{worst:.1e}"
@@ -165,10 +173,13 @@ def main() -> None:
     speed = bandwidth()
     values = sum(out * columns * count for out, columns, count in SHAPES)
     floor = values * NF4_BITS / 8 / speed * 1e3
+    gemlite_errors = ""
+    if others:
+        gemlite_errors = f", gemlite {gemlite_error(torch.bfloat16)} in bf16, {gemlite_error(torch.float16)} in fp16"
     lines = [
         f"{torch.cuda.get_device_name(0)}, torch {torch.__version__}; a copy moves {speed / 1e12:.2f} TB/s. "
         f"Floor of a layer in NF4: {floor:.4f} ms.",
-        f"Largest relative errors against float64: {errors()}{f', gemlite {gemlite_error()}' if others else ''}.",
+        f"Largest relative errors against float64: {errors()}{gemlite_errors}.",
         "",
         "| rows | ours, fused as in a step | ours, seven products | bitsandbytes | torch int4 | gemlite int4 | bf16 |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -178,7 +189,7 @@ def main() -> None:
         cells = [f"{ms:.3f} ms ({floor / ms:.0%})" for ms in (fused_ms(rows), layer_ms(ours, rows))]
         cells.append(f"{(ms := layer_ms(bitsandbytes, rows)):.3f} ms ({floor / ms:.0%})")
         cells.append(f"{(ms := layer_ms(torch_int4, rows)):.3f} ms ({floor / ms * INT4_BITS / NF4_BITS:.0%})")
-        ms = layer_ms(gemlite, rows) if others else 0.0
+        ms = gemlite_ms(rows) if others else 0.0
         cells.append(f"{ms:.3f} ms ({floor / ms * INT4_BITS / NF4_BITS:.0%})" if others else "not installed")
         cells.append(f"{(ms := layer_ms(plain, rows)):.3f} ms ({floor / ms * 16 / NF4_BITS:.0%})")
         lines.append(f"| {rows} | {' | '.join(cells)} |")
