@@ -17,9 +17,9 @@ from traceback import clear_frames
 import torch
 
 from dbgpt_lite.errors import ModelError, OutOfMemory
+from dbgpt_lite.llm.batch_flight import Drawing, Flight
 from dbgpt_lite.llm.batch_jobs import AnswerJob, Began, Broken, Ended, Event, Job, Scored, SearchJob
 from dbgpt_lite.llm.batch_slots import Prompt, SlotTable
-from dbgpt_lite.llm.decoding import pick
 from dbgpt_lite.llm.fair_queue import FairQueue
 from dbgpt_lite.llm.loaded import empty_gpu_cache, is_memory
 from dbgpt_lite.llm.slotted import Piece, StepModel
@@ -131,6 +131,8 @@ class Batch:
         self._reading: list[Job] = []
         self._answers: list[AnswerJob] = []
         self._searches: list[SearchJob] = []
+        # The step that is under way when a turn begins.
+        self._flight: Flight | None = None
         # Told once the next pass is under way: each of so many readers wakes up in Python, and the GPU would wait.
         self._news: list[tuple[AnswerJob, Event]] = []
 
@@ -194,12 +196,16 @@ class Batch:
     @torch.inference_mode()
     def _serve(self) -> None:
         while self._wait():
+            self._land()
             self._drop()
-            self._admit()
-            self._read()
-            self._step()
             if not self._answers:
-                self._tell()
+                self._flight = None
+            if self._flight is None:
+                self._admit()
+                self._read()
+                self._start()
+            # While the device computes.
+            self._tell()
 
     def _tell(self) -> None:
         """Tell readers what was drawn for them."""
@@ -235,9 +241,13 @@ class Batch:
     @property
     def _due(self) -> bool:
         """Whether there is something to do."""
-        fits = self._queue and self._queue.peek().places <= self._table.free
         asked = any(search.due or search.over for search in self._searches)
-        return bool(fits or self._reading or self._answers or asked)
+        return bool(self._turn or self._reading or self._answers or asked)
+
+    @property
+    def _turn(self) -> bool:
+        """Whether there is room for the request that is next in line."""
+        return bool(self._queue) and self._queue.peek().places <= self._table.free
 
     def _drop(self) -> None:
         """Free the slots of requests that nobody waits for."""
@@ -271,7 +281,7 @@ class Batch:
         """The request that begins now; None when it is nobody's turn."""
         under_way = [Prompt(job.slots[0], job.ids, job.whose) for job in self._reading]
         with self._wake:
-            if not self._queue or self._queue.peek().places > self._table.free:
+            if not self._turn:
                 return None
             job = self._queue.peek()
             if under_way and not self._table.together(job.ids, job.whose, under_way, self._runner.chunk):
@@ -322,12 +332,13 @@ class Batch:
                 self._table.hold(slot, job.ids, job.whose)
             job.tell(Scored(logits[row : row + 1].clone()))
         if answers:
-            self._draw(list(answers.values()), logits[list(answers)])
+            flight = Flight(list(answers.values()), logits[list(answers)])
+            self._take(flight.answers, flight.draw(self._answers))
             # The first tokens wait for nothing.
             self._tell()
 
-    def _step(self) -> None:
-        """One token for every answer, and for every beam of a search that asked."""
+    def _start(self) -> None:
+        """Start one token for every answer, and for every beam of a search that asked."""
         searches = [(search, *search.rows()) for search in self._searches if search.due]
         for _, copies, _ in searches:
             for copy in copies:
@@ -339,27 +350,43 @@ class Batch:
         logits = self._runner.step(
             [row.slot for row in rows], [row.length for row in rows], [row.token for row in rows]
         )
-        self._tell()
         for row in rows[: len(answers)]:
             self._table.wrote(row.slot, [row.token])
         start = len(answers)
         for search, _, beams in searches:
             search.tell(Scored(logits[start : start + len(beams)].clone()))
             start += len(beams)
-        self._draw(answers, logits[: len(answers)])
+        if answers:
+            self._flight = Flight(answers, logits[: len(answers)])
 
-    def _draw(self, answers: Sequence[AnswerJob], logits: torch.Tensor) -> None:
-        """Draw the next token of each answer from logits (answers, vocabulary)."""
-        if not answers:
+    def _land(self) -> None:
+        """Draw from the step under way; the next one is started before the host waits, where nothing else is due."""
+        flight, self._flight = self._flight, None
+        if flight is None or not self._answers:
             return
-        # While the device computes the logits.
-        for answer, row in zip(answers, logits, strict=True):
-            answer.mask(row)
-        for answer, token in zip(answers, pick(logits, [answer.sampler for answer in answers]), strict=True):
+        drawing = flight.draw(self._answers)
+        with self._wake:
+            due = bool(self._reading or self._searches or self._turn)
+        rows = flight.next_rows(self._answers) if self._runner.queues and not due else None
+        try:
+            if rows is not None:
+                slots, lengths = zip(*rows, strict=True)
+                self._flight = Flight(flight.answers, self._runner.step(slots, lengths, drawing.tokens))
+        finally:
+            # Readers hear of what was drawn, though the next step failed.
+            self._take(flight.answers, drawing, written=rows is not None)
+
+    def _take(self, answers: Sequence[AnswerJob], drawing: Drawing, written: bool = False) -> None:
+        """Let answers go on with what was drawn for them; `written`: the next step writes it into their slots."""
+        for answer, token in zip(answers, drawing.read(), strict=True):
+            if answer not in self._answers:
+                continue
             told = answer.go_on(token)
             self._news += [(answer, event) for event in told]
             if isinstance(told[-1], Ended):
                 self._release(answer)
+            elif written:
+                self._table.wrote(answer.slots[0], [token])
 
     def _problem(self, error: BaseException) -> ModelError:
         """What a reader is told of a failure; each reader raises its own."""

@@ -151,6 +151,14 @@ class AnswerJob(Job):
         """Its row of the next step."""
         return Row(self.slots[0], len(self.ids) + len(self._made) - 1, self._made[-1])
 
+    @property
+    def next_row(self) -> tuple[int, int] | None:
+        """Slot and length of its row after the token that is being drawn, which it takes; None where that token may end
+        it, other than by being an end, or decides what may follow."""
+        if self._guide is not None or len(self._made) + 1 >= self._limit:
+            return None
+        return self.slots[0], len(self.ids) + len(self._made)
+
     def mask(self, logits: torch.Tensor) -> None:
         """Rule out of logits (vocabulary,), in place, what may not come next."""
         if self._guide is None:

@@ -36,23 +36,23 @@ class Sampler:
 
     def pick(self, logits: torch.Tensor) -> int:
         """A token id from logits of shape (vocabulary,)."""
-        return pick(logits[None], [self])[0]
+        return int(draw(logits[None], [self]))
 
 
-def pick(logits: torch.Tensor, samplers: Sequence[Sampler]) -> list[int]:
-    """A token id for each row of logits (rows, vocabulary); the host waits for the device once."""
+def draw(logits: torch.Tensor, samplers: Sequence[Sampler]) -> torch.Tensor:
+    """A token id for each row of logits (rows, vocabulary), on their device; the host does not wait for it."""
     drawn = [(row, sampler) for row, sampler in enumerate(samplers) if not sampler.greedy]
     if not drawn:
-        return [int(token) for token in logits.argmax(-1).tolist()]
+        return logits.argmax(-1)
     facts = [(sampler.sampling.temperature, sampler.sampling.top_p, sampler.uniform()) for _, sampler in drawn]
     # Not blocking: a copy from ordinary memory that blocks would wait for the step that makes the logits.
     temperature, top_p, uniform = torch.tensor(facts).T.to(logits.device, non_blocking=True)
     if len(drawn) == len(samplers):
-        return [int(token) for token in invert(logits, temperature, top_p, uniform).tolist()]
+        return invert(logits, temperature, top_p, uniform)
     rows = torch.tensor([row for row, _ in drawn]).to(logits.device, non_blocking=True)
     tokens = logits.argmax(-1)
     tokens[rows] = invert(logits[rows], temperature, top_p, uniform)
-    return [int(token) for token in tokens.tolist()]
+    return tokens
 
 
 def invert(logits: torch.Tensor, temperature: torch.Tensor, top_p: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:

@@ -51,14 +51,18 @@ class RecordedStep:
         self._logits: Tensor
         self.graph, self._logits = graph_of(lambda: model.forward(self._inputs, self._room, piece), stream, pool)
 
-    def replay(self, slots: Sequence[int], lengths: Sequence[int], tokens: Sequence[int]) -> Tensor:
-        """Logits (rows, vocabulary), valid until the next replay of any graph."""
+    def replay(self, slots: Sequence[int], lengths: Sequence[int], tokens: Sequence[int] | Tensor) -> Tensor:
+        """Logits (rows, vocabulary), valid until the next replay of any graph. `tokens` may lie on the device."""
         count = len(slots)
+        drawn = tokens if isinstance(tokens, Tensor) else None
         # The last step may not have begun: what it is to compute must stay until it is copied.
         self._copied.synchronize()
         self._host[1, count:] = -1
-        self._host[:, :count] = torch.tensor((tokens, slots, lengths), dtype=torch.int32)
+        known = slots if drawn is not None else tokens
+        self._host[:, :count] = torch.tensor((known, slots, lengths), dtype=torch.int32)
         self._inputs.copy_(self._host, non_blocking=True)
+        if drawn is not None:
+            self._inputs[0, :count] = drawn
         self._copied.record()
         self.graph.replay()
         return self._logits

@@ -89,6 +89,8 @@ def most_slots(parts: Parts) -> int:
 class GpuStepModel:
     """A StepModel (slotted.py) of a model whose parts lie on one NVIDIA GPU. Takes its weights over."""
 
+    queues = True
+
     def __init__(self, parts: Parts, slots: int, window: int, chunk: int = CHUNK, wide: int = 0) -> None:
         """For a model that `runs_here` accepts, and up to `most_slots`. Raises torch.OutOfMemoryError.
 
@@ -175,17 +177,20 @@ class GpuStepModel:
         return bool(self._to_record)
 
     @torch.inference_mode()
-    def step(self, slots: Sequence[int], lengths: Sequence[int], tokens: Sequence[int]) -> Tensor:
+    def step(self, slots: Sequence[int], lengths: Sequence[int], tokens: Sequence[int] | Tensor) -> Tensor:
         """One more token for each of these slots, which hold `lengths` tokens: logits (rows, vocabulary)."""
         with torch.cuda.device(self._device):
             rows = next(size for size in ROWS if size >= len(slots))
             key = rows, self._covered(max(lengths) + 1), False
             recorded = self._graphs.get(key) or self._recorded(key)
             if recorded is None:
-                inputs = torch.tensor((tokens, slots, lengths), dtype=torch.int32, device=self._device)
+                inputs = torch.stack([self._ints(row) for row in (tokens, slots, lengths)])
                 # The room of the recorded step: fewer rows may join more parts than there is room for.
                 return self.forward(inputs, self.room_for(rows, key[1]), False)
             return recorded.replay(slots, lengths, tokens)[: len(slots)]
+
+    def _ints(self, numbers: Sequence[int] | Tensor) -> Tensor:
+        return torch.as_tensor(numbers, dtype=torch.int32, device=self._device)
 
     def _recorded(self, key: tuple[int, int, bool]) -> RecordedStep | None:
         """The step recorded now; None where there is no memory for it, then and until `prepare` found some."""

@@ -58,6 +58,11 @@ class StepModel(Protocol):
         """Bytes that keep weights in 16 bits too."""
         ...
 
+    @property
+    def queues(self) -> bool:
+        """Whether `step` returns before its logits are computed, and takes tokens from the device that draws them."""
+        ...
+
     def read(self, slot: int, start: int, ids: Sequence[int]) -> Tensor:
         """Write `ids` at [start, start + len(ids)) of a slot; logits (vocabulary,) after the last one."""
         ...
@@ -66,8 +71,11 @@ class StepModel(Protocol):
         """`read` for several slots at once, of `chunk` tokens at most in all: logits (pieces, vocabulary)."""
         ...
 
-    def step(self, slots: Sequence[int], lengths: Sequence[int], tokens: Sequence[int]) -> Tensor:
-        """One more token for each of these slots, which hold `lengths` tokens so far: logits (rows, vocabulary)."""
+    def step(self, slots: Sequence[int], lengths: Sequence[int], tokens: Sequence[int] | Tensor) -> Tensor:
+        """One more token for each of these slots, which hold `lengths` tokens so far: logits (rows, vocabulary).
+
+        `tokens`: a tensor (rows,) on the model's device only where it `queues`.
+        """
         ...
 
     def copy(self, source: int, target: int, start: int, end: int) -> None:
@@ -95,6 +103,7 @@ class PlainStepModel:
     """A StepModel on any device. `window`: tokens of a slot; `chunk`: the most that one `read` takes."""
 
     widened = 0
+    queues = False
 
     def __init__(self, parts: Parts, slots: int, window: int, chunk: int = CHUNK) -> None:
         self.slots, self.window, self.chunk = slots, window, min(chunk, window)
@@ -116,7 +125,7 @@ class PlainStepModel:
         return torch.stack([self.read(*piece) for piece in pieces])
 
     @torch.inference_mode()
-    def step(self, slots: Sequence[int], lengths: Sequence[int], tokens: Sequence[int]) -> Tensor:
+    def step(self, slots: Sequence[int], lengths: Sequence[int], tokens: Sequence[int] | Tensor) -> Tensor:
         """One more token for each of these slots: logits (rows, vocabulary). See StepModel."""
         ids, places = self._ints(tokens)[:, None], self._ints(lengths)[:, None]
         return self._forward(self._ints(slots), ids, places, max(lengths) + 1)
@@ -191,8 +200,8 @@ class PlainStepModel:
         found = scaled_dot_product_attention(grouped, keys, values, attn_mask=mask, scale=self._parts.scaling)
         return found.reshape(rows, heads, new, dim).transpose(1, 2).flatten(2)
 
-    def _ints(self, numbers: Sequence[int]) -> Tensor:
-        return torch.tensor(numbers, device=self._parts.device)
+    def _ints(self, numbers: Sequence[int] | Tensor) -> Tensor:
+        return torch.as_tensor(numbers, dtype=torch.int64, device=self._parts.device)
 
 
 def side_by_side(modules: tuple[nn.Module, ...], hidden: Tensor) -> Tensor:

@@ -28,13 +28,16 @@ QUESTIONS = ["Who sleeps in the sun?", "今天天气", "SELECT name", "fox " * 3
 class Watched(PlainStepModel):
     """Records its calls, and can be held: it then computes nothing until it is let go. `before` may raise.
 
-    `tasks`: what it prepares.
+    `tasks`: what it prepares. `queues`: whether it takes tokens as tensors. Logits are of no use after the next call.
     """
 
     def __init__(
-        self, parts: Any, slots: int, window: int, chunk: int, tasks: Sequence[Callable[[], None]] = ()
+        self, parts: Any, slots: int, window: int, chunk: int, queues: bool, tasks: Sequence[Callable[[], None]] = ()
     ) -> None:
         super().__init__(parts, slots, window, chunk)
+        self.queues = queues
+        self.ahead = 0
+        self._logits = torch.empty(0)
         self.calls: list[str] = []
         self.tasks = list(tasks)
         self.together: list[int] = []
@@ -70,15 +73,19 @@ class Watched(PlainStepModel):
 
     def read_together(self, pieces: Sequence[Piece]) -> Any:
         self.together.append(len(pieces))
-        return super().read_together(pieces)
+        self._logits = super().read_together(pieces)
+        return self._logits
 
-    def step(self, slots: Sequence[int], lengths: Sequence[int], tokens: Sequence[int]) -> Any:
+    def step(self, slots: Sequence[int], lengths: Sequence[int], tokens: Sequence[int] | torch.Tensor) -> Any:
         self._before("step")
         self.steps.append(tuple(slots))
-        return super().step(slots, lengths, tokens)
+        self.ahead += isinstance(tokens, torch.Tensor)
+        self._logits = super().step(slots, lengths, tokens)
+        return self._logits
 
     def _before(self, call: str) -> None:
         self.calls.append(call)
+        self._logits.fill_(torch.nan)
         if self._hold_after == 0:
             self.idle.set()
             self._going.wait()
@@ -92,15 +99,15 @@ def watched(engine: BatchEngine) -> Watched:
     return steps
 
 
-@pytest.fixture
-def batch(engine: Any) -> Iterator[Callable[..., BatchEngine]]:
-    """Makes batch engines over the tiny model."""
+@pytest.fixture(params=[False, True], ids=["waits", "queues"])
+def batch(request: pytest.FixtureRequest, engine: Any) -> Iterator[Callable[..., BatchEngine]]:
+    """Makes batch engines over the tiny model, of which a step waits for its result, or the host does later."""
     made: list[BatchEngine] = []
 
     def make(slots: int = 4, chunk: int = 64, tasks: Sequence[Callable[[], None]] = ()) -> BatchEngine:
         model = engine._runner._model
         parts = take_apart(model)
-        steps = Watched(parts, slots, engine.info.context_length, chunk, tasks)
+        steps = Watched(parts, slots, engine.info.context_length, chunk, request.param, tasks)
         made.append(BatchEngine(model, steps, engine._tokenizer, engine._template, engine.info))
         return made[-1]
 
