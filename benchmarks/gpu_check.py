@@ -124,7 +124,9 @@ def _answers(steps: Any, slots: int) -> list[Tensor]:
         lengths[piece.slot] = piece.end
     for rows in (1, 3, 8, 9, 17, 33, slots):
         used = list(range(slots - rows, slots))
-        tokens = [ids[slot][lengths[slot]] for slot in used]
+        tokens: Any = [ids[slot][lengths[slot]] for slot in used]
+        if steps.queues and rows % 2:
+            tokens = torch.tensor(tokens, device="cuda")
         found.append(steps.step(used, [lengths[slot] for slot in used], tokens).clone())
         for slot in used:
             lengths[slot] += 1

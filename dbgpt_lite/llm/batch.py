@@ -3,7 +3,7 @@
 Each turn it reads at most one piece of a long prompt, or several short prompts, so that reading does not stop the
 answers under way, and then computes the next token of every answer in one pass (continuous batching: Yu et al., "Orca",
 OSDI 2022; reading in pieces: Agrawal et al., "Sarathi-Serve", OSDI 2024). A prompt that will share with one that is
-being read waits for it.
+being read waits for it. A turn ends with a step under way, which the next one begins by drawing from (batch_flight.py).
 """
 
 import logging

@@ -67,7 +67,7 @@ class Recorded:
     def replay(self, slots: Any, lengths: Any, tokens: Any) -> torch.Tensor:
         inputs = torch.zeros(3, self._rows, dtype=torch.int32)
         inputs[1] = -1
-        inputs[:, : len(slots)] = torch.tensor((list(tokens), list(slots), list(lengths)))
+        inputs[:, : len(slots)] = torch.tensor((torch.as_tensor(tokens).tolist(), list(slots), list(lengths)))
         return torch.as_tensor(self._model.forward(inputs, self._room, self._piece))
 
 
@@ -367,6 +367,27 @@ def test_other_errors_of_recording_are_not_about_memory(monkeypatch: pytest.Monk
         scene(fast, [5, 9, 2], 0)
 
 
+def test_a_recorded_step_takes_tokens_from_either_side() -> None:
+    """Rows that are not used have no slot, whatever the last replay left."""
+
+    class Event:
+        def synchronize(self) -> None: ...
+
+        def record(self) -> None: ...
+
+    step = object.__new__(gpu_recorded.RecordedStep)
+    step._copied, step._host, step._inputs = Event(), torch.zeros(3, 4, dtype=torch.int32), torch.full((3, 4), 99)
+    step._logits, seen = torch.zeros(4, 7), list[Any]()
+    step.graph = Graph(lambda: seen.append(step._inputs.tolist()))
+    assert step.replay([5, 6, 7], [10, 11, 12], [1, 2, 3]) is step._logits
+    step.replay([8, 9], [20, 21], torch.tensor([40, 41]))
+    step.replay([8], [22], [42])
+    assert seen[0] == [[1, 2, 3, 0], [5, 6, 7, -1], [10, 11, 12, 0]]
+    assert (seen[1][0][:2], seen[1][1]) == ([40, 41], [8, 9, -1, -1])
+    assert seen[1][2][:2] == [20, 21]
+    assert (seen[2][0][0], seen[2][1], seen[2][2][0]) == (42, [8, -1, -1, -1], 22)
+
+
 def test_no_memory_for_the_first_step_is_found_while_loading(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
@@ -396,7 +417,9 @@ def scene(steps: Any, lengths: list[int], cut: int) -> list[torch.Tensor]:
     rows = list(range(len(lengths)))
     found.append(steps.step(rows, lengths, [ids[slot][lengths[slot]] for slot in rows]).clone())
     steps.copy(0, SLOTS - 1, 0, lengths[0])
-    found.append(steps.step([SLOTS - 1], [lengths[0]], [ids[0][lengths[0]]]).clone())
+    # A token as it was drawn, where steps are started ahead.
+    token: Any = torch.tensor([ids[0][lengths[0]]]) if steps.queues else [ids[0][lengths[0]]]
+    found.append(steps.step([SLOTS - 1], [lengths[0]], token).clone())
     return found
 
 
