@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from traceback import clear_frames
 
 import torch
@@ -111,7 +112,7 @@ class Batch:
             self._wake.notify()
 
     def leave(self, job: Job) -> None:
-        """Nobody waits for a request any more; its slots are free after the pass under way."""
+        """Nobody waits for a request any more; its slots are free after the passes that are started."""
         job.leave()
         with self._wake:
             if job in self._queue:
@@ -165,7 +166,6 @@ class Batch:
         """End all requests and give the model's memory back."""
         with self._wake:
             self._lost = not self._closing
-            self._tell()
             for job in (*self._under_way, *self._queue):
                 job.tell(Broken(self._refusal()))
             self._forget()
@@ -199,6 +199,7 @@ class Batch:
             self._land()
             self._drop()
             if not self._answers:
+                # All that take part in it have ended.
                 self._flight = None
             if self._flight is None:
                 self._admit()
@@ -362,7 +363,7 @@ class Batch:
     def _land(self) -> None:
         """Draw from the step under way; the next one is started before the host waits, where nothing else is due."""
         flight, self._flight = self._flight, None
-        if flight is None or not self._answers:
+        if flight is None:
             return
         drawing = flight.draw(self._answers)
         with self._wake:
@@ -372,9 +373,12 @@ class Batch:
             if rows is not None:
                 slots, lengths = zip(*rows, strict=True)
                 self._flight = Flight(flight.answers, self._runner.step(slots, lengths, drawing.tokens))
-        finally:
-            # Readers hear of what was drawn, though the next step failed.
-            self._take(flight.answers, drawing, written=rows is not None)
+        except (MemoryError, RuntimeError):
+            # Readers hear of what was drawn all the same, if the device still tells.
+            with suppress(RuntimeError):
+                self._take(flight.answers, drawing)
+            raise
+        self._take(flight.answers, drawing, written=rows is not None)
 
     def _take(self, answers: Sequence[AnswerJob], drawing: Drawing, written: bool = False) -> None:
         """Let answers go on with what was drawn for them; `written`: the next step writes it into their slots."""

@@ -17,7 +17,7 @@ from dbgpt_lite.llm.decoding import draw
 
 @dataclass(frozen=True, slots=True)
 class Flight:
-    """`logits`: (answers, vocabulary), valid until the model is asked for anything else."""
+    """`logits`: (answers, vocabulary), valid until the model's next pass."""
 
     answers: Sequence[AnswerJob]
     logits: Tensor

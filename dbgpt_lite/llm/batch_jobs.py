@@ -153,8 +153,8 @@ class AnswerJob(Job):
 
     @property
     def next_row(self) -> tuple[int, int] | None:
-        """Slot and length of its row after the token that is being drawn, which it takes; None where that token may end
-        it, other than by being an end, or decides what may follow."""
+        """Slot and length of its row once it has the token that is being drawn; None where that token is the last
+        allowed, or a grammar decides what follows it."""
         if self._guide is not None or len(self._made) + 1 >= self._limit:
             return None
         return self.slots[0], len(self.ids) + len(self._made)

@@ -2,11 +2,14 @@
 
 from dbgpt_lite.llm.case import Row
 from dbgpt_lite.llm.plan import Plan
+from dbgpt_lite.llm.units import GIB
 
 # Slots where LLM_USERS leaves it open: a search for alternative queries takes several, and what is free is of no
 # other use.
 USUAL_SLOTS = 8
 _SHARE = 0.5
+# What stays for a model that embeds, one that ranks, and whatever else comes to the GPU later.
+_FOR_OTHERS = 3 * GIB
 
 
 def slot_count(place: Plan, device: str, free: int, users: int = 0) -> int:
@@ -33,14 +36,15 @@ def spare_bytes(place: Plan, device: str, free: int, slots: int) -> int:
 def wide_room(place: Plan, device: str, free: int, slots: int, wanted: int | None) -> int:
     """Bytes that may keep 4-bit weights in 16 bits too: as many as `wanted`, of what is spared beside `slots` slots.
 
-    None wanted: all of that but an eighth of the device, for whatever else is to run on it. Memory that nobody uses is
-    of no use, and with all weights kept so a 33B model's prompts are read in three quarters of the time.
+    None wanted: all of that but an eighth of what was free for the model, 3 GiB at least, for whatever else is to run
+    there. Memory that nobody uses is of no use, and with all weights kept so a 33B model's prompts are read in three
+    quarters of the time.
     """
     row = _row(place, device)
     if row is None:
         return 0
     spare = spare_bytes(place, device, free, slots)
-    return max(0, spare - row.device.free // 8) if wanted is None else min(wanted, spare)
+    return max(0, spare - max(row.device.free // 8, _FOR_OTHERS)) if wanted is None else min(wanted, spare)
 
 
 def _row(place: Plan, device: str) -> Row | None:

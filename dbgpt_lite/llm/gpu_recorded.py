@@ -32,6 +32,12 @@ def graph_of(run: Callable[[], Any], stream: torch.cuda.Stream, pool: Any) -> tu
     return graph, found
 
 
+def inputs_of(slots: Sequence[int], lengths: Sequence[int], tokens: Sequence[int] | Tensor) -> Tensor:
+    """A step's inputs (3, rows) int32 on the host; anything in the place of tokens that are on the device."""
+    known = slots if isinstance(tokens, Tensor) else tokens
+    return torch.tensor((known, slots, lengths), dtype=torch.int32)
+
+
 class RecordedStep:
     """A step recorded for a number of rows. Rows that are not used have no slot."""
 
@@ -54,16 +60,14 @@ class RecordedStep:
     def replay(self, slots: Sequence[int], lengths: Sequence[int], tokens: Sequence[int] | Tensor) -> Tensor:
         """Logits (rows, vocabulary), valid until the next replay of any graph. `tokens` may lie on the device."""
         count = len(slots)
-        drawn = tokens if isinstance(tokens, Tensor) else None
         # The last step may not have begun: what it is to compute must stay until it is copied.
         self._copied.synchronize()
         self._host[1, count:] = -1
-        known = slots if drawn is not None else tokens
-        self._host[:, :count] = torch.tensor((known, slots, lengths), dtype=torch.int32)
+        self._host[:, :count] = inputs_of(slots, lengths, tokens)
         self._inputs.copy_(self._host, non_blocking=True)
-        if drawn is not None:
-            self._inputs[0, :count] = drawn
         self._copied.record()
+        if isinstance(tokens, Tensor):
+            self._inputs[0, :count] = tokens
         self.graph.replay()
         return self._logits
 

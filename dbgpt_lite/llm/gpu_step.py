@@ -19,7 +19,7 @@ from dbgpt_lite.llm.devices import warmed
 from dbgpt_lite.llm.generation import in_reserve
 from dbgpt_lite.llm.gpu_products import Product, known, product
 from dbgpt_lite.llm.gpu_reading import Multiply, Rows, attend_pieces, few, widened
-from dbgpt_lite.llm.gpu_recorded import RecordedReading, RecordedStep
+from dbgpt_lite.llm.gpu_recorded import RecordedReading, RecordedStep, inputs_of
 from dbgpt_lite.llm.kernels import decode
 from dbgpt_lite.llm.kernels.nf4 import MOST_ROWS, most_rows, shared_limit
 from dbgpt_lite.llm.kernels.nvrtc import CudaError
@@ -136,14 +136,22 @@ class GpuStepModel:
         self.attended = self._embedding.new_zeros(rows, parts.heads * parts.head_dim)
 
     def _keep_wide(self, room: int) -> int:
-        """Keep weights in 16 bits too, layer by layer as far as `room` bytes go; how many it took."""
+        """Keep weights in 16 bits too, layer by layer as far as `room` bytes and the GPU go; how many it took."""
         taken = 0
         for block in self._blocks:
             for one in block.products:
                 size = one.widened * self._embedding.element_size()
                 if taken + size > room:
                     return taken
-                one.keep_wide(self._embedding.dtype)
+                try:
+                    one.keep_wide(self._embedding.dtype)
+                except (MemoryError, RuntimeError) as error:
+                    if not is_memory(error):
+                        raise
+                    # Somebody else took what was spare.
+                    clear_frames(error.__traceback__)
+                    empty_gpu_cache()
+                    return taken
                 taken += size
         return taken
 
@@ -184,13 +192,12 @@ class GpuStepModel:
             key = rows, self._covered(max(lengths) + 1), False
             recorded = self._graphs.get(key) or self._recorded(key)
             if recorded is None:
-                inputs = torch.stack([self._ints(row) for row in (tokens, slots, lengths)])
+                inputs = inputs_of(slots, lengths, tokens).to(self._device)
+                if isinstance(tokens, Tensor):
+                    inputs[0] = tokens
                 # The room of the recorded step: fewer rows may join more parts than there is room for.
                 return self.forward(inputs, self.room_for(rows, key[1]), False)
             return recorded.replay(slots, lengths, tokens)[: len(slots)]
-
-    def _ints(self, numbers: Sequence[int] | Tensor) -> Tensor:
-        return torch.as_tensor(numbers, dtype=torch.int32, device=self._device)
 
     def _recorded(self, key: tuple[int, int, bool]) -> RecordedStep | None:
         """The step recorded now; None where there is no memory for it, then and until `prepare` found some."""

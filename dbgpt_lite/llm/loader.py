@@ -45,8 +45,8 @@ class LoadOptions:
     """How to load. `dtype`: auto, float32, float16 or bfloat16. `context` 0: the model's own window. `users`: whose
     caches are planned for; 0: one, and more where there is room (batch_room.py).
 
-    `wide_bytes`: GPU memory, of what is left over, that may keep 4-bit weights in 16 bits too; None: see
-    batch_room.wide_room.
+    `wide_bytes`: GPU memory, of what is left over, that may keep 4-bit weights in 16 bits too; None, the setting's
+    default: see batch_room.wide_room.
     `constrained`: obey the grammar of a prompt that has one.
     `max_memory`: {"0": "20GiB", "cpu": "60GiB"}. `chat_format`: used when the folder does not say.
     `cache_dir`: where weights go that a plan keeps on disk; None: the system's place for temporary files.

@@ -99,6 +99,7 @@ class ModelsPage:
 def current_model(status: "ModelStatus", info: EngineInfo, language: Language) -> Markup:
     """The model that answers, its state, and what to do about a failure."""
     builtin = info.kind == "builtin"
+    widened = info.widened if status.state != "asleep" else 0
     name = say("built_in_assistant", language) if builtin else info.name
     facts = [
         say("built_in_facts", language) if builtin else "",
@@ -109,7 +110,7 @@ def current_model(status: "ModelStatus", info: EngineInfo, language: Language) -
         say("context_window", language, count=f"{info.context_length:,}")
         if not builtin and info.context_length
         else "",
-        say("widened_weights", language, size=memory_size(info.widened)) if info.widened else "",
+        say("widened_weights", language, size=memory_size(widened)) if widened else "",
     ]
     unload = Markup("")
     if not builtin and status.state != "loading":

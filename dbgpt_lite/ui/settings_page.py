@@ -80,6 +80,8 @@ def shown_value(name: str, value: object, language: Language) -> str:
 
 
 def _plain(value: object) -> str:
+    if value is None:
+        return ""
     if isinstance(value, Path):
         return str(value.relative_to(ROOT)) if value.is_relative_to(ROOT) else value.name
     if isinstance(value, bool):

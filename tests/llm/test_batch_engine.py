@@ -174,6 +174,7 @@ def test_many_at_once_answer_as_one_by_one(engine: Any, batch: Any, never: threa
 
     expected = [answers(engine, number) for number in range(8)]
     assert together(8, lambda number: answers(many, number)) == expected
+    assert (watched(many).ahead > 0) == watched(many).queues
     assert max(len(slots) for slots in watched(many).steps) > 1
     assert (many.busy, many.waiting, many._batch.taken) == (False, 0, 0)
 

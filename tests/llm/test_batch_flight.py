@@ -111,28 +111,86 @@ asks = st.tuples(st.lists(st.integers(1, 9), min_size=1, max_size=20), st.intege
 @given(st.lists(asks, min_size=1, max_size=8), st.integers(0, 10**6))
 def test_answers_are_those_of_one_token_after_the_other(asked: list[Any], seed: int) -> None:
     """Whether they begin at once or while others are answered, and though some are left half way."""
-    dice, model = random.Random(seed), Remembering()
+    dice, model, lock = random.Random(seed), Remembering(), threading.Lock()
     batch = Batch(model, "remembering")
     jobs = [job(*one) for one in asked]
     waiting = list(jobs)
-    for _ in range(dice.randint(1, len(jobs))):
-        batch.submit(waiting.pop())
     left = {one for one in jobs if dice.random() < 0.2}
 
+    def next_comes() -> None:
+        with lock:
+            if waiting:
+                batch.submit(waiting.pop(0))
+
     def come_and_go() -> None:
-        if waiting and dice.random() < 0.2:
-            batch.submit(waiting.pop())
+        if dice.random() < 0.2:
+            next_comes()
         for one in left:
             if dice.random() < 0.1:
                 batch.leave(one)
 
+    for _ in range(dice.randint(1, len(jobs))):
+        next_comes()
     model.before = come_and_go
     for one, (prompt, limit, number) in zip(jobs, asked, strict=True):
         while one in waiting:
-            batch.submit(waiting.pop())
+            next_comes()
         if one not in left:
             assert heard(one) == answer(prompt, limit, sampler(number))
     batch.close()
+    # Each came to one end, and told nothing after it.
+    assert len(batch._lasted) <= len(jobs)
+    assert all(one._events.empty() for one in jobs if one not in left)
+
+
+@pytest.mark.parametrize("queues", [False, True])
+@pytest.mark.parametrize("seed", range(12))
+def test_what_a_slot_is_known_to_hold_it_holds(seed: int, queues: bool) -> None:
+    """A conversation finds what it has read and written, and nothing that was written for nothing."""
+    dice, model = random.Random(seed), Remembering()
+    model.queues = queues
+    batch = Batch(model, "remembering")
+
+    def right() -> None:
+        for slot in range(SLOTS):
+            known = list(batch._table.known(slot))
+            assert known == model.held[slot][: len(known)]
+
+    model.before = right
+    ids, before = [dice.randint(1, 9) for _ in range(5)], 0
+    for _ in range(4):
+        limit = dice.randint(1, 12)
+        one = AnswerJob("me", ids, threading.Event(), limit, {END}, sampler(seed))
+        batch.submit(one)
+        began = one.take()
+        assert isinstance(began, Began)
+        assert began.cached >= before
+        made: list[int] = []
+        while isinstance(event := one.take(), Drawn):
+            made.append(event.token)
+        assert made == answer(ids, limit, sampler(seed))
+        while batch.taken:
+            pass
+        right()
+        # All but what was drawn last, which no step has read.
+        before = len(ids) + len(made) - (event == Ended("length"))
+        ids = [*ids, *made, dice.randint(1, 9)]
+    batch.close()
+
+
+def test_the_next_step_is_started_before_anybody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    read = Drawing.read
+    monkeypatch.setattr(Drawing, "read", lambda drawing: order.append("read") or read(drawing))
+    model = Remembering()
+    model.before = lambda: order.append("step")
+    batch = Batch(model, "remembering")
+    one = job([3, 4], 4, 1)
+    batch.submit(one)
+    assert len(heard(one)) == 4
+    batch.close()
+    # The first token comes from the prompt; the last step is started when nothing more can follow it.
+    assert order == ["read", "step", "step", "read", "step", "read", "read"]
 
 
 def test_steps_are_started_ahead_and_one_at_most_is_for_nothing() -> None:

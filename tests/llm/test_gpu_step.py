@@ -182,6 +182,33 @@ def test_weights_are_kept_wider_as_far_as_room_goes() -> None:
         assert (fast.widened == 0) == (share == 0.0)
 
 
+def test_a_model_runs_though_what_was_spare_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[object] = []
+
+    def keep(one: FourBitProduct, dtype: torch.dtype) -> None:
+        if len(kept) == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        kept.append(one)
+        keep_wide(one, dtype)
+
+    keep_wide = FourBitProduct.keep_wide
+    monkeypatch.setattr(FourBitProduct, "keep_wide", keep)
+    parts = take_apart(quantize(tiny("Llama"), "int4"))
+    assert parts is not None
+    plain = scene(PlainStepModel(parts, SLOTS, WINDOW), [5, 9, 2], 0)
+    fast = gpu_step.GpuStepModel(parts, SLOTS, WINDOW, wide=2**30)
+    # What is kept needs no room any more.
+    assert [one.widened == 0 for one in four_bits(fast)].count(True) == 3
+    assert fast.widened > 0
+    found = scene(fast, [5, 9, 2], 0)
+    assert all(torch.allclose(one, other, rtol=1e-3, atol=1e-4) for one, other in zip(plain, found, strict=True))
+    monkeypatch.setattr(FourBitProduct, "keep_wide", lambda one, dtype: 1 // 0)
+    parts = take_apart(quantize(tiny("Llama"), "int4"))
+    assert parts is not None
+    with pytest.raises(ZeroDivisionError):
+        gpu_step.GpuStepModel(parts, SLOTS, WINDOW, wide=2**30)
+
+
 def test_passes_are_recorded_and_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """One part for each layer and one for what comes before the first, whatever the conversations' lengths."""
     parts = take_apart(quantize(tiny("Llama"), "int4"))
@@ -370,14 +397,18 @@ def test_other_errors_of_recording_are_not_about_memory(monkeypatch: pytest.Monk
 def test_a_recorded_step_takes_tokens_from_either_side() -> None:
     """Rows that are not used have no slot, whatever the last replay left."""
 
-    class Event:
-        def synchronize(self) -> None: ...
-
-        def record(self) -> None: ...
-
     step = object.__new__(gpu_recorded.RecordedStep)
-    step._copied, step._host, step._inputs = Event(), torch.zeros(3, 4, dtype=torch.int32), torch.full((3, 4), 99)
-    step._logits, seen = torch.zeros(4, 7), list[Any]()
+    step._host, step._inputs = torch.zeros(3, 4, dtype=torch.int32), torch.full((3, 4), 99)
+    step._logits, seen, waits = torch.zeros(4, 7), list[Any](), list[tuple[str, int, int]]()
+
+    class Event:
+        def synchronize(self) -> None:
+            waits.append(("waited", int(step._host[2, 0]), int(step._inputs[2, 0])))
+
+        def record(self) -> None:
+            waits.append(("copied", int(step._host[2, 0]), int(step._inputs[2, 0])))
+
+    step._copied = Event()
     step.graph = Graph(lambda: seen.append(step._inputs.tolist()))
     assert step.replay([5, 6, 7], [10, 11, 12], [1, 2, 3]) is step._logits
     step.replay([8, 9], [20, 21], torch.tensor([40, 41]))
@@ -386,6 +417,9 @@ def test_a_recorded_step_takes_tokens_from_either_side() -> None:
     assert (seen[1][0][:2], seen[1][1]) == ([40, 41], [8, 9, -1, -1])
     assert seen[1][2][:2] == [20, 21]
     assert (seen[2][0][0], seen[2][1], seen[2][2][0]) == (42, [8, -1, -1, -1], 22)
+    # What is to be copied stays until it is.
+    assert waits[:3] == [("waited", 0, 99), ("copied", 10, 10), ("waited", 10, 10)]
+    assert len(waits) == 6
 
 
 def test_no_memory_for_the_first_step_is_found_while_loading(monkeypatch: pytest.MonkeyPatch) -> None:

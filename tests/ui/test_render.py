@@ -391,7 +391,8 @@ def test_a_load_says_how_far_it_is_and_can_be_cancelled() -> None:
     assert "59.8 GiB of spare GPU memory" in models_page.current_model(
         ModelStatus("ready", "old"), replace(info, widened=int(59.8 * 2**30)), "en"
     )
-    asleep = models_page.current_model(ModelStatus("asleep", "old"), info, "en")
+    asleep = models_page.current_model(ModelStatus("asleep", "old"), replace(info, widened=2**30), "en")
+    assert "spare GPU memory" not in asleep
     assert "the next question loads it again" in asleep
     assert "cancel_load" not in asleep
 
@@ -417,6 +418,7 @@ def test_settings_show_no_secret() -> None:
     assert "set: sales" in html
     assert "set: alice" in html
     assert shown_value("llm_api_key", settings.llm_api_key, "en") == "set"
+    assert shown_value("llm_wide_memory", None, "en") == "not set"
     assert shown_value("llm_endpoint", "http://ana:hunter2@host:8000/v1", "en") == "http://host:8000/v1"
 
 
