@@ -100,8 +100,8 @@ class Settings(BaseSettings):
         None,
         ge=0,
         description="GiB of a GPU's memory, of what is left over, that may keep 4-bit weights in 16 bits too: prompts "
-        "are read faster (a 33B model takes 60 GiB for all). Empty: what is left but an eighth of what was free, 3 GiB "
-        "at least; 0: none.",
+        "are read faster (a 33B model takes 60 GiB for all). Empty: what is left beyond an eighth of what was free, or "
+        "3 GiB if that is more; 0: none.",
     )
     llm_prefix_memory: float = Field(
         0.5,
